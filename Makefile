@@ -1,0 +1,176 @@
+# sfscale - scalability benchmark and profiler of the SlowFast training step
+#
+# make              the program, build/sfscale
+# make demo         data set, sweep over 1, 2 and 4 emulated nodes, report: results/demo/report/index.html
+# make test         builds everything, runs all tests
+# make bench        speeds against their yardsticks: results/bench/
+# make install      PREFIX=/usr/local DESTDIR=
+# make deps         what demo and test do first: Debian packages that are missing, by apt-get
+#
+# Knobs
+#   SAN=1           address and undefined-behaviour sanitizers, objects in build/san
+#   MPI_HOME CUDA_HOME NCCL_HOME CUDNN_HOME HWLOC_HOME DNNL_HOME    a site's own trees
+#   CC CFLAGS LDFLAGS; V=1 shows whole commands
+
+PREFIX ?= /usr/local
+CC = gcc
+CFLAGS ?= -O2 -g
+BUILD := $(if $(SAN),build/san,build)
+
+MPI_HOME ?=
+CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda))
+NCCL_HOME ?=
+CUDNN_HOME ?=
+HWLOC_HOME ?=
+DNNL_HOME ?=
+
+# Debian keeps MPI's headers in a folder of their own, which its compiler wrapper knows.
+MPI_CFLAGS := $(if $(MPI_HOME),-I$(MPI_HOME)/include,$(shell mpicc --showme:compile 2>/dev/null))
+MPI_LIBS := $(if $(MPI_HOME),-L$(MPI_HOME)/lib -Wl$(comma)-rpath$(comma)$(MPI_HOME)/lib) -lmpi
+comma := ,
+tree = $(if $1,-I$1/include)
+lib_tree = $(if $1,-L$1/lib -Wl$(comma)-rpath$(comma)$1/lib)
+
+override CPPFLAGS += -I. -D_GNU_SOURCE $(MPI_CFLAGS) $(call tree,$(HWLOC_HOME)) $(call tree,$(DNNL_HOME)) \
+	$(call tree,$(CUDA_HOME))
+override CFLAGS += -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fno-math-errno \
+	-pthread
+override LDFLAGS += -pthread $(call lib_tree,$(HWLOC_HOME)) $(call lib_tree,$(DNNL_HOME))
+ifdef SAN
+override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+override LDFLAGS += -fsanitize=address,undefined
+endif
+
+# $(call probe,header,libraries) is 1 when a program with both links.
+probe = $(shell printf '\043include <stddef.h>\n\043include <stdio.h>\n\043include <$1>\nint main(void){return 0;}\n' | \
+	$(if $(V),,@echo '  CC  $@')
+	$(Q)$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) $2 -o /dev/null 2>/dev/null && echo 1)
+
+# The needs, a line each: name, header, libraries, Debian package.
+NEEDS := mpi hwloc dnnl turbojpeg cjson expat zlib cmocka
+mpi_header := mpi.h
+mpi_libs := $(MPI_LIBS)
+mpi_package := libopenmpi-dev
+hwloc_header := hwloc.h
+hwloc_libs := -lhwloc
+hwloc_package := libhwloc-dev
+dnnl_header := oneapi/dnnl/dnnl.h
+dnnl_libs := -ldnnl
+dnnl_package := libdnnl-dev
+turbojpeg_header := turbojpeg.h
+turbojpeg_libs := -lturbojpeg
+turbojpeg_package := libturbojpeg0-dev
+cjson_header := cjson/cJSON.h
+cjson_libs := -lcjson
+cjson_package := libcjson-dev
+expat_header := expat.h
+expat_libs := -lexpat
+expat_package := libexpat1-dev
+zlib_header := zlib.h
+zlib_libs := -lz
+zlib_package := zlib1g-dev
+cmocka_header := setjmp.h>\n\043include <stdarg.h>\n\043include <cmocka.h
+cmocka_libs := -lcmocka
+cmocka_package := libcmocka-dev
+# Programs that a run starts: name and package.
+PROGRAMS := mpirun:openmpi-bin gnuplot:gnuplot-nox
+
+ifneq ($(filter-out clean deps demo test install,$(or $(MAKECMDGOALS),all)),)
+$(foreach n,$(NEEDS),$(eval HAVE_$n := $(call probe,$($n_header),$($n_libs))))
+HAVE_NVTX := $(call probe,nvtx3/nvToolsExt.h,-ldl)
+$(info found:$(foreach n,$(NEEDS),$(if $(HAVE_$n), $n)) $(if $(HAVE_NVTX),nvtx))
+MISSING := $(foreach n,$(NEEDS),$(if $(HAVE_$n),,$n))
+MISSING_PACKAGES := $(foreach n,$(MISSING),$($n_package)) $(foreach p,$(PROGRAMS),$(if \
+	$(shell command -v $(firstword $(subst :, ,$p))),,$(lastword $(subst :, ,$p))))
+endif
+ifdef HAVE_NVTX
+override CPPFLAGS += -DHAVE_NVTX
+endif
+
+LIBS := $(foreach n,$(filter-out cmocka,$(NEEDS)),$($n_libs)) -ldl -lm
+SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels/*.c kernels/cpu/*.c loader/*.c \
+	comm/*.c comm/topo/*.c report/*.c report/import/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+# Programs that tests start: ranks of a job, libraries that are injected.
+HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ranks_*.c)) \
+	$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/inject_*.c))
+
+Q := $(if $(V),,@)
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+all: $(BUILD)/sfscale
+
+$(BUILD)/sfscale: $(BUILD)/bench/main.o $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
+$(BUILD)/libsfscale.a: $(OBJECTS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# Compiled in: what the record says of the build.  Rewritten only when it changes.
+$(BUILD)/build.h: FORCE
+	@mkdir -p $(@D) && printf '%s\n' '#define BUILD_VERSION "$(VERSION)"' \
+		'#define BUILD_FLAGS "$(CFLAGS)"' > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+
+$(BUILD)/%.o: %.c | $(BUILD)/build.h need-all
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC  $@')
+	$(Q)$(CC) $(CPPFLAGS) -I$(BUILD) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(cmocka_libs) -o $@
+
+$(BUILD)/tests/ranks_%: $(BUILD)/tests/ranks_%.o $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
+$(BUILD)/tests/inject_%.so: tests/inject_%.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC  $@')
+	$(Q)$(CC) $(CPPFLAGS) -std=c11 -O2 -g -Wall -Wextra -fPIC -shared $< -o $@
+
+# Stops with the list when something is missing.
+need-all:
+ifneq ($(strip $(MISSING_PACKAGES)),)
+	@bench/deps.sh --explain $(MISSING_PACKAGES)
+endif
+
+# First a make of its own, that installs; then one that probes afresh.
+deps:
+	@$(MAKE) --no-print-directory install-missing
+
+install-missing:
+ifneq ($(strip $(MISSING_PACKAGES)),)
+	@bench/deps.sh $(MISSING_PACKAGES)
+endif
+
+test: deps
+	@$(MAKE) --no-print-directory build-tests
+	@tests/run.sh $(BUILD)
+
+build-tests: $(BUILD)/sfscale $(TESTS) $(HELPERS)
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@bench/demo.sh $(BUILD)/sfscale results/demo
+
+bench: all
+	@mkdir -p results/bench
+	$(BUILD)/sfscale bench --out results/bench
+
+install: deps
+	@$(MAKE) --no-print-directory all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale
+	install -m 755 $(BUILD)/sfscale $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/sfscale/
+
+clean:
+	rm -rf build
+
+FORCE:
+.PHONY: all need-all deps install-missing test build-tests demo bench install clean FORCE
+.SECONDARY:
+
+-include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d)

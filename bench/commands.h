@@ -1,0 +1,10 @@
+/*
+ * bench/commands.h - the commands, one file each; main.c lists them.
+ */
+#ifndef SFSCALE_BENCH_COMMANDS_H
+#define SFSCALE_BENCH_COMMANDS_H
+
+#include "bench/base/opt.h"
+
+
+#endif
