@@ -43,8 +43,7 @@ endif
 
 # $(call probe,header,libraries) is 1 when a program with both links.
 probe = $(shell printf '\043include <stddef.h>\n\043include <stdio.h>\n\043include <$1>\nint main(void){return 0;}\n' | \
-	$(if $(V),,@echo '  CC  $@')
-	$(Q)$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) $2 -o /dev/null 2>/dev/null && echo 1)
+	$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) $2 -o /dev/null 2>/dev/null && echo 1)
 
 # The needs, a line each: name, header, libraries, Debian package.
 NEEDS := mpi hwloc dnnl turbojpeg cjson expat zlib cmocka

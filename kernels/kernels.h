@@ -1,0 +1,88 @@
+/*
+ * kernels/kernels.h - back ends that execute the network's operators.
+ *
+ * A back end is opened once for a net, a batch size and a layout of the gradients: it
+ * chooses implementations, plans memory, and allocates.  After that a step allocates
+ * nothing.  Back ends know nothing of ranks, files or options.
+ *
+ * A step is  input  forward  loss  backward...backward  update, in this order.
+ */
+#ifndef SFSCALE_KERNELS_KERNELS_H
+#define SFSCALE_KERNELS_KERNELS_H
+
+#include "kernels/net.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What one step works on; all borrowed for the call of input() only. */
+struct step_input {
+	size_t clips;		/* N <= config.clips_max */
+	size_t boxes;		/* R <= config.boxes_max */
+	const float *slow;	/* (N,3,T/alpha,H,W) */
+	const float *fast;	/* (N,3,T,H,W) */
+	const float *rois;	/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
+	const float *labels;	/* (R,80): 0 or 1 */
+};
+
+struct sgd {
+	double lr, momentum, weight_decay;
+	bool nesterov;
+};
+
+struct kernel_config {
+	const struct net *net;		/* borrowed for the life of the instance */
+	size_t clips_max, boxes_max;
+	const size_t *grad_offset;	/* per parameter: where its gradient starts in the flat buffer, in floats;
+					 * a permutation of the parameters without gaps; NULL: registration order */
+	unsigned threads;
+	uint64_t seed;			/* initial weights (same on all ranks) */
+	uint64_t dropout_seed;		/* differs between ranks */
+	double dropout;			/* 0.5 as published; 0: off */
+	const char *emulate;		/* back end "null": distributions of phase times; else NULL */
+};
+
+/* Tensors of the state, each by parameter (or, BUFFER_*, batch norm) index. */
+enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VAR };
+
+/* An open instance; back ends embed it as their first member. */
+struct kernels {
+	const struct kernel_backend *backend;
+	const struct net *net;
+	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
+	float *weights;		/* flat, same order */
+	float *bn_state;	/* flat, net->buffer_values floats: running mean, then variance, of each batch norm */
+	int64_t *bn_batches;	/* net->buffer_count counters */
+	const float *preds;	/* (R,80) sigmoid outputs of the last forward() */
+	/* Elements of `weights` and `grads` may be permuted inside a tensor.  Ranks may exchange the flat buffers
+	 * only where this is equal: it covers back end, version and every permutation. */
+	uint64_t layout_hash;
+};
+
+struct kernel_backend {
+	const char *name;
+	/* OK: usable on this machine.  Else `why` says why not. */
+	int (*probe)(char *why, size_t why_bytes);
+	int (*open)(struct kernels **, const struct kernel_config *);
+	void (*close)(struct kernels *);
+	/* Takes the batch in: into the layout and place the first operators read. */
+	int (*input)(struct kernels *, const struct step_input *);
+	int (*forward)(struct kernels *);			/* training mode: batch statistics, running ones updated */
+	int (*loss)(struct kernels *, float *loss);		/* mean binary cross entropy over R*80 */
+	/* Runs backward until the gradients of all parameters with net_param.ready <= `ready` exist;
+	 * calls come with growing `ready`, the last with param_count - 1.  Overwrites gradients. */
+	int (*backward)(struct kernels *, size_t ready);
+	int (*update)(struct kernels *, const struct sgd *);	/* from grads, as they are now */
+	/* One tensor of the state in PySlowFast's plain order, out or in; not while a step runs. */
+	int (*get)(struct kernels *, enum state_kind, size_t index, float *plain);
+	int (*set)(struct kernels *, enum state_kind, size_t index, const float *plain);
+	/* Optional: one line per operator: implementation chosen, layout.  Owned by the caller. */
+	int (*describe)(struct kernels *, struct table *);
+};
+
+/* The reference first; ends with NULL. */
+extern const struct kernel_backend *const kernel_backends[];
+const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unknown */
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * kernels/net.h - SlowFast as rows.
+ *
+ * One list of parameters and one list of fused operators describe the network; forward,
+ * backward, memory planning, work counts, weight files, buckets and tests read them, and
+ * nothing else knows a layer.  Formulas and numbers: PySlowFast's SLOWFAST_32x2_R50_SHORT.
+ *
+ * Tensors are (N,C,T,H,W).  MAC = one multiply and one add.
+ */
+#ifndef SFSCALE_KERNELS_NET_H
+#define SFSCALE_KERNELS_NET_H
+
+#include "bench/base/table.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct net_preset {
+	const char *name;	/* "r50", "r50-16", "tiny", "nano", "small", "medium" */
+	size_t width;		/* channels of the slow stem: 64 for R50 */
+	size_t frames;		/* of the fast pathway; a multiple of alpha */
+	size_t crop;		/* height and width of the input; a multiple of 16 */
+	const char *meaning;
+};
+extern const struct net_preset net_presets[];	/* ends with a NULL name */
+const struct net_preset *net_preset_find(const char *name);	/* NULL: unknown */
+
+enum { NET_ALPHA = 4, NET_BETA_INV = 8, NET_CLASSES = 80, NET_ROI_OUT = 7, NET_ROI_STRIDE = 16 };
+
+enum param_group { PARAM_CONV, PARAM_BN, PARAM_FC };
+
+/* A trainable tensor; the index is PySlowFast's registration order. */
+struct net_param {
+	char name[48];		/* "s4.pathway1_res5.branch2.b_bn.weight" */
+	size_t dims[5];		/* (Cout,Cin,kT,kH,kW), (C) or (out,in) */
+	size_t rank;		/* of the tensor: 5, 1 or 2 */
+	size_t count;
+	enum param_group group;
+	bool decays;		/* weight decay applies: all but batch norm */
+	size_t ready;		/* place in the order in which backward finishes gradients, from 0 */
+};
+
+/* A batch-norm layer's running state; the index counts batch norms in registration order. */
+struct net_buffer {
+	char name[48];		/* without the suffix: "s1.pathway0_stem.bn" */
+	size_t channels;
+};
+
+/* A tensor between operators. `c` channels starting at `c0` of a concatenation when `of` >= 0:
+ * the producer writes in place, so no concatenation ever copies. */
+struct net_tensor {
+	char name[48];
+	size_t c, t, h, w;	/* per clip */
+	int of;			/* index of the concatenated tensor this one is a slice of; -1: none */
+	size_t c0;
+};
+
+enum net_op_kind { OP_CONV, OP_BN, OP_MAXPOOL, OP_ROI_HEAD, OP_FC };
+
+/* A fused operator, in execution order. */
+struct net_op {
+	enum net_op_kind kind;
+	char name[48];		/* of the module: "s2.pathway0_res0.branch2.a"; BN: with "_bn" or ".bn" */
+	const char *stage;	/* "s1" ... "s5", "s1_fuse" ..., "head" */
+	int in, out;		/* tensors; OP_ROI_HEAD: in = slow, in2 = fast */
+	int in2;		/* OP_BN with add: the shortcut; else -1 */
+	bool relu;		/* OP_BN: y = relu(bn(x) + shortcut) */
+	size_t kernel[3], stride[3], pad[3], dilation[3];	/* OP_CONV, OP_MAXPOOL: (T,H,W) */
+	int weight, bias;	/* parameters: conv weight; BN weight and bias; fc weight and bias; -1 */
+	int buffer;		/* OP_BN: running state; else -1 */
+	uint64_t macs;		/* forward, per clip; OP_FC: per box */
+};
+
+struct net {
+	const struct net_preset *preset;
+	size_t frames, slow_frames, crop;
+	struct net_param *params;	/* owned */
+	size_t param_count;
+	struct net_buffer *buffers;	/* owned */
+	size_t buffer_count;
+	struct net_tensor *tensors;	/* owned; 0 = slow input, 1 = fast input */
+	size_t tensor_count;
+	struct net_op *ops;		/* owned */
+	size_t op_count;
+	size_t values;			/* sum of all parameters' counts */
+	size_t buffer_values;		/* running mean and variance together */
+	uint64_t conv_macs;		/* all convolutions, forward, one clip */
+};
+
+/* `frames` and `crop` replace the preset's when not 0.  USAGE (said) when they do not fit. */
+int net_init(struct net *, const struct net_preset *, size_t frames, size_t crop);
+void net_release(struct net *);
+
+#endif

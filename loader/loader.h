@@ -1,0 +1,74 @@
+/*
+ * loader/loader.h - batches of clips, from an AVA data set, by one of several policies.
+ *
+ * A policy says who makes a batch (this process, worker processes, threads) and how long the
+ * makers live.  All policies deliver the same samples in the same order: what a batch holds
+ * depends on (seed, epoch, rank, batch number) alone.  The loader knows nothing of the
+ * network, and of other ranks only their number.
+ */
+#ifndef SFSCALE_LOADER_LOADER_H
+#define SFSCALE_LOADER_LOADER_H
+
+#include "bench/base/span.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct loader_config {
+	const char *data;	/* folder of the data set; unused by policy "null" */
+	const char *policy;	/* inline, respawn, fork, persistent, threads, null */
+	size_t workers;		/* per rank; policies that have none ignore it */
+	size_t prefetch;	/* batches in flight per worker; 2 as in PyTorch */
+	size_t clips;		/* per batch */
+	size_t frames;		/* of the fast pathway */
+	size_t alpha;
+	size_t rate;		/* every rate-th frame of the window */
+	size_t crop;
+	size_t scale_min, scale_max;	/* short-side jitter, inclusive; 256 and 320 as published for crop 224 */
+	uint64_t seed;
+	size_t rank, world;
+	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */
+	size_t iterations_max;	/* batches per epoch at most; 0: what the data set gives */
+	const char *emulate;	/* policy "null": distribution of the time per batch; else NULL */
+};
+
+/* One batch; valid until the next loader_next() or loader_close(). */
+struct clip_batch {
+	size_t clips, boxes;		/* N, R */
+	const float *slow;		/* (N,3,T/alpha,H,W), borrowed */
+	const float *fast;		/* (N,3,T,H,W), borrowed */
+	const float *rois;		/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
+	const float *labels;		/* (R,80): 0 or 1 */
+	const int64_t *meta;		/* (R,2): video index, second */
+	size_t bytes;			/* slow + fast */
+};
+
+struct loader;
+
+/* Reads the index, makes what lives for the whole run.  FAILED (said) when the data set is
+ * absent or broken, USAGE when the configuration cannot work (0 workers where workers are
+ * needed, more ranks than clips). */
+int loader_open(struct loader **, const struct loader_config *);
+size_t loader_iterations(const struct loader *);	/* batches per epoch and rank */
+size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
+
+/* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of
+ * them, or NULL) SPAN_MAKE_BATCH.  Call before the first epoch; NULL: not recorded. */
+void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
+
+/* Epochs are 0, 1, 2, ... in turn. */
+int loader_epoch_begin(struct loader *, size_t epoch);
+/* The next batch of the epoch, waiting for it.  FAILED (said) names the file, or the worker that died. */
+int loader_next(struct loader *, struct clip_batch *);
+
+/* Over the samples delivered so far in this epoch, in order: equal for all policies. */
+uint64_t loader_checksum(const struct loader *);
+
+/* Ends workers and frees all; also after a failure.  No process, thread or shared segment stays. */
+void loader_close(struct loader *);
+
+/* The hidden command by which the policy "respawn" starts a worker: argv as it was made by it. */
+int loader_worker_main(int argc, char **argv);
+
+#endif
