@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 static int own_rank = -1;
+static char last[1024];
 
 void err_rank(int rank)
 {
@@ -44,7 +45,15 @@ int err(int rc, const char *format, ...)
 	va_start(args, format);
 	say("", format, args);
 	va_end(args);
+	va_start(args, format);
+	vsnprintf(last, sizeof(last), format, args);
+	va_end(args);
 	return rc;
+}
+
+const char *err_last(void)
+{
+	return last;
 }
 
 void warn(const char *format, ...)

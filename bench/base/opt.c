@@ -112,6 +112,31 @@ int opt_set(const struct opt *row, void *values, const char *text)
 	return rc ? err(USAGE, "--%s: '%s' is not %s", row->name, text, wants[row->type]) : OK;
 }
 
+char *opt_text(const struct opt *row, const void *values)
+{
+	const void *at = (const char *)values + row->offset;
+	char text[64];
+	const char *name;
+
+	switch (row->type) {
+	case OPT_U64:
+	case OPT_BYTES:
+		snprintf(text, sizeof(text), "%llu", (unsigned long long)*(const uint64_t *)at);
+		return strdup(text);
+	case OPT_F64:
+		snprintf(text, sizeof(text), "%.17g", *(const double *)at);
+		return strdup(text);
+	case OPT_BOOL:
+		return strdup(*(const bool *)at ? "on" : "off");
+	case OPT_NAME:
+		name = *(const char *const *)at;
+		return name ? strdup(name) : NULL;
+	case OPT_NAMES:
+		break;
+	}
+	return NULL;
+}
+
 const struct opt *opt_find(const struct opt *rows, size_t count, const char *name)
 {
 	for (size_t i = 0; i < count; i++)

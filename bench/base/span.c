@@ -132,7 +132,7 @@ static inline void put(struct lane *l, enum span_id id, uint64_t t0, uint64_t t1
 static inline void open_at(struct lane *l, enum span_id id, uint64_t ticks, uint64_t arg)
 {
 	assert(l->depth < SPAN_DEPTH);
-	l->open[l->depth++] = (struct open_span){ .ticks = ticks, .arg = arg, .id = id };
+	l->open[l->depth++] = (struct open_span){ .ticks = ticks, .arg = arg, .iter = l->iter, .id = id };
 	nvtx_push(id, l->iter);
 }
 
@@ -142,7 +142,7 @@ static inline void close_at(struct lane *l, uint64_t ticks)
 
 	assert(l->depth > 0);
 	s = l->open[--l->depth];
-	put(l, s.id, s.ticks, ticks, l->iter, 0, s.arg);
+	put(l, s.id, s.ticks, ticks, s.iter, 0, s.arg);
 	nvtx_pop();
 }
 

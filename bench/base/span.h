@@ -108,10 +108,11 @@ struct lane {
 	_Atomic uint64_t tail;		/* written by recorder_flush() */
 	_Atomic uint64_t dropped;
 	uint16_t id;
-	uint32_t iter;			/* goes into every event; set by the lane's thread */
+	uint32_t iter;			/* goes into every span begun from now on; set by the lane's thread */
 	unsigned depth;
 	struct open_span {
 		uint64_t ticks, arg;
+		uint32_t iter;		/* when it began */
 		enum span_id id;
 	} open[SPAN_DEPTH];
 };
