@@ -1,19 +1,18 @@
 /*
  * comm/comm.h - collectives over the ranks of a job.
  *
- * Two ways in: calls of the training thread (broadcast, all-reduce of the loss), and a *lane*
- * that reduces gradient buckets in the background, in the order they are handed over.  The
- * training thread must not call while buckets are in flight.
+ * Collectives are calls of one thread at a time: the training thread, or the lane
+ * (comm/lane.h) that reduces gradient buckets in the background while the training thread
+ * keeps away.  Every call returns when this rank's part is done.
  */
 #ifndef SFSCALE_COMM_COMM_H
 #define SFSCALE_COMM_COMM_H
-
-#include "bench/base/span.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* An open job; back ends embed it as their first member. */
 struct comm {
 	const struct comm_backend *backend;
 	size_t rank, world;
@@ -22,20 +21,28 @@ struct comm {
 };
 
 struct comm_backend {
-	const char *name;		/* "null", "mpi" */
+	const char *name;
+	const char *meaning;
 	int (*open)(struct comm **);
 	void (*close)(struct comm *);
-	/* Blocking, over all ranks. */
 	int (*bcast)(struct comm *, void *data, size_t bytes, size_t root);
-	int (*sum)(struct comm *, float *data, size_t count);		/* in place */
-	int (*sum_f64)(struct comm *, double *data, size_t count);
-	int (*gather)(struct comm *, const void *mine, size_t bytes, void *all);	/* `all` on rank 0: world * bytes */
+	int (*sum)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
 	int (*barrier)(struct comm *);
-	/* Ends the job on all ranks with this exit status; does not return. */
+	/* Ends the job on all ranks with this exit status. */
 	void (*abort)(struct comm *, int status);
+	int (*version)(char *text, size_t bytes);		/* of the library, one line */
 };
 
 extern const struct comm_backend *const comm_backends[];	/* ends with NULL */
 const struct comm_backend *comm_backend_find(const char *name);	/* NULL: unknown */
+
+/* What the launcher says before any library is started, from the environment of Open MPI,
+ * PMIx, PMI or Slurm.  `world` 1 and `launched` false: nobody started us in a group. */
+struct comm_launch {
+	bool launched;
+	size_t world;
+	const char *source;	/* the variable that told */
+};
+struct comm_launch comm_launch_detect(void);
 
 #endif

@@ -1,0 +1,27 @@
+/*
+ * comm/lane.h - the lane on which gradient buckets travel while backward still runs.
+ *
+ * A thread of its own takes buckets in the order of the plan, divides by the number of ranks
+ * and sums over them, in place.  Each reduction is one SPAN_ALLREDUCE (arg: bytes, seq:
+ * number of the collective since the start).  Without overlap there is no thread: all
+ * buckets are reduced in comm_lane_drain().
+ */
+#ifndef SFSCALE_COMM_LANE_H
+#define SFSCALE_COMM_LANE_H
+
+#include "bench/base/span.h"
+#include "comm/bucket.h"
+#include "comm/comm.h"
+
+struct comm_lane;
+
+/* `comm`, `plan` and `grads` (the flat buffer) are borrowed for the lane's life; `spans` may be NULL. */
+int comm_lane_open(struct comm_lane **, struct comm *comm, const struct bucket_plan *plan, float *grads, bool overlap,
+		   struct lane *spans);
+/* Bucket `b` of this iteration is complete; buckets come in order 0, 1, 2, ... */
+int comm_lane_start(struct comm_lane *, size_t b, uint32_t iter);
+/* Returns when all buckets are summed; the first failure of any of them. */
+int comm_lane_drain(struct comm_lane *);
+void comm_lane_close(struct comm_lane *);
+
+#endif
