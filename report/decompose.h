@@ -1,0 +1,45 @@
+/*
+ * report/decompose.h - the exact account of a stretch of time.
+ *
+ * Any list of events and any row of cuts: each nanosecond between the first and the last cut
+ * goes to exactly one class, so the parts of a window sum to its length, in integers.
+ */
+#ifndef SFSCALE_REPORT_DECOMPOSE_H
+#define SFSCALE_REPORT_DECOMPOSE_H
+
+#include "bench/base/span.h"
+
+/* One window. */
+struct account {
+	int64_t begin_ns, end_ns;
+	int64_t parts_ns[CLS_COUNT];	/* sum: end_ns - begin_ns */
+
+	/* Side numbers, which are no parts: they look under what the priorities cover. */
+	int64_t comm_ns;		/* any collective active */
+	int64_t comm_hidden_ns;		/* of that, while compute was active too */
+	int64_t loader_ns;		/* the training thread inside next(), covered or not */
+};
+
+/* Accounts for the windows [cuts[i], cuts[i + 1]), i < `windows`; `cuts` ascend and are one
+ * more than the windows.  Events are borrowed, in any order, on any lanes; they are clipped
+ * to the cuts, and those of CLS_ASIDE or of no length take no part.  A class that is
+ * active on no lane leaves its time to the next in enum order, and at last to
+ * CLS_UNATTRIBUTED.  O(m log m) for m events.  NO_MEMORY is said. */
+int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,
+	      struct account *out);
+
+static inline int64_t account_ns(const struct account *a)
+{
+	return a->end_ns - a->begin_ns;
+}
+
+static inline int64_t parts_sum_ns(const int64_t parts_ns[CLS_COUNT])
+{
+	int64_t sum = 0;
+
+	for (int c = 0; c < CLS_COUNT; c++)
+		sum += parts_ns[c];
+	return sum;
+}
+
+#endif
