@@ -1,0 +1,53 @@
+/*
+ * bench/base/folder.h - what a run folder and a sweep folder hold.
+ *
+ * The only meeting place of those who run and those who report: `run` and `sweep` write
+ * these files, report/ reads them, importers will write them too.
+ *
+ * Run folder
+ *   run.json          one object, below; written with status "running" before the first step
+ *   rank-NNNNN.sfr    one record file per rank (bench/base/record.h)
+ *   log/              what the ranks and the launcher said, when a sweep started them
+ *
+ *   run.json: {
+ *     "schema": 1, "status": "running"|"ok"|"failed", "reason": text or null,
+ *     "version", "build", "command": texts, "started": ISO 8601 in UTC,
+ *     "options": { every option of `run` by name },
+ *     "place": { "ranks", "nodes", "ranks_per_node", "hosts", "cores": numbers, "cpu", "memory_bytes",
+ *                "text": one line that stands above every table, such as
+ *                "2 emulated nodes, one host, 2 cores" },
+ *     "libraries": { name: version },
+ *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch",
+ *               "epochs": numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
+ *     "event_cost": { "pair_ns", "next_ns" },
+ *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
+ *                               "checksum": hex of the order of samples over all ranks }] } or null,
+ *     "warnings": [ texts ] }
+ *
+ *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id": texts, "pid" }
+ *   and what the recorder adds.  Lane 0 is the training thread.
+ *
+ * The time of a run, on the training thread: SPAN_EPOCH_BEGIN opens the *boundary window* of its
+ * epoch, each SPAN_LOAD opens the window of one iteration, and the mark SPAN_RUN_END ends the last
+ * one.  Windows touch; together they are the whole time from the first SPAN_EPOCH_BEGIN to
+ * SPAN_RUN_END.  Spans of a window carry its iteration, counted over all epochs.
+ *
+ * Sweep folder
+ *   ledger.jsonl      append only; the newest line of a key counts
+ *   runs/KEY/         the run folder of a point
+ *
+ *   a line: {
+ *     "schema": 1, "key": 16 hex digits, "point": { "nodes": number, option: text as swept, ... },
+ *     "repeat": number from 0, "status": "ok"|"failed", "reason": text or null, "exit": number,
+ *     "wall_s": number (launcher included), "folder": "runs/KEY", "finished": ISO 8601 in UTC }
+ */
+#ifndef SFSCALE_BASE_FOLDER_H
+#define SFSCALE_BASE_FOLDER_H
+
+enum { FOLDER_SCHEMA = 1 };
+
+#define FOLDER_RUN "run.json"
+#define FOLDER_RECORD "rank-%05zu.sfr"
+#define FOLDER_LEDGER "ledger.jsonl"
+
+#endif
