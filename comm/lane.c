@@ -18,7 +18,7 @@ struct comm_lane {
 	float *grads;
 	struct lane *spans;
 	bool overlap;
-	uint32_t iter, seq;
+	uint32_t iter;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t moved;
@@ -31,14 +31,16 @@ static int reduce(struct comm_lane *l, size_t b)
 {
 	const struct bucket *k = &l->plan->buckets[b];
 	float *data = l->grads + k->offset, share = 1.0f / (float)l->comm->world;
-	uint64_t t0 = clock_ticks();
 	int rc;
 
+	if (l->spans)
+		l->spans->iter = l->iter;
+	span_begin(l->spans, SPAN_ALLREDUCE, k->count * sizeof(float));
 	if (l->comm->world > 1)
 		for (size_t i = 0; i < k->count; i++)
 			data[i] *= share;
 	rc = l->comm->backend->sum(l->comm, data, k->count);
-	span_put(l->spans, SPAN_ALLREDUCE, t0, clock_ticks(), l->iter, l->seq++, k->count * sizeof(float));
+	span_end(l->spans);
 	return rc;
 }
 

@@ -2,9 +2,8 @@
  * comm/lane.h - the lane on which gradient buckets travel while backward still runs.
  *
  * A thread of its own takes buckets in the order of the plan, divides by the number of ranks
- * and sums over them, in place.  Each reduction is one SPAN_ALLREDUCE (arg: bytes, seq:
- * number of the collective since the start).  Without overlap there is no thread: all
- * buckets are reduced in comm_lane_drain().
+ * and sums over them, in place.  Each reduction is one SPAN_ALLREDUCE.  Without overlap
+ * there is no thread: all buckets are reduced in comm_lane_drain().
  */
 #ifndef SFSCALE_COMM_LANE_H
 #define SFSCALE_COMM_LANE_H

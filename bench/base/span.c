@@ -142,7 +142,7 @@ static inline void close_at(struct lane *l, uint64_t ticks)
 
 	assert(l->depth > 0);
 	s = l->open[--l->depth];
-	put(l, s.id, s.ticks, ticks, s.iter, 0, s.arg);
+	put(l, s.id, s.ticks, ticks, s.iter, span_rows[s.id].kind == KIND_COLLECTIVE ? l->collectives++ : 0, s.arg);
 	nvtx_pop();
 }
 

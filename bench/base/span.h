@@ -60,7 +60,7 @@ enum span_id {
 	SPAN_FWD,
 	SPAN_LOSS,
 	SPAN_BWD,		/* arg: bucket that it completes */
-	SPAN_ALLREDUCE,		/* comm lane; arg: bytes, seq: number of the collective */
+	SPAN_ALLREDUCE,		/* comm lane; arg: bytes */
 	SPAN_DRAIN,		/* waiting until the last bucket is in */
 	SPAN_OPT,
 	SPAN_LOSS_ALLREDUCE,	/* arg: bytes */
@@ -86,7 +86,7 @@ struct event {
 	uint32_t name;	/* index into the header's "names" */
 	uint32_t corr;	/* links a launch with what it launched; 0: none */
 	uint32_t iter;	/* over all epochs, from 0; EVENT_NO_ITER */
-	uint32_t seq;	/* of the collective in its communicator */
+	uint32_t seq;	/* of a collective on its lane, from 0: the same (lane, seq) is the same collective on all ranks */
 	uint16_t comm;
 	uint16_t lane;	/* index into the header's "lanes" */
 	uint16_t flags;
@@ -109,6 +109,7 @@ struct lane {
 	_Atomic uint64_t dropped;
 	uint16_t id;
 	uint32_t iter;			/* goes into every span begun from now on; set by the lane's thread */
+	uint32_t collectives;		/* ended on this lane so far */
 	unsigned depth;
 	struct open_span {
 		uint64_t ticks, arg;
