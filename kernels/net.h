@@ -51,21 +51,22 @@ struct net_buffer {
  * the producer writes in place, so no concatenation ever copies. */
 struct net_tensor {
 	char name[48];
-	size_t c, t, h, w;	/* per clip */
+	size_t c, t, h, w;	/* per clip; behind OP_ROI_HEAD per box: (C,1,1,1) */
 	int of;			/* index of the concatenated tensor this one is a slice of; -1: none */
 	size_t c0;
 };
 
 enum net_op_kind { OP_CONV, OP_BN, OP_MAXPOOL, OP_ROI_HEAD, OP_FC };
 
-/* A fused operator, in execution order. */
+/* A fused operator, in execution order; net_param.ready is exactly the reverse of this order.  A tensor is written
+ * once and may be read by several operators: their gradients add up. */
 struct net_op {
 	enum net_op_kind kind;
 	char name[48];		/* of the module: "s2.pathway0_res0.branch2.a"; BN: with "_bn" or ".bn" */
 	const char *stage;	/* "s1" ... "s5", "s1_fuse" ..., "head" */
 	int in, out;		/* tensors; OP_ROI_HEAD: in = slow, in2 = fast */
-	int in2;		/* OP_BN with add: the shortcut; else -1 */
-	bool relu;		/* OP_BN: y = relu(bn(x) + shortcut) */
+	int in2;		/* OP_BN with add: the other summand, as large as `out`; else -1 */
+	bool relu;		/* OP_BN: y = relu(bn(x) + in2); without add relu(bn(x)) or bn(x) */
 	size_t kernel[3], stride[3], pad[3], dilation[3];	/* OP_CONV, OP_MAXPOOL: (T,H,W) */
 	int weight, bias;	/* parameters: conv weight; BN weight and bias; fc weight and bias; -1 */
 	int buffer;		/* OP_BN: running state; else -1 */
