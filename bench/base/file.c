@@ -6,6 +6,7 @@
 #include "bench/base/err.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,19 @@ bool dir_exists(const char *path)
 	struct stat st;
 
 	return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *walk)
+{
+	(void)s, (void)kind, (void)walk;
+	return remove(path);
+}
+
+int dir_remove(const char *path)
+{
+	if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) && errno != ENOENT)
+		return err(FAILED, "cannot remove '%s': %s", path, strerror(errno));
+	return OK;
 }
 
 int dir_make(const char *path)

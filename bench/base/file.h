@@ -20,6 +20,8 @@ int path_make(char path[PATH_BYTES], const char *format, ...) __attribute__((for
 /* mkdir -p. */
 int dir_make(const char *path);
 bool dir_exists(const char *path);
+/* rm -r; nothing there is OK. */
+int dir_remove(const char *path);
 
 /* The whole file, with a NUL behind it that `bytes` (may be NULL) does not count.  Owned by
  * the caller (free). */

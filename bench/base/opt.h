@@ -45,6 +45,7 @@ struct command {
 	const struct opt *opts;
 	size_t opt_count;
 	int (*run)(int argc, char **argv);	/* argv[0] is the first word after the name; returns an rc */
+	size_t values_bytes;	/* of the struct that the rows fill, for those who read another command's options; 0: nobody */
 };
 
 /* Sets the defaults, then reads argv[0..argc).  Words that are no options are collected, in
