@@ -1,0 +1,265 @@
+/*
+ * report/curve.c - see curve.h.
+ */
+#include "report/curve.h"
+
+#include "bench/base/err.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct group_row group_rows[GROUP_COUNT] = {
+#define GROUP_ROW(name, title, colour, meaning) { #name, title, colour },
+	GROUPS(GROUP_ROW)
+#undef GROUP_ROW
+};
+
+const char *const scope_names[SCOPE_COUNT] = { [SCOPE_WHOLE] = "whole run", [SCOPE_STEADY] = "steady" };
+
+static const enum group group_of_class[CLS_COUNT] = {
+	[CLS_COMPUTE_FWD] = GROUP_fwd,
+	[CLS_COMPUTE_BWD] = GROUP_bwd,
+	[CLS_COMPUTE_OPT] = GROUP_opt,
+	[CLS_COMPUTE_OTHER] = GROUP_other,
+	[CLS_COMM_WIRE] = GROUP_comm,
+	[CLS_COMM_WAIT] = GROUP_comm,
+	[CLS_COMM] = GROUP_comm,
+	[CLS_COPY] = GROUP_copy,
+	[CLS_LOADER] = GROUP_loader,
+	[CLS_BOUNDARY_EVAL] = GROUP_boundary,
+	[CLS_BOUNDARY_CKPT] = GROUP_boundary,
+	[CLS_BOUNDARY_WORKERS] = GROUP_boundary,
+	[CLS_BOUNDARY_SAMPLER] = GROUP_boundary,
+	[CLS_LAUNCH] = GROUP_other,
+	[CLS_SYNC] = GROUP_other,
+	[CLS_OTHER] = GROUP_other,
+	[CLS_UNATTRIBUTED] = GROUP_unattributed,
+};
+
+/* Options in which runs of one point may differ. */
+static const char *const free_options[] = { "out", "nodes" };
+
+/* ---- points ---------------------------------------------------------------------------- */
+
+/* The order of a variant is that of its first run, which the caller has put into `repeat`s place. */
+struct ranked {
+	const struct run *run;
+	size_t variant, order;
+};
+
+static int by_point(const void *a, const void *b)
+{
+	const struct ranked *x = a, *y = b;
+
+	if (x->variant != y->variant)
+		return x->variant < y->variant ? -1 : 1;
+	if (x->run->nodes != y->run->nodes)
+		return x->run->nodes < y->run->nodes ? -1 : 1;
+	return (x->order > y->order) - (x->order < y->order);
+}
+
+/* The runs that count, sorted into points; returns their number. */
+static size_t runs_sort(const struct runs *all, struct ranked *list)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < all->count; i++) {
+		if (!run_counts(&all->at[i]))
+			continue;
+		list[n] = (struct ranked){ .run = &all->at[i], .variant = i, .order = i };
+		for (size_t j = 0; j < n; j++)
+			if (!strcmp(list[j].run->variant, list[n].run->variant))
+				list[n].variant = list[j].variant;
+		n++;
+	}
+	qsort(list, n, sizeof(*list), by_point);
+	return n;
+}
+
+enum value { VALUE_WHOLE, VALUE_STEADY, VALUE_ITERATION };
+
+static double run_value(const struct run *r, enum value v)
+{
+	switch (v) {
+	case VALUE_WHOLE:
+		return r->wall_ns ? run_clips(r) * (double)r->iterations / (1e-9 * (double)r->wall_ns) : NAN;
+	case VALUE_STEADY:
+		return run_clips(r) / (1e-9 * r->steady_ns.median);
+	default:
+		return 1e-6 * r->steady_ns.median;
+	}
+}
+
+static struct summary over_runs(const struct point *p, enum value v)
+{
+	double *values = malloc((p->run_count + 1) * sizeof(*values));
+	struct summary s;
+	size_t n = 0;
+
+	for (size_t i = 0; values && i < p->run_count; i++)
+		if (!isnan(run_value(p->runs[i], v)))
+			values[n++] = run_value(p->runs[i], v);
+	s = summarize(values, n);
+	free(values);
+	return s;
+}
+
+/* ---- what should not differ inside a point --------------------------------------------- */
+
+static bool option_is_free(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(free_options); i++)
+		if (!strcmp(free_options[i], name))
+			return true;
+	return false;
+}
+
+static const cJSON *item(const struct run *r, const char *part, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(r->json, part), name);
+}
+
+static void point_check(struct runs *all, const struct point *p)
+{
+	const struct run *first = p->runs[0];
+	const cJSON *option, *epoch;
+
+	for (size_t i = 1; i < p->run_count; i++) {
+		const struct run *r = p->runs[i];
+		const cJSON *theirs = cJSON_GetArrayItem(item(r, "results", "epochs"), 0);
+
+		if (strcmp(r->place, first->place))
+			runs_warn(all, r->folder, "measured in another place than '%s': %s; %s", first->folder, r->place,
+				  first->place);
+		cJSON_ArrayForEach(option, cJSON_GetObjectItemCaseSensitive(first->json, "options"))
+			if (!option_is_free(option->string) && !cJSON_Compare(option, item(r, "options", option->string), 1))
+				runs_warn(all, r->folder, "stands in one row with '%s', but option '%s' differs", first->folder,
+					  option->string);
+		epoch = cJSON_GetArrayItem(item(first, "results", "epochs"), 0);
+		if (strcmp(json_string(epoch, "checksum", ""), json_string(theirs, "checksum", "")))
+			runs_warn(all, r->folder, "delivered other samples than '%s': checksums of epoch 0 differ",
+				  first->folder);
+	}
+}
+
+int curve_make(struct curve *c, struct runs *all)
+{
+	struct ranked *list = malloc((all->count + 1) * sizeof(*list));
+	const struct point *base = NULL;
+	size_t n;
+
+	*c = (struct curve){ .points = calloc(all->count + 1, sizeof(*c->points)),
+			     .runs = calloc(all->count + 1, sizeof(*c->runs)) };
+	if (!list || !c->points || !c->runs) {
+		free(list);
+		curve_release(c);
+		return err(NO_MEMORY, "no memory for the points of %zu runs", all->count);
+	}
+	n = runs_sort(all, list);
+	for (size_t i = 0; i < n; i++) {
+		const struct run *r = c->runs[i] = list[i].run;
+		struct point *p = &c->points[c->count];
+
+		if (!i || list[i].variant != list[i - 1].variant || r->nodes != list[i - 1].run->nodes) {
+			c->count++;
+			*p = (struct point){ .variant = r->variant, .series = r->series, .policy = r->policy,
+					     .place = r->place, .workers = r->workers, .nodes = r->nodes,
+					     .ranks = r->ranks, .runs = &c->runs[i] };
+			if (!i || list[i].variant != list[i - 1].variant)
+				base = p;
+			p->base = base;
+		}
+		c->points[c->count - 1].run_count++;
+	}
+	free(list);
+	for (size_t i = 0; i < c->count; i++) {
+		struct point *p = &c->points[i];
+
+		p->whole = over_runs(p, VALUE_WHOLE);
+		p->steady = over_runs(p, VALUE_STEADY);
+		p->iteration_ms = over_runs(p, VALUE_ITERATION);
+		point_check(all, p);
+	}
+	return OK;
+}
+
+void curve_release(struct curve *c)
+{
+	free(c->points);
+	free(c->runs);
+	*c = (struct curve){ 0 };
+}
+
+/* ---- breakdown ------------------------------------------------------------------------- */
+
+static void sum_take(struct breakdown *b, const struct window_sum *s, enum window_kind kind)
+{
+	if (kind != WINDOW_BOUNDARY)
+		b->iterations += s->windows;
+	b->wall_ns += s->wall_ns;
+	b->comm_hidden_ns += s->comm_hidden_ns;
+	for (int cls = 0; cls < CLS_COUNT; cls++) {
+		enum group g = group_of_class[cls];
+
+		if (kind == WINDOW_BOUNDARY || (kind == WINDOW_FIRST && g == GROUP_loader))
+			g = GROUP_boundary;
+		b->parts_ns[g] += s->parts_ns[cls];
+	}
+}
+
+void point_breakdown(const struct point *p, enum scope scope, struct breakdown *b)
+{
+	int64_t sum = 0;
+
+	*b = (struct breakdown){ 0 };
+	for (size_t i = 0; i < p->run_count; i++)
+		for (int k = 0; k < WINDOW_KINDS; k++)
+			if (scope == SCOPE_WHOLE || k == WINDOW_STEADY)
+				sum_take(b, &p->runs[i]->sums[k], k);
+	for (int g = 0; g < GROUP_COUNT; g++)
+		sum += b->parts_ns[g];
+	assert(sum == b->wall_ns);
+	(void)sum;
+}
+
+/* ---- boundaries ------------------------------------------------------------------------ */
+
+int point_stall(const struct point *p, bool start_up, struct stall *out)
+{
+	double *medians = malloc((p->run_count + 1) * sizeof(*medians));
+	size_t runs = 0;
+	int rc = medians ? OK : err(NO_MEMORY, "no memory for %zu runs", p->run_count);
+
+	*out = (struct stall){ 0 };
+	for (size_t i = 0; i < p->run_count && !rc; i++) {
+		const struct run *r = p->runs[i];
+		size_t from = start_up ? 0 : 1, to = start_up && r->stretch_count ? 1 : r->stretch_count;
+		double steady_ms = 1e-6 * r->steady_ns.median, *costs;
+
+		if (from >= to || isnan(steady_ms))
+			continue;
+		costs = malloc((to - from) * sizeof(*costs));
+		if (!costs) {
+			rc = err(NO_MEMORY, "no memory for %zu boundaries", to - from);
+			break;
+		}
+		for (size_t s = from; s < to; s++) {
+			costs[s - from] = 1e-6 * (double)r->stretches[s].length_ns - steady_ms;
+			for (int part = 0; part < PART_COUNT; part++)
+				out->parts_ms[part] += 1e-6 * (double)r->stretches[s].parts_ns[part];
+			out->parts_ms[PART_REST] -= steady_ms;
+			out->mean_ms += costs[s - from];
+		}
+		out->stretches += to - from;
+		medians[runs++] = quantile(costs, to - from, 0.5);
+		free(costs);
+	}
+	out->cost_ms = summarize(medians, runs);
+	free(medians);
+	for (int part = 0; part < PART_COUNT; part++)
+		out->parts_ms[part] /= (double)out->stretches;
+	out->mean_ms /= (double)out->stretches;
+	return rc;
+}

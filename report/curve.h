@@ -1,0 +1,85 @@
+/*
+ * report/curve.h - from runs to points: what one variant did on one number of nodes.
+ *
+ * The replicate is the run: each run gives one value, and a point is the median over its
+ * runs with min..max, and an interval from six runs on (bench/base/stats.h).  Breakdowns are
+ * arithmetic means of exact sums over iterations, ranks and runs, so that parts add up.
+ */
+#ifndef SFSCALE_REPORT_CURVE_H
+#define SFSCALE_REPORT_CURVE_H
+
+#include "report/runs.h"
+
+struct point {
+	const char *variant, *series, *policy, *place;	/* borrowed from the first run */
+	int64_t workers;
+	size_t nodes, ranks;
+	const struct run **runs;	/* borrowed: a part of the curve's list */
+	size_t run_count;
+	const struct point *base;	/* of this variant on its smallest number of nodes; may be this one */
+	struct summary whole;		/* clips/s, boundaries included */
+	struct summary steady;		/* clips/s of the median steady iteration */
+	struct summary iteration_ms;	/* median steady iteration of each run */
+};
+
+struct curve {
+	struct point *points;		/* owned; by variant in order of first appearance, then by nodes */
+	size_t count;
+	const struct run **runs;	/* owned: those that count, in the order of the points */
+};
+
+/* Also warns where runs of one point differ in more than chance.  `all` is borrowed for the
+ * curve's life. */
+int curve_make(struct curve *, struct runs *all);
+void curve_release(struct curve *);
+
+/* The parts of an iteration as they are shown: name, colour, meaning.  A class that is to be
+ * seen on its own is a row here and in group_of_class[]. */
+#define GROUPS(X) \
+	X(fwd, "forward", "#0072b2", "forward pass with head and loss") \
+	X(bwd, "backward", "#56b4e9", "backward pass") \
+	X(opt, "optimiser", "#a6d8f0", "optimiser step") \
+	X(comm, "exposed communication", "#d55e00", "collectives (all-reduce, broadcast) not hidden by compute") \
+	X(copy, "copy", "#f0e442", "copies into the network's input") \
+	X(loader, "loader stall", "#e69f00", "waiting for a batch with nothing computing or communicating") \
+	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request, and the wait for " \
+	  "that first batch") \
+	X(other, "other", "#999999", "known ranges of no class before: logging, launches, synchronising") \
+	X(unattributed, "unattributed", "#333333", "in no known range")
+
+enum group {
+#define GROUP_ENUM(name, title, colour, meaning) GROUP_##name,
+	GROUPS(GROUP_ENUM)
+#undef GROUP_ENUM
+	GROUP_COUNT
+};
+
+struct group_row {
+	const char *name, *title, *colour;
+};
+extern const struct group_row group_rows[GROUP_COUNT];
+
+/* Over which windows a breakdown goes: steady iterations alone, or the whole run. */
+enum scope { SCOPE_WHOLE, SCOPE_STEADY, SCOPE_COUNT };
+extern const char *const scope_names[SCOPE_COUNT];	/* "whole run", "steady" */
+
+struct breakdown {
+	int64_t iterations;	/* over all ranks and runs: what the sums are divided by */
+	int64_t wall_ns;
+	int64_t parts_ns[GROUP_COUNT];	/* sum: wall_ns */
+	int64_t comm_hidden_ns;		/* collectives under compute: no part */
+};
+
+void point_breakdown(const struct point *, enum scope, struct breakdown *);
+
+/* A boundary costs its length minus a median steady iteration of its run. */
+struct stall {
+	size_t stretches;	/* over all runs */
+	struct summary cost_ms;	/* over the runs' medians */
+	double mean_ms;		/* over all stretches of all runs */
+	double parts_ms[PART_COUNT];	/* means; sum: mean_ms.  PART_REST has the steady iteration taken off */
+};
+
+int point_stall(const struct point *, bool start_up, struct stall *);
+
+#endif

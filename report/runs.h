@@ -1,0 +1,86 @@
+/*
+ * report/runs.h - what was measured, read from run folders and sweep folders.
+ *
+ * One struct run per run folder or line of a ledger, also for those that failed: what went
+ * wrong is a row of the report.  Only runs that are `ok` to the last rank are counted in
+ * medians; the others show how far they came.
+ *
+ * Rank rule: an iteration takes as long as its slowest rank, and so do a boundary and a run.
+ * Parts are summed over all ranks in integers, so their mean over ranks is exact.
+ */
+#ifndef SFSCALE_REPORT_RUNS_H
+#define SFSCALE_REPORT_RUNS_H
+
+#include "bench/base/span.h"
+#include "bench/base/stats.h"
+#include "bench/base/table.h"
+
+#include <stdbool.h>
+
+/* A run is a row of windows.  What is steady is decided by rule, never by eye. */
+enum window_kind {
+	WINDOW_BOUNDARY,	/* from the begin of an epoch to its first LOAD */
+	WINDOW_FIRST,		/* first iteration of an epoch: warming up belongs to the boundary */
+	WINDOW_STEADY,		/* every other iteration */
+	WINDOW_KINDS
+};
+
+/* Of the windows of one kind, over all ranks. */
+struct window_sum {
+	int64_t windows, wall_ns;
+	int64_t parts_ns[CLS_COUNT];	/* sum: wall_ns */
+	int64_t comm_ns, comm_hidden_ns;
+};
+
+/* What a boundary is made of; report/runs.c says which spans. */
+enum boundary_part { PART_STOP, PART_START, PART_SAMPLER, PART_FIRST_BATCH, PART_REST, PART_COUNT };
+
+/* From the end of an epoch's last OPT to the end of the next one's first; the very first
+ * stretch of a run begins with its first epoch and is the start-up.  Of its slowest rank. */
+struct stretch {
+	int64_t length_ns;
+	int64_t parts_ns[PART_COUNT];	/* sum: length_ns */
+};
+
+struct run {
+	char *folder, *variant, *series, *policy, *place, *reason;	/* owned; reason may be NULL */
+	const char *status;	/* "ok", "failed", "cut off", "running", "damaged" */
+	int64_t workers, repeat;	/* -1: not said */
+	size_t nodes, ranks;
+	cJSON *json;		/* run.json; owned; NULL: there is none */
+
+	/* From the records, as far as they reach. */
+	size_t ranks_read, windows, iterations;
+	enum window_kind *kinds;	/* of each window; owned */
+	int64_t *slowest_ns;		/* longest over the ranks, of each window; owned */
+	int64_t wall_ns;		/* slowest rank, first epoch begin to run end */
+	struct window_sum sums[WINDOW_KINDS];
+	struct stretch *stretches;	/* owned; [0] is the start-up */
+	size_t stretch_count;
+	uint64_t dropped, events;
+	struct summary steady_ns;	/* over the steady iterations */
+};
+
+struct runs {
+	struct run *at;			/* owned */
+	size_t count;
+	struct table warnings;		/* owned; all that is wrong but does not end the report */
+	size_t windows_checked, windows_unequal;	/* parts == wall, in integers, per rank and window */
+};
+
+/* FAILED (said) when none of the folders holds anything readable; NO_MEMORY. */
+int runs_read(struct runs *, const char *const *dirs, size_t dir_count);
+void runs_release(struct runs *);
+
+/* A row of `warnings`. */
+void runs_warn(struct runs *, const char *about, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static inline bool run_counts(const struct run *r)
+{
+	return r->status[0] == 'o';
+}
+
+/* Clips of all ranks in one iteration; NaN when run.json does not say. */
+double run_clips(const struct run *);
+
+#endif
