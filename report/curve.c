@@ -4,6 +4,7 @@
 #include "report/curve.h"
 
 #include "bench/base/err.h"
+#include "bench/base/file.h"
 
 #include <assert.h>
 #include <math.h>
@@ -43,7 +44,7 @@ static const char *const free_options[] = { "out", "nodes" };
 
 /* ---- points ---------------------------------------------------------------------------- */
 
-/* The order of a variant is that of its first run, which the caller has put into `repeat`s place. */
+/* `variant` is the place of the variant's first run, `order` that of the run itself. */
 struct ranked {
 	const struct run *run;
 	size_t variant, order;

@@ -1,0 +1,347 @@
+/*
+ * report/tables.c - see tables.h.
+ *
+ * The fields here are the only home of names, units and formulas.
+ */
+#include "report/tables.h"
+
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VARIANT { "variant", "", "the options that were swept, without nodes; else the loader policy", 0 }
+#define NODES { "nodes", "1", "nodes of the launcher; see place: those on one host are emulated", 0 }
+#define PLACE { "place", "", "where this row was measured", 0 }
+
+/* A NaN has no sum, and a number of nothing is none. */
+static void number_or_none(struct table *t, int64_t value)
+{
+	if (value < 0)
+		table_none(t);
+	else
+		table_int(t, value);
+}
+
+/* ---- speed-up -------------------------------------------------------------------------- */
+
+static const struct field speedup_fields[] = {
+	VARIANT,
+	NODES,
+	{ "ranks", "1", "processes, all nodes together", 0 },
+	{ "runs", "1", "runs that count: the replicates", 0 },
+	{ "clips_per_s", "clips/s", "all clips / wall of the run (first epoch begin to run end, slowest rank, boundaries "
+	  "included); median over runs", 2 },
+	{ "clips_per_s_min", "clips/s", "slowest run", 2 },
+	{ "clips_per_s_max", "clips/s", "fastest run", 2 },
+	{ "clips_per_s_ci_low", "clips/s", "lower end of the 95 % order-statistic interval of the median", 2 },
+	{ "clips_per_s_ci_high", "clips/s", "upper end of it", 2 },
+	{ "interval", "", "whether there is an interval: it takes 6 runs", 0 },
+	{ "speedup", "1", "clips_per_s / clips_per_s of the base", 2 },
+	{ "speedup_min", "1", "clips_per_s_min / clips_per_s of the base", 2 },
+	{ "speedup_max", "1", "clips_per_s_max / clips_per_s of the base", 2 },
+	{ "efficiency_percent", "%", "100 x speedup x base_nodes / nodes", 1 },
+	{ "iteration_ms", "ms", "steady iteration, slowest rank: median in a run, median over runs", 2 },
+	{ "steady_clips_per_s", "clips/s", "clips of one iteration / iteration_ms: the rate without boundaries", 2 },
+	{ "steady_speedup", "1", "steady_clips_per_s / that of the base", 2 },
+	{ "steady_efficiency_percent", "%", "100 x steady_speedup x base_nodes / nodes", 1 },
+	{ "base_nodes", "1", "base case: this variant on its smallest number of nodes", 0 },
+	PLACE,
+};
+
+static int speedup_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	char interval[32];
+
+	(void)all;
+	for (size_t i = 0; i < c->count; i++) {
+		const struct point *p = &c->points[i], *b = p->base;
+		double share = (double)b->nodes / (double)p->nodes;
+
+		table_text(t, p->variant);
+		table_int(t, (int64_t)p->nodes);
+		table_int(t, (int64_t)p->ranks);
+		table_int(t, (int64_t)p->run_count);
+		table_real(t, p->whole.median);
+		table_real(t, p->whole.min);
+		table_real(t, p->whole.max);
+		table_real(t, p->whole.ci_low);
+		table_real(t, p->whole.ci_high);
+		snprintf(interval, sizeof(interval), p->whole.has_ci ? "95 %%, n=%zu" : "no CI, n=%zu", p->whole.n);
+		table_text(t, interval);
+		table_real(t, p->whole.median / b->whole.median);
+		table_real(t, p->whole.min / b->whole.median);
+		table_real(t, p->whole.max / b->whole.median);
+		table_real(t, 100 * share * p->whole.median / b->whole.median);
+		table_real(t, p->iteration_ms.median);
+		table_real(t, p->steady.median);
+		table_real(t, p->steady.median / b->steady.median);
+		table_real(t, 100 * share * p->steady.median / b->steady.median);
+		table_int(t, (int64_t)b->nodes);
+		table_text(t, p->place);
+	}
+	return OK;
+}
+
+/* ---- breakdown, in ms and in shares ---------------------------------------------------- */
+
+#define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the first " \
+		"of their epoch", 0 }
+#define MS(name, title, colour, meaning) { #name "_ms", "ms", meaning ": sum / iterations, mean over ranks and runs", 2 },
+#define PERCENT(name, title, colour, meaning) { #name "_percent", "%", "100 x " #name "_ms / iteration_ms", 1 },
+
+static const struct field breakdown_fields[] = {
+	VARIANT,
+	NODES,
+	SCOPE,
+	{ "iterations", "1", "iterations of all ranks and runs that the means are over", 0 },
+	{ "iteration_ms", "ms", "mean time per iteration and rank: the sum of the parts, exactly", 2 },
+	GROUPS(MS)
+	{ "comm_hidden_ms", "ms", "beside the sum: collectives while compute was active", 2 },
+	PLACE,
+};
+
+static const struct field share_fields[] = {
+	VARIANT,
+	NODES,
+	SCOPE,
+	{ "iteration_ms", "ms", "as in table breakdown: the whole", 2 },
+	GROUPS(PERCENT)
+	{ "comm_hidden_percent", "%", "beside the sum: 100 x comm_hidden_ms / iteration_ms", 1 },
+	PLACE,
+};
+
+static void breakdown_row(struct table *t, const struct point *p, enum scope scope, bool shares)
+{
+	struct breakdown b;
+	double iteration_ms, unit;
+
+	point_breakdown(p, scope, &b);
+	if (!b.iterations)
+		return;
+	iteration_ms = 1e-6 * (double)b.wall_ns / (double)b.iterations;
+	unit = shares ? 100 / (double)b.wall_ns : 1e-6 / (double)b.iterations;
+	table_text(t, p->variant);
+	table_int(t, (int64_t)p->nodes);
+	table_text(t, scope_names[scope]);
+	if (!shares)
+		table_int(t, b.iterations);
+	table_real(t, iteration_ms);
+	for (int g = 0; g < GROUP_COUNT; g++)
+		table_real(t, unit * (double)b.parts_ns[g]);
+	table_real(t, unit * (double)b.comm_hidden_ns);
+	table_text(t, p->place);
+}
+
+static int breakdown_rows(struct table *t, const struct curve *c, bool shares)
+{
+	for (int scope = 0; scope < SCOPE_COUNT; scope++)
+		for (size_t i = 0; i < c->count; i++)
+			breakdown_row(t, &c->points[i], scope, shares);
+	return OK;
+}
+
+static int breakdown_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)all;
+	return breakdown_rows(t, c, false);
+}
+
+static int shares_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)all;
+	return breakdown_rows(t, c, true);
+}
+
+/* ---- boundary -------------------------------------------------------------------------- */
+
+static const struct field boundary_fields[] = {
+	VARIANT,
+	{ "policy", "", "of the loader", 0 },
+	{ "workers", "1", "loader workers per rank", 0 },
+	NODES,
+	{ "kind", "", "boundary: between two epochs; start-up: of the first epoch, from its begin", 0 },
+	{ "runs", "1", "runs that count", 0 },
+	{ "stretches", "1", "boundaries of all these runs", 0 },
+	{ "cost_ms", "ms", "end of the last optimiser step of an epoch to end of the first of the next, slowest rank, minus the "
+	  "median steady iteration; median in a run, median over runs", 2 },
+	{ "cost_min_ms", "ms", "least run", 2 },
+	{ "cost_max_ms", "ms", "greatest run", 2 },
+	{ "mean_ms", "ms", "mean of the same over all boundaries: the sum of the parts that follow", 2 },
+	{ "workers_stop_ms", "ms", "ending loader workers", 2 },
+	{ "workers_start_ms", "ms", "starting loader workers", 2 },
+	{ "sampler_ms", "ms", "permutation and shards of the epoch", 2 },
+	{ "first_batch_ms", "ms", "waiting for the first batch", 2 },
+	{ "rest_ms", "ms", "everything else, minus the median steady iteration; below 0 where the first iteration is the faster", 2 },
+	{ "series", "", "the variant without its workers", 0 },
+	PLACE,
+};
+
+static int boundary_row(struct table *t, const struct point *p, bool start_up)
+{
+	struct stall s;
+	int rc = point_stall(p, start_up, &s);
+
+	if (rc || !s.stretches)
+		return rc;
+	table_text(t, p->variant);
+	table_text(t, p->policy);
+	number_or_none(t, p->workers);
+	table_int(t, (int64_t)p->nodes);
+	table_text(t, start_up ? "start-up" : "boundary");
+	table_int(t, (int64_t)s.cost_ms.n);
+	table_int(t, (int64_t)s.stretches);
+	table_real(t, s.cost_ms.median);
+	table_real(t, s.cost_ms.min);
+	table_real(t, s.cost_ms.max);
+	table_real(t, s.mean_ms);
+	for (int part = 0; part < PART_COUNT; part++)
+		table_real(t, s.parts_ms[part]);
+	table_text(t, p->series);
+	table_text(t, p->place);
+	return OK;
+}
+
+static int boundary_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	int rc = OK;
+
+	(void)all;
+	for (int start_up = 0; start_up < 2; start_up++)
+		for (size_t i = 0; i < c->count && !rc; i++)
+			rc = boundary_row(t, &c->points[i], start_up);
+	return rc;
+}
+
+/* ---- runs ------------------------------------------------------------------------------ */
+
+static const struct field run_fields[] = {
+	VARIANT,
+	NODES,
+	{ "ranks", "1", "processes, all nodes together", 0 },
+	{ "repeat", "1", "number of the repeat in its sweep, from 0", 0 },
+	{ "status", "", "only ok counts in medians; cut off: ended before its end; damaged: records unreadable or not of this run", 0 },
+	{ "iterations", "1", "of every rank, as far as all records reach", 0 },
+	{ "wall_s", "s", "first epoch begin to run end, slowest rank", 3 },
+	{ "clips_per_s", "clips/s", "all clips / wall_s", 2 },
+	{ "loss_first", "", "mean training loss of the first epoch", 4 },
+	{ "loss_last", "", "of the last epoch", 4 },
+	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal checksums", 0 },
+	{ "event_ns", "ns", "cost of one begin/end pair, measured by the run itself", 1 },
+	{ "dropped", "1", "events lost to full rings", 0 },
+	{ "unattributed_percent", "%", "time in no known range, of all time of all ranks", 2 },
+	{ "folder", "", "the run folder", 0 },
+	{ "reason", "", "why it is not ok", 0 },
+	PLACE,
+};
+
+static void run_row(struct table *t, const struct run *r)
+{
+	const cJSON *results = cJSON_GetObjectItemCaseSensitive(r->json, "results");
+	const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(results, "epochs");
+	const cJSON *first = cJSON_GetArrayItem(epochs, 0);
+	const cJSON *last = cJSON_GetArrayItem(epochs, cJSON_GetArraySize(epochs) - 1);
+	int64_t wall_ns = 0, unattributed_ns = 0;
+	double wall_s = run_counts(r) ? 1e-9 * (double)r->wall_ns : NAN;
+
+	for (int k = 0; k < WINDOW_KINDS; k++) {
+		wall_ns += r->sums[k].wall_ns;
+		unattributed_ns += r->sums[k].parts_ns[CLS_UNATTRIBUTED];
+	}
+	table_text(t, r->variant);
+	number_or_none(t, r->nodes ? (int64_t)r->nodes : -1);
+	number_or_none(t, r->ranks ? (int64_t)r->ranks : -1);
+	number_or_none(t, r->repeat);
+	table_text(t, r->status);
+	table_int(t, (int64_t)r->iterations);
+	table_real(t, wall_s);
+	table_real(t, run_clips(r) * (double)r->iterations / wall_s);
+	table_real(t, json_number(first, "loss", NAN));
+	table_real(t, json_number(last, "loss", NAN));
+	table_text(t, json_string(first, "checksum", "-"));
+	table_real(t, json_number(cJSON_GetObjectItemCaseSensitive(r->json, "event_cost"), "pair_ns", NAN));
+	table_int(t, (int64_t)r->dropped);
+	table_real(t, wall_ns ? 100 * (double)unattributed_ns / (double)wall_ns : NAN);
+	table_text(t, r->folder);
+	table_text(t, r->reason ? r->reason : "");
+	table_text(t, r->place);
+}
+
+static int runs_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)c;
+	for (size_t i = 0; i < all->count; i++)
+		run_row(t, &all->at[i]);
+	return OK;
+}
+
+/* ---- all of them ----------------------------------------------------------------------- */
+
+#define FIELDS(a) a, ARRAY_LEN(a)
+
+static const struct {
+	const char *name, *title;
+	const struct field *fields;
+	size_t field_count;
+	int (*make)(struct table *, const struct curve *, const struct runs *);
+} table_makers[TABLE_COUNT] = {
+	[TABLE_SPEEDUP] = { "speedup", "Speed-up: rate against nodes", FIELDS(speedup_fields), speedup_make },
+	[TABLE_BREAKDOWN] = { "breakdown", "Breakdown: where the time of an iteration goes, in ms", FIELDS(breakdown_fields),
+			      breakdown_make },
+	[TABLE_SHARES] = { "shares", "Breakdown: the same in shares of the iteration", FIELDS(share_fields), shares_make },
+	[TABLE_BOUNDARY] = { "boundary", "Boundary: what an epoch boundary costs, and why", FIELDS(boundary_fields),
+			     boundary_make },
+	[TABLE_RUNS] = { "runs", "Runs: every one, also those that failed", FIELDS(run_fields), runs_make },
+};
+
+int tables_make(struct tables *tables, const struct curve *c, const struct runs *all, const char *place)
+{
+	int rc = OK;
+
+	*tables = (struct tables){ 0 };
+	for (int i = 0; i < TABLE_COUNT && !rc; i++) {
+		char *title;
+
+		if (asprintf(&title, "%s (%s)", table_makers[i].title, place) < 0)
+			return err(NO_MEMORY, "no memory for table '%s'", table_makers[i].name);
+		table_init(&tables->at[i], table_makers[i].name, title, table_makers[i].fields,
+			   table_makers[i].field_count);
+		rc = table_makers[i].make(&tables->at[i], c, all);
+	}
+	return rc;
+}
+
+void tables_release(struct tables *tables)
+{
+	for (int i = 0; i < TABLE_COUNT; i++) {
+		free((void *)(uintptr_t)tables->at[i].title);
+		table_release(&tables->at[i]);
+	}
+}
+
+static const struct cell *cell_named(const struct table *t, size_t row, const char *field)
+{
+	size_t f = 0;
+
+	while (f < t->field_count && strcmp(t->fields[f].name, field))
+		f++;
+	assert(f < t->field_count);
+	return table_cell(t, row, f);
+}
+
+double table_number(const struct table *t, size_t row, const char *field)
+{
+	const struct cell *c = cell_named(t, row, field);
+
+	return c->kind == CELL_REAL ? c->real : c->kind == CELL_INT ? (double)c->whole : NAN;
+}
+
+const char *table_word(const struct table *t, size_t row, const char *field)
+{
+	const struct cell *c = cell_named(t, row, field);
+
+	return c->kind == CELL_TEXT ? c->text : "";
+}
