@@ -17,7 +17,7 @@
 #define NODES { "nodes", "1", "nodes of the launcher; see place: those on one host are emulated", 0 }
 #define PLACE { "place", "", "where this row was measured", 0 }
 
-/* A NaN has no sum, and a number of nothing is none. */
+/* Below 0: not said. */
 static void number_or_none(struct table *t, int64_t value)
 {
 	if (value < 0)
@@ -266,7 +266,10 @@ static void run_row(struct table *t, const struct run *r)
 	table_int(t, (int64_t)r->dropped);
 	table_real(t, wall_ns ? 100 * (double)unattributed_ns / (double)wall_ns : NAN);
 	table_text(t, r->folder);
-	table_text(t, r->reason ? r->reason : "");
+	if (r->reason)
+		table_text(t, r->reason);
+	else
+		table_none(t);
 	table_text(t, r->place);
 }
 
