@@ -6,5 +6,6 @@
 
 #include "bench/base/opt.h"
 
+extern const struct command command_report;
 
 #endif

@@ -1,0 +1,43 @@
+/*
+ * bench/report.c - `sfscale report DIR...`: the tables on stdout, everything as files.
+ */
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/commands.h"
+#include "report/report.h"
+
+#include <stdlib.h>
+
+struct report_options {
+	const char *out;
+};
+
+static const struct opt opts[] = {
+	{ "out", OPT_NAME, offsetof(struct report_options, out), NULL,
+	  "folder of the report; default: 'report' in the first DIR", NULL },
+};
+
+static int run(int argc, char **argv)
+{
+	const char **dirs = calloc((size_t)argc + 1, sizeof(*dirs));
+	struct report_options o;
+	char out[PATH_BYTES];
+	size_t dir_count = 0;
+	int rc = dirs ? opt_parse(&command_report, &o, argc, argv, dirs, &dir_count) : NO_MEMORY;
+
+	if (!rc && !dir_count)
+		rc = err(USAGE, "report: which run folder or sweep folder?");
+	if (!rc)
+		rc = path_make(out, o.out ? "%s" : "%s/report", o.out ? o.out : dirs[0]);
+	if (!rc)
+		rc = report_make(dirs, dir_count, out, stdout);
+	if (!rc)
+		printf("\n%s/index.html\n", out);
+	free(dirs);
+	return rc;
+}
+
+const struct command command_report = {
+	"report", "DIR...", "speed-up, breakdown and boundary tables, figures and a page from run and sweep folders",
+	opts, ARRAY_LEN(opts), run,
+};

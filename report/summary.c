@@ -1,0 +1,353 @@
+/*
+ * report/summary.c - see summary.h.
+ */
+#include "report/summary.h"
+
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+
+#include <build.h>
+#include <ctype.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SENTENCE_MAX = 1024 };
+
+static const char *const part_words[PART_COUNT] = {
+	[PART_STOP] = "stopping workers",
+	[PART_START] = "starting workers",
+	[PART_SAMPLER] = "the sampler",
+	[PART_FIRST_BATCH] = "waiting for the first batch",
+	[PART_REST] = "other things",
+};
+
+static void sentence(cJSON *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void sentence(cJSON *list, const char *format, ...)
+{
+	char text[SENTENCE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	cJSON_AddItemToArray(list, cJSON_CreateString(text));
+}
+
+/* Three significant digits, and never an exponent. */
+static const char *figures3(double v, char out[32])
+{
+	snprintf(out, 32, "%.*f", fabs(v) < 1 ? 3 : fabs(v) < 10 ? 2 : fabs(v) < 100 ? 1 : 0, v);
+	return out;
+}
+
+/* ---- the place ------------------------------------------------------------------------- */
+
+/* "2 emulated nodes, one host" -> 2 and "emulated nodes, one host"; the singular becomes plural, so that
+ * places that differ in the number alone are one. */
+static char *place_split(const char *text, long *number)
+{
+	char *rest, *whole = NULL;
+	const char *node;
+
+	*number = isdigit((unsigned char)*text) ? strtol(text, &rest, 10) : -1;
+	if (*number < 0)
+		return strdup(text);
+	text = rest + strspn(rest, " ");
+	node = strstr(text, "node");
+	if (!node || node[4] == 's')
+		return strdup(text);
+	if (asprintf(&whole, "%.*snodes%s", (int)(node - text), text, node + 4) < 0)
+		return NULL;
+	return whole;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	long x = *(const long *)a, y = *(const long *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* "1, 2, 4 " for the places that end in `rest`. */
+static void place_numbers(FILE *f, const struct runs *all, const char *rest)
+{
+	long *numbers = calloc(all->count + 1, sizeof(*numbers)), number;
+	size_t n = 0;
+
+	for (size_t i = 0; numbers && i < all->count; i++) {
+		char *other = place_split(all->at[i].place, &number);
+
+		if (other && number >= 0 && !strcmp(other, rest))
+			numbers[n++] = number;
+		free(other);
+	}
+	if (numbers)
+		qsort(numbers, n, sizeof(*numbers), ascending);
+	for (size_t i = 0; i < n; i++)
+		if (!i || numbers[i] != numbers[i - 1])
+			fprintf(f, "%s%ld", i ? ", " : "", numbers[i]);
+	fprintf(f, n ? " " : "");
+	if (n && numbers[n - 1] == 1 && !strncmp(rest, "emulated nodes", 14))
+		fprintf(f, "emulated node%s", rest + 14);
+	else
+		fputs(rest, f);
+	free(numbers);
+}
+
+char *summary_place(const struct runs *all)
+{
+	char *text = NULL, **seen = calloc(all->count + 1, sizeof(*seen));
+	size_t bytes, n = 0;
+	FILE *f = open_memstream(&text, &bytes);
+	long number;
+
+	for (size_t i = 0; f && seen && i < all->count; i++) {
+		size_t j = 0;
+
+		if (!all->at[i].ranks)
+			continue;	/* a failed point that knows no place */
+		seen[n] = place_split(all->at[i].place, &number);
+		while (j < n && seen[n] && strcmp(seen[j], seen[n]))
+			j++;
+		if (j < n || !seen[n]) {
+			free(seen[n]);
+			continue;
+		}
+		fprintf(f, n ? "; " : "");
+		place_numbers(f, all, seen[n++]);
+	}
+	if (f && !n)
+		fprintf(f, "place unknown");
+	for (size_t i = 0; i < n; i++)
+		free(seen[i]);
+	free(seen);
+	if (f)
+		fclose(f);
+	if (!text)
+		err(NO_MEMORY, "no memory for the place of the report");
+	return text;
+}
+
+/* ---- headlines ------------------------------------------------------------------------- */
+
+static void say_speedup(cJSON *list, const struct point *p)
+{
+	double speedup = p->whole.median / p->base->whole.median;
+	char a[32], b[32], c[32];
+
+	if (p->base != p && !isnan(speedup))
+		sentence(list, "%s: %s clips/s on %zu nodes against %s on %zu, a speed-up of %s at an efficiency of %.0f %%.",
+			 p->variant, figures3(p->whole.median, a), p->nodes, figures3(p->base->whole.median, b),
+			 p->base->nodes, figures3(speedup, c),
+			 100 * speedup * (double)p->base->nodes / (double)p->nodes);
+}
+
+static void say_breakdown(cJSON *list, const struct point *p)
+{
+	struct breakdown b;
+	bool said[GROUP_COUNT] = { false };
+	char text[SENTENCE_MAX] = "", ms[32];
+	size_t used = 0;
+
+	point_breakdown(p, SCOPE_WHOLE, &b);
+	for (int i = 0; i < 3 && b.wall_ns; i++) {
+		int most = 0;
+
+		while (said[most])
+			most++;
+		for (int g = 0; g < GROUP_COUNT; g++)
+			if (!said[g] && b.parts_ns[g] > b.parts_ns[most])
+				most = g;
+		said[most] = true;
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%.0f %% %s", i ? ", " : "",
+					 100 * (double)b.parts_ns[most] / (double)b.wall_ns, group_rows[most].title);
+	}
+	if (b.iterations)
+		sentence(list, "%s on %zu node%s: an iteration takes %s ms with its share of boundaries; %s.", p->variant,
+			 p->nodes, p->nodes == 1 ? "" : "s",
+			 figures3(1e-6 * (double)b.wall_ns / (double)b.iterations, ms), text);
+}
+
+static void say_boundary(cJSON *list, const struct point *p)
+{
+	struct stall s;
+	char cost[32], share[32], part[32], workers[64] = "";
+	int most = PART_STOP;
+
+	if (point_stall(p, false, &s) || !s.cost_ms.n)
+		return;
+	for (int i = 0; i < PART_REST; i++)
+		most = s.parts_ms[i] > s.parts_ms[most] ? i : most;
+	if (p->workers >= 0)
+		snprintf(workers, sizeof(workers), " with %lld worker%s", (long long)p->workers, p->workers == 1 ? "" : "s");
+	sentence(list, "%s: an epoch boundary of %s ms%s on %zu node%s, %s times a steady iteration; the most of it is %s (%s ms).",
+		 p->variant, figures3(s.cost_ms.median, cost), workers, p->nodes, p->nodes == 1 ? "" : "s",
+		 figures3(s.cost_ms.median / p->iteration_ms.median, share), part_words[most],
+		 figures3(s.parts_ms[most], part));
+}
+
+/* Each variant on its greatest number of nodes. */
+static cJSON *headlines_make(const struct runs *all, const struct curve *c)
+{
+	static void (*const sayers[])(cJSON *, const struct point *) = { say_boundary, say_speedup, say_breakdown };
+	cJSON *list = cJSON_CreateArray();
+	size_t left_out = 0;
+
+	for (size_t s = 0; s < ARRAY_LEN(sayers); s++)
+		for (size_t i = 0; i < c->count; i++)
+			if (i + 1 == c->count || c->points[i + 1].base != c->points[i].base)
+				sayers[s](list, &c->points[i]);
+	for (size_t i = 0; i < all->count; i++)
+		left_out += !run_counts(&all->at[i]);
+	if (left_out)
+		sentence(list, "%zu of %zu runs did not end well and are in no median: see tables runs and warnings.", left_out,
+			 all->count);
+	return list;
+}
+
+/* ---- what must be known ---------------------------------------------------------------- */
+
+static void iterations_count(const struct curve *c, size_t counts[WINDOW_KINDS])
+{
+	for (size_t i = 0; i < c->count; i++)
+		for (size_t j = 0; j < c->points[i].run_count; j++)
+			for (size_t w = 0; w < c->points[i].runs[j]->windows; w++)
+				counts[c->points[i].runs[j]->kinds[w]]++;
+}
+
+static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KINDS])
+{
+	cJSON *list = cJSON_CreateArray();
+	char order[SENTENCE_MAX] = "";
+
+	for (int c = 0; c < CLS_COUNT; c++) {
+		strncat(order, c ? ", " : "", sizeof(order) - strlen(order) - 1);
+		strncat(order, class_names[c], sizeof(order) - strlen(order) - 1);
+	}
+	sentence(list, "An iteration, a boundary and a run take as long as their slowest rank; breakdowns are means over ranks.");
+	sentence(list, "Steady iterations are all but the first of each epoch: %zu of %zu; the %zu others are left out by this rule and "
+		 "count as part of boundary and start-up.", counts[WINDOW_STEADY], counts[WINDOW_STEADY] + counts[WINDOW_FIRST],
+		 counts[WINDOW_FIRST]);
+	sentence(list, "Each nanosecond of a window goes to the first of these classes that is active: %s.", order);
+	sentence(list, "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer nanoseconds%s.",
+		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
+	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
+	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval (exact order "
+		 "statistics) is given from 6 runs on.");
+	return list;
+}
+
+static cJSON *overhead_make(const struct curve *c)
+{
+	cJSON *o = cJSON_CreateObject();
+	double pair_ns = NAN, next_ns = NAN, events = 0, rank_ns = 0;
+
+	for (size_t i = 0; i < c->count; i++)
+		for (size_t j = 0; j < c->points[i].run_count; j++) {
+			const struct run *r = c->points[i].runs[j];
+			const cJSON *cost = cJSON_GetObjectItemCaseSensitive(r->json, "event_cost");
+
+			pair_ns = fmax(pair_ns, json_number(cost, "pair_ns", NAN));
+			next_ns = fmax(next_ns, json_number(cost, "next_ns", NAN));
+			events += (double)r->events;
+			for (int k = 0; k < WINDOW_KINDS; k++)
+				rank_ns += (double)r->sums[k].wall_ns;
+		}
+	cJSON_AddNumberToObject(o, "pair_ns", pair_ns);		/* cJSON writes NaN as null */
+	cJSON_AddNumberToObject(o, "next_ns", next_ns);
+	cJSON_AddNumberToObject(o, "events", events);
+	cJSON_AddNumberToObject(o, "share_percent", 100 * events * pair_ns / rank_ns);
+	return o;
+}
+
+/* The distinct texts of one key, at the top of run.json or in one of its objects. */
+static cJSON *distinct(const struct runs *all, const char *part, const char *key)
+{
+	cJSON *list = cJSON_CreateArray();
+
+	for (size_t i = 0; i < all->count; i++) {
+		const cJSON *from = part ? cJSON_GetObjectItemCaseSensitive(all->at[i].json, part) : all->at[i].json, *former;
+		const char *text = json_string(from, key, NULL);
+
+		cJSON_ArrayForEach(former, list)
+			if (text && !strcmp(former->valuestring, text))
+				break;
+		if (text && !former)
+			cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	}
+	return list;
+}
+
+/* The entries of an object of run.json in which all runs that have one agree. */
+static cJSON *common(const struct runs *all, const char *part)
+{
+	cJSON *out = NULL;
+
+	for (size_t i = 0; i < all->count; i++) {
+		const cJSON *theirs = cJSON_GetObjectItemCaseSensitive(all->at[i].json, part);
+		cJSON *mine = out ? out->child : NULL, *next;
+
+		if (!theirs)
+			continue;
+		if (!out)
+			out = cJSON_Duplicate(theirs, 1);
+		for (; mine; mine = next) {
+			next = mine->next;
+			if (!cJSON_Compare(mine, cJSON_GetObjectItemCaseSensitive(theirs, mine->string), 1))
+				cJSON_Delete(cJSON_DetachItemViaPointer(out, mine));
+		}
+	}
+	return out ? out : cJSON_CreateObject();
+}
+
+static void table_add(cJSON *tables, const struct table *t)
+{
+	cJSON *o = cJSON_AddObjectToObject(tables, t->name);
+
+	cJSON_AddStringToObject(o, "title", t->title ? t->title : t->name);
+	cJSON_AddItemToObject(o, "fields", table_fields_json(t));
+	cJSON_AddItemToObject(o, "rows", table_json(t));
+}
+
+cJSON *summary_make(const struct runs *all, const struct curve *c, const struct tables *tables, const char *place,
+		    const bool figures_made[FIGURE_COUNT])
+{
+	cJSON *s = cJSON_CreateObject(), *o, *list;
+	size_t counts[WINDOW_KINDS] = { 0 };
+
+	iterations_count(c, counts);
+	cJSON_AddNumberToObject(s, "schema", SUMMARY_SCHEMA);
+	cJSON_AddStringToObject(s, "version", BUILD_VERSION);
+	cJSON_AddStringToObject(s, "place", place);
+	cJSON_AddItemToObject(s, "headlines", headlines_make(all, c));
+	cJSON_AddItemToObject(s, "rules", rules_make(all, counts));
+	o = cJSON_AddObjectToObject(s, "identity");
+	cJSON_AddNumberToObject(o, "windows_checked", (double)all->windows_checked);
+	cJSON_AddNumberToObject(o, "windows_unequal", (double)all->windows_unequal);
+	cJSON_AddBoolToObject(o, "parts_equal_wall", all->windows_checked && !all->windows_unequal);
+	o = cJSON_AddObjectToObject(s, "iterations");
+	cJSON_AddNumberToObject(o, "total", (double)(counts[WINDOW_STEADY] + counts[WINDOW_FIRST]));
+	cJSON_AddNumberToObject(o, "steady", (double)counts[WINDOW_STEADY]);
+	cJSON_AddNumberToObject(o, "first_of_epoch", (double)counts[WINDOW_FIRST]);
+	cJSON_AddItemToObject(s, "overhead", overhead_make(c));
+	o = cJSON_AddObjectToObject(s, "measured");
+	cJSON_AddItemToObject(o, "versions", distinct(all, NULL, "version"));
+	cJSON_AddItemToObject(o, "builds", distinct(all, NULL, "build"));
+	cJSON_AddItemToObject(o, "cpus", distinct(all, "place", "cpu"));
+	cJSON_AddItemToObject(o, "libraries", common(all, "libraries"));
+	cJSON_AddItemToObject(o, "options", common(all, "options"));
+	list = cJSON_AddArrayToObject(s, "figures");
+	for (size_t i = 0; i < FIGURE_COUNT; i++) {
+		cJSON_AddItemToArray(list, o = cJSON_CreateObject());
+		cJSON_AddStringToObject(o, "name", figures[i].name);
+		cJSON_AddStringToObject(o, "title", figures[i].title);
+		cJSON_AddBoolToObject(o, "made", figures_made[i]);
+	}
+	o = cJSON_AddObjectToObject(s, "tables");
+	for (int i = 0; i < TABLE_COUNT; i++)
+		table_add(o, &tables->at[i]);
+	table_add(o, &all->warnings);
+	return s;
+}
