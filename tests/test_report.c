@@ -1,0 +1,729 @@
+/*
+ * tests/test_report.c - reports of sweeps whose every nanosecond is known.
+ *
+ * A plan says how long each row of the step takes; it is written as records, ledger and
+ * run.json, and the tables must give the plan back.  SFSCALE_KEEP=DIR keeps the sweep that the first
+ * test makes, with its report, for looking at it.
+ */
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/base/folder.h"
+#include "bench/base/record.h"
+#include "report/report.h"
+
+#include <ftw.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* ---- made sweeps ----------------------------------------------------------------------- */
+
+#define MS 1000000ll
+
+/* Of one run; in ns.  Every rank is the slowest one in turn, by `late` in its LOAD. */
+struct plan {
+	const char *policy;
+	int workers, nodes, ranks, repeat, epochs, iterations;
+	int64_t load, copy, fwd, bwd, hidden, exposed, opt, log, late;
+	int64_t stop, start, sampler, gap, first_load;
+};
+
+static struct plan plan_of(const char *policy, int workers, int nodes, int repeat)
+{
+	bool respawn = !strcmp(policy, "respawn");
+
+	return (struct plan){
+		.policy = policy, .workers = workers, .nodes = nodes, .ranks = nodes, .repeat = repeat,
+		.epochs = 3, .iterations = 6, .load = 4 * MS, .copy = 2 * MS, .fwd = 30 * MS, .bwd = 60 * MS + repeat * MS,
+		.hidden = nodes > 1 ? 20 * MS : 0, .exposed = nodes > 1 ? (9 + 6 * nodes) * MS : 0, .opt = 5 * MS, .log = 1 * MS,
+		.late = 3 * MS, .stop = respawn ? 10 * workers * MS : 0, .start = respawn ? 60 * workers * MS : 0,
+		.sampler = 1 * MS, .gap = MS / 2, .first_load = respawn ? 40 * MS : 6 * MS,
+	};
+}
+
+static int64_t plan_row(const struct plan *p)		/* a steady iteration of a rank that is not late */
+{
+	return p->load + p->copy + p->fwd + p->bwd + p->exposed + p->opt + p->log;
+}
+
+static int64_t plan_steady(const struct plan *p)	/* of the slowest rank */
+{
+	return plan_row(p) + p->late;
+}
+
+static int64_t plan_boundary(const struct plan *p)	/* cost; without stopping it is that of the start-up, but for log */
+{
+	return p->stop + p->start + p->sampler + p->gap + p->first_load - p->load - p->late;
+}
+
+/* Every rank is late in each `ranks`-th iteration; first iterations of epochs have no late rank. */
+static int64_t plan_wall_of_rank(const struct plan *p, int rank)
+{
+	int64_t ns = 0;
+
+	for (int e = 0; e < p->epochs; e++)
+		ns += (e ? p->stop : 0) + p->start + p->sampler + p->gap + p->first_load - p->load;
+	for (int i = 0; i < p->epochs * p->iterations; i++)
+		ns += plan_row(p) + (i % p->iterations && i % p->ranks == rank ? p->late : 0);
+	return ns;
+}
+
+static double plan_rate(const struct plan *p)
+{
+	int64_t wall = 0;
+
+	for (int r = 0; r < p->ranks; r++)
+		wall = plan_wall_of_rank(p, r) > wall ? plan_wall_of_rank(p, r) : wall;
+	return 2.0 * p->ranks * p->epochs * p->iterations / (1e-9 * (double)wall);
+}
+
+struct tape {
+	struct event events[4096];
+	size_t count;
+	uint32_t iter;
+};
+
+static int64_t tape_put(struct tape *t, enum span_id id, int lane, int64_t t0, int64_t ns)
+{
+	assert_true(t->count < ARRAY_LEN(t->events));
+	t->events[t->count++] = (struct event){ .t0 = t0, .t1 = t0 + ns, .name = id, .iter = t->iter, .lane = (uint16_t)lane,
+						.kind = (uint8_t)span_rows[id].kind, .cls = (uint8_t)span_rows[id].cls };
+	return t0 + ns;
+}
+
+static int64_t tape_iteration(struct tape *t, const struct plan *p, int64_t at, int64_t load)
+{
+	at = tape_put(t, SPAN_LOAD, 0, at, load);
+	at = tape_put(t, SPAN_H2D, 0, at, p->copy);
+	at = tape_put(t, SPAN_FWD, 0, at, p->fwd);
+	at = tape_put(t, SPAN_BWD, 0, at, p->bwd);
+	if (p->exposed)
+		tape_put(t, SPAN_ALLREDUCE, 1, at - p->hidden, p->hidden + p->exposed);
+	at = tape_put(t, SPAN_DRAIN, 0, at, p->exposed);
+	at = tape_put(t, SPAN_OPT, 0, at, p->opt);
+	return tape_put(t, SPAN_LOG, 0, at, p->log);
+}
+
+static void tape_run(struct tape *t, const struct plan *p, int rank)
+{
+	int64_t at = 1000 * MS + 12345 * rank, begin;
+
+	for (int e = 0; e < p->epochs; e++) {
+		begin = at;
+		if (e)
+			at = tape_put(t, SPAN_WORKERS_STOP, 0, at, p->stop);
+		at = tape_put(t, SPAN_WORKERS_START, 0, at, p->start);
+		at = tape_put(t, SPAN_SAMPLER, 0, at, p->sampler);
+		at = tape_put(t, SPAN_EPOCH_BEGIN, 0, begin, at + p->gap - begin);
+		for (int i = 0; i < p->iterations; i++, t->iter++)
+			at = tape_iteration(t, p, at, !i ? p->first_load
+					    : p->load + ((int)t->iter % p->ranks == rank ? p->late : 0));
+	}
+	tape_put(t, SPAN_RUN_END, 0, at, 0);
+}
+
+static cJSON *parse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static cJSON *parse(const char *format, ...)
+{
+	char text[4096];
+	va_list args;
+	cJSON *value;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	value = cJSON_Parse(text);
+	assert_non_null(value);
+	return value;
+}
+
+static void write_record(const char *folder, const struct plan *p, int rank, bool whole)
+{
+	cJSON *head = parse("{\"rank\":%d,\"world\":%d,\"node\":0,\"local_rank\":0,\"host\":\"h\",\"boot_id\":\"b\",\"pid\":1,"
+			    "\"lanes\":[\"train\",\"comm\"]}", rank, p->ranks);
+	cJSON *names = cJSON_AddArrayToObject(head, "names"), *tail = parse("{\"status\":\"ok\",\"dropped\":0}");
+	struct tape *t = calloc(1, sizeof(*t));
+	struct record_writer w;
+	char path[PATH_BYTES];
+
+	for (int i = 0; i < SPAN_COUNT; i++)
+		cJSON_AddItemToArray(names, cJSON_CreateString(span_rows[i].name));
+	cJSON_AddItemToObject(head, "classes", cJSON_CreateStringArray(class_names, CLS_COUNT));
+	tape_run(t, p, rank);
+	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, folder, (size_t)rank), OK);
+	assert_int_equal(record_writer_open(&w, path), OK);
+	assert_int_equal(record_write_json(&w, RECORD_HEAD, head), OK);
+	for (size_t i = 0; i < t->count; i += 10) {	/* several blocks, as a run writes them */
+		size_t n = t->count - i < 10 ? t->count - i : 10;
+
+		if (!whole && i > t->count / 2)
+			break;
+		assert_int_equal(record_write(&w, RECORD_EVENTS, &t->events[i], n * sizeof(t->events[0]), n), OK);
+	}
+	if (whole)
+		assert_int_equal(record_write_json(&w, RECORD_TAIL, tail), OK);
+	assert_int_equal(record_writer_close(&w), OK);
+	cJSON_Delete(head);
+	cJSON_Delete(tail);
+	free(t);
+}
+
+static void write_run(const char *folder, const struct plan *p, const char *status)
+{
+	char path[PATH_BYTES];
+	cJSON *run = parse("{\"schema\":1,\"status\":\"%s\",\"reason\":null,\"version\":\"v0\",\"build\":\"-O2\",\"command\":\"run\","
+			   "\"started\":\"2026-01-01T00:00:00Z\",\"options\":{\"policy\":\"%s\",\"workers\":%d,\"net\":\"nano\"},"
+			   "\"place\":{\"ranks\":%d,\"nodes\":%d,\"hosts\":1,\"cores\":2,\"cpu\":\"a <cpu>\","
+			   "\"text\":\"%d emulated node%s, one host, 2 cores\"},\"libraries\":{\"dnnl\":\"2.6\"},"
+			   "\"step\":{\"clips_per_rank\":2,\"iterations_per_epoch\":%d,\"epochs\":%d,\"emulated\":false},"
+			   "\"event_cost\":{\"pair_ns\":21.5,\"next_ns\":12.25},"
+			   "\"results\":{\"epochs\":[{\"loss\":0.7,\"lr\":0.1,\"checksum\":\"c0ffee\"},{\"loss\":0.5,\"lr\":0.1,"
+			   "\"checksum\":\"beef\"}]},\"warnings\":[]}", status, p->policy, p->workers, p->ranks, p->nodes, p->nodes,
+			   p->nodes > 1 ? "s" : "", p->iterations, p->epochs);
+
+	assert_int_equal(dir_make(folder), OK);
+	assert_int_equal(path_make(path, "%s/" FOLDER_RUN, folder), OK);
+	assert_int_equal(json_write(path, run), OK);
+	cJSON_Delete(run);
+	for (int r = 0; r < p->ranks; r++)
+		write_record(folder, p, r, true);
+}
+
+static void say_to_ledger(const char *sweep, const char *line)
+{
+	char path[PATH_BYTES];
+	FILE *f;
+
+	assert_int_equal(path_make(path, "%s/" FOLDER_LEDGER, sweep), OK);
+	f = fopen(path, "a");
+	assert_non_null(f);
+	fprintf(f, "%s\n", line);
+	fclose(f);
+}
+
+static void key_of(const struct plan *p, char key[17])
+{
+	snprintf(key, 17, "%04x%04x%04x%04x", p->policy[0], p->workers, p->nodes, p->repeat);
+}
+
+static void ledger_line(const char *sweep, const struct plan *p, const char *status, const char *reason)
+{
+	char key[17], line[1024];
+
+	key_of(p, key);
+	snprintf(line, sizeof(line), "{\"schema\":1,\"key\":\"%s\",\"point\":{\"nodes\":%d,\"policy\":\"%s\",\"workers\":\"%d\"},"
+		 "\"repeat\":%d,\"status\":\"%s\",\"reason\":%s%s%s,\"exit\":%d,\"wall_s\":1,\"folder\":\"runs/%s\","
+		 "\"finished\":\"2026-01-01T00:00:00Z\"}", key, p->nodes, p->policy, p->workers, p->repeat, status,
+		 reason ? "\"" : "", reason ? reason : "null", reason ? "\"" : "", reason ? 4 : 0, key);
+	say_to_ledger(sweep, line);
+}
+
+static void run_folder(const char *sweep, const struct plan *p, char path[PATH_BYTES])
+{
+	char key[17];
+
+	key_of(p, key);
+	assert_int_equal(path_make(path, "%s/runs/%s", sweep, key), OK);
+}
+
+static void add_run(const char *sweep, const struct plan *p)
+{
+	char path[PATH_BYTES];
+
+	run_folder(sweep, p, path);
+	write_run(path, p, "ok");
+	ledger_line(sweep, p, "ok", NULL);
+}
+
+/* ---- folders that go away -------------------------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int folder_make(void **state)
+{
+	static char path[64];
+
+	strcpy(path, "/tmp/sfscale-report-XXXXXX");
+	*state = path;
+	return !mkdtemp(path);
+}
+
+static int folder_remove(void **state)
+{
+	return nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The report of one folder, and its summary.json. */
+static cJSON *report_of(const char *dir)
+{
+	char out[PATH_BYTES], path[PATH_BYTES];
+	cJSON *summary;
+
+	assert_int_equal(path_make(out, "%s/report", dir), OK);
+	assert_int_equal(path_make(path, "%s/summary.json", out), OK);
+	assert_int_equal(report_make(&dir, 1, out, NULL), OK);
+	assert_int_equal(json_read(path, &summary), OK);
+	return summary;
+}
+
+static const cJSON *rows_of(const cJSON *summary, const char *table)
+{
+	const cJSON *tables = cJSON_GetObjectItem(summary, "tables");
+
+	return cJSON_GetObjectItem(cJSON_GetObjectItem(tables, table), "rows");
+}
+
+/* The row with variant, nodes and (unless NULL) a further text. */
+static const cJSON *row_of(const cJSON *summary, const char *table, const char *variant, int nodes, const char *field,
+			   const char *word)
+{
+	const cJSON *row;
+
+	cJSON_ArrayForEach(row, rows_of(summary, table))
+		if (!strcmp(json_string(row, "variant", ""), variant) && json_number(row, "nodes", 0) == nodes &&
+		    (!field || !strcmp(json_string(row, field, ""), word)))
+			return row;
+	fail_msg("no row %s on %d in %s", variant, nodes, table);
+	return NULL;
+}
+
+static bool warned(const cJSON *summary, const char *word)
+{
+	const cJSON *row;
+
+	cJSON_ArrayForEach(row, rows_of(summary, "warnings"))
+		if (strstr(json_string(row, "warning", ""), word) || strstr(json_string(row, "about", ""), word))
+			return true;
+	return false;
+}
+
+static void near(const cJSON *row, const char *field, double want)
+{
+	double got = json_number(row, field, NAN);
+
+	if (!(fabs(got - want) <= 1e-9 * (1 + fabs(want))))
+		fail_msg("%s is %.12g, not %.12g", field, got, want);
+}
+
+static void big_sweep(const char *dir)
+{
+	static const char *const policies[] = { "respawn", "threads" };
+	static const int workers[] = { 1, 2 }, nodes[] = { 1, 2, 4 };
+
+	for (size_t p = 0; p < ARRAY_LEN(policies); p++)
+		for (size_t w = 0; w < ARRAY_LEN(workers); w++)
+			for (size_t n = 0; n < ARRAY_LEN(nodes); n++)
+				for (int repeat = 0; repeat < 3; repeat++) {
+					struct plan plan = plan_of(policies[p], workers[w], nodes[n], repeat);
+
+					add_run(dir, &plan);
+				}
+}
+
+/* ---- the tests ------------------------------------------------------------------------- */
+
+static void the_tables_give_the_plan_back(void **state)
+{
+	const char *dir = getenv("SFSCALE_KEEP") ? getenv("SFSCALE_KEEP") : *state;
+	static const char *const variants[] = { "respawn, workers=1", "respawn, workers=2", "threads, workers=1",
+						"threads, workers=2" };
+	static const int nodes[] = { 1, 2, 4 };
+	cJSON *summary;
+
+	big_sweep(dir);
+	summary = report_of(dir);
+	for (size_t v = 0; v < ARRAY_LEN(variants); v++)
+		for (size_t n = 0; n < ARRAY_LEN(nodes); n++) {
+			const char *policy = v < 2 ? "respawn" : "threads";
+			struct plan p = plan_of(policy, 1 + v % 2, nodes[n], 1), base = plan_of(policy, 1 + v % 2, 1, 1);
+			struct plan fast = plan_of(policy, 1 + v % 2, nodes[n], 0);
+			const cJSON *row = row_of(summary, "speedup", variants[v], nodes[n], NULL, NULL);
+			double speedup = plan_rate(&p) / plan_rate(&base);
+
+			near(row, "runs", 3);
+			near(row, "base_nodes", 1);
+			near(row, "clips_per_s", plan_rate(&p));
+			near(row, "clips_per_s_max", plan_rate(&fast));
+			near(row, "speedup", speedup);
+			near(row, "efficiency_percent", 100 * speedup / nodes[n]);
+			near(row, "iteration_ms", 1e-6 * (double)plan_steady(&p));
+			near(row, "steady_speedup", nodes[n] * (double)plan_steady(&base) / (double)plan_steady(&p));
+			assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, "clips_per_s_ci_low")));
+			assert_string_equal(json_string(row, "interval", ""), "no CI, n=3");
+
+			row = row_of(summary, "boundary", variants[v], nodes[n], "kind", "boundary");
+			near(row, "stretches", 6);
+			near(row, "cost_ms", 1e-6 * (double)plan_boundary(&p));
+			near(row, "workers_stop_ms", 1e-6 * (double)p.stop);
+			near(row, "workers_start_ms", 1e-6 * (double)p.start);
+			near(row, "sampler_ms", 1e-6 * (double)p.sampler);
+			near(row, "first_batch_ms", 1e-6 * (double)p.first_load);
+			near(row, "rest_ms", 1e-6 * (double)(p.gap - p.load - p.late));
+			row = row_of(summary, "boundary", variants[v], nodes[n], "kind", "start-up");
+			near(row, "stretches", 3);
+			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.log));
+		}
+	assert_string_equal(json_string(summary, "place", ""), "1, 2, 4 emulated nodes, one host, 2 cores");
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 36);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
+	cJSON_Delete(summary);
+}
+
+static void parts_are_those_of_the_plan_and_sum_to_the_iteration(void **state)
+{
+	static const char *const parts[] = { "fwd_ms", "bwd_ms", "opt_ms", "comm_ms", "copy_ms", "loader_ms", "boundary_ms",
+					     "other_ms", "unattributed_ms" };
+	struct plan p = plan_of("respawn", 2, 4, 0);
+	const cJSON *row, *identity;
+	cJSON *summary;
+
+	add_run(*state, &p);
+	summary = report_of(*state);
+	row = row_of(summary, "breakdown", "respawn, workers=2", 4, "scope", "steady");
+	near(row, "iterations", p.ranks * p.epochs * (p.iterations - 1));
+	near(row, "fwd_ms", 1e-6 * (double)p.fwd);
+	near(row, "bwd_ms", 1e-6 * (double)p.bwd);
+	near(row, "opt_ms", 1e-6 * (double)p.opt);
+	near(row, "comm_ms", 1e-6 * (double)p.exposed);
+	near(row, "comm_hidden_ms", 1e-6 * (double)p.hidden);
+	near(row, "copy_ms", 1e-6 * (double)p.copy);
+	near(row, "loader_ms", 1e-6 * ((double)p.load + (double)p.late / p.ranks));
+	near(row, "other_ms", 1e-6 * (double)p.log);
+	near(row, "boundary_ms", 0);
+	near(row, "unattributed_ms", 0);
+
+	row = row_of(summary, "breakdown", "respawn, workers=2", 4, "scope", "whole run");
+	near(row, "boundary_ms", 1e-6 * (double)(p.epochs * (p.start + p.sampler + p.gap + p.first_load) +
+						 (p.epochs - 1) * p.stop) / (p.epochs * p.iterations));
+	cJSON_ArrayForEach(row, rows_of(summary, "breakdown")) {
+		double sum = 0;
+
+		for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+			sum += json_number(row, parts[i], NAN);
+		near(row, "iteration_ms", sum);
+	}
+	identity = cJSON_GetObjectItem(summary, "identity");
+	near(identity, "windows_checked", p.ranks * p.epochs * (p.iterations + 1));
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(identity, "parts_equal_wall")));
+	near(cJSON_GetObjectItem(summary, "overhead"), "pair_ns", 21.5);
+	cJSON_Delete(summary);
+}
+
+static void six_runs_have_an_interval(void **state)
+{
+	cJSON *summary;
+	const cJSON *row;
+
+	for (int repeat = 0; repeat < 6; repeat++) {
+		struct plan p = plan_of("threads", 1, 1, repeat);
+
+		add_run(*state, &p);
+	}
+	summary = report_of(*state);
+	row = row_of(summary, "speedup", "threads, workers=1", 1, NULL, NULL);
+	near(row, "clips_per_s_ci_low", json_number(row, "clips_per_s_min", NAN));
+	near(row, "clips_per_s_ci_high", json_number(row, "clips_per_s_max", NAN));
+	cJSON_Delete(summary);
+}
+
+static void the_newest_line_of_a_key_counts_and_a_failed_point_is_listed(void **state)
+{
+	struct plan good = plan_of("threads", 1, 1, 0), killed = plan_of("threads", 1, 2, 0);
+	cJSON *summary;
+	const cJSON *row;
+
+	ledger_line(*state, &good, "failed", "first try");
+	add_run(*state, &good);
+	add_run(*state, &killed);
+	ledger_line(*state, &killed, "failed", "rank 1 was killed by signal 9");
+	summary = report_of(*state);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 2);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	row = row_of(summary, "runs", "threads, workers=1", 1, NULL, NULL);
+	assert_string_equal(json_string(row, "status", ""), "ok");
+	row = row_of(summary, "runs", "threads, workers=1", 2, NULL, NULL);
+	assert_string_equal(json_string(row, "status", ""), "failed");
+	assert_string_equal(json_string(row, "reason", ""), "rank 1 was killed by signal 9");
+	assert_true(warned(summary, "in no median: rank 1 was killed"));
+	cJSON_Delete(summary);
+}
+
+static void a_bad_ledger_line_is_named_with_file_and_line(void **state)
+{
+	struct plan p = plan_of("threads", 1, 1, 0);
+	cJSON *summary;
+
+	add_run(*state, &p);
+	say_to_ledger(*state, "{\"schema\":1,\"key\":\"00");
+	summary = report_of(*state);
+	assert_true(warned(summary, FOLDER_LEDGER ":2: not JSON"));
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	cJSON_Delete(summary);
+}
+
+/* What was done to the third repeat, and what its status must be then. */
+static void damage_cut(const char *run, const struct plan *p) { write_record(run, p, 1, false); }
+
+static void damage_kill(const char *run, const struct plan *p)
+{
+	write_run(run, p, "running");
+	write_record(run, p, 0, false);
+	write_record(run, p, 1, false);
+}
+
+static void damage_missing(const char *run, const struct plan *p)
+{
+	char path[PATH_BYTES];
+
+	(void)p;
+	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, run, (size_t)1), OK);
+	assert_int_equal(unlink(path), 0);
+}
+
+static void damage_foreign(const char *run, const struct plan *p)
+{
+	struct plan other = *p;
+
+	other.ranks = 3;
+	write_record(run, &other, 1, true);
+}
+
+static void damage_flip(const char *run, const struct plan *p)
+{
+	char path[PATH_BYTES], *bytes;
+	size_t count;
+
+	(void)p;
+	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, run, (size_t)1), OK);
+	assert_int_equal(file_read(path, &bytes, &count), OK);
+	bytes[count / 2] ^= 1;
+	assert_int_equal(file_write(path, bytes, count), OK);
+	free(bytes);
+}
+
+static void damage_rubbish(const char *run, const struct plan *p)
+{
+	char path[PATH_BYTES];
+
+	(void)p;
+	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, run, (size_t)1), OK);
+	assert_int_equal(file_write(path, "rubbish", 7), OK);
+}
+
+static void damage_steps(const char *run, const struct plan *p)
+{
+	struct plan longer = *p;
+
+	longer.epochs++;
+	write_record(run, &longer, 1, true);
+}
+
+static void a_run_with_a_bad_record_is_named_and_in_no_median(void **state)
+{
+	static const struct { void (*damage)(const char *, const struct plan *); const char *status; bool shorter; } cases[] = {
+		{ damage_cut, "cut off", true },
+		{ damage_kill, "cut off", true },
+		{ damage_missing, "damaged", false },
+		{ damage_foreign, "damaged", false },
+		{ damage_flip, "cut off", true },
+		{ damage_rubbish, "damaged", false },
+		{ damage_steps, "damaged", false },
+	};
+
+	for (int repeat = 0; repeat < 3; repeat++) {
+		struct plan p = plan_of("threads", 1, 2, repeat);
+
+		add_run(*state, &p);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct plan p = plan_of("threads", 1, 2, 2), first = plan_of("threads", 1, 2, 0), second = plan_of("threads", 1, 2, 1);
+		char run[PATH_BYTES];
+		const cJSON *row, *named = NULL;
+		cJSON *summary;
+
+		run_folder(*state, &p, run);
+		write_run(run, &p, "ok");
+		cases[i].damage(run, &p);
+		summary = report_of(*state);
+		cJSON_ArrayForEach(row, rows_of(summary, "runs"))
+			if (json_number(row, "repeat", 0) == 2)
+				named = row;
+		assert_string_equal(json_string(named, "status", ""), cases[i].status);
+		assert_true(json_number(named, "iterations", 0) > 3);
+		assert_int_equal(json_number(named, "iterations", 0) < p.epochs * p.iterations, cases[i].shorter);
+		assert_true(strlen(json_string(named, "reason", "")) > 10);
+		assert_true(warned(summary, "in no median"));
+		row = row_of(summary, "speedup", "threads, workers=1", 2, NULL, NULL);
+		near(row, "runs", 2);
+		near(row, "clips_per_s", 0.5 * (plan_rate(&first) + plan_rate(&second)));
+		cJSON_Delete(summary);
+	}
+}
+
+static void a_run_folder_alone_and_one_that_the_ledger_forgot_are_read(void **state)
+{
+	struct plan p = plan_of("fork", 3, 1, 0);
+	char run[PATH_BYTES];
+	cJSON *summary;
+	const cJSON *row;
+
+	run_folder(*state, &p, run);
+	write_run(run, &p, "ok");
+	summary = report_of(run);
+	row = row_of(summary, "boundary", "fork", 1, "kind", "boundary");
+	near(row, "workers", 3);
+	cJSON_Delete(summary);
+
+	p.nodes = p.ranks = 2;
+	add_run(*state, &p);	/* now a sweep, whose ledger knows this run only */
+	summary = report_of(*state);
+	row = row_of(summary, "runs", "fork", 1, NULL, NULL);
+	assert_string_equal(json_string(row, "status", ""), "cut off");
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	cJSON_Delete(summary);
+}
+
+/* The next cell of a CSV line. */
+static const char *csv_cell(const char *at, char out[512])
+{
+	size_t n = 0;
+	bool inside = *at == '"';
+
+	for (at += inside; *at && (inside || (*at != ',' && *at != '\n')); at++) {
+		if (*at == '"' && at[1] == '"')
+			at++;
+		else if (*at == '"' && inside) {
+			at++;
+			break;
+		}
+		out[n++] = *at;
+	}
+	out[n] = '\0';
+	return at + (*at == ',' || *at == '\n');
+}
+
+static void csv_json_and_text_hold_the_same_numbers(void **state)
+{
+	struct plan p = plan_of("respawn", 2, 1, 0), q = plan_of("respawn", 2, 2, 0);
+	char path[PATH_BYTES], cell[512], number[64], *csv, *text, *page;
+	const cJSON *table, *row, *v, *field;
+	cJSON *summary;
+
+	add_run(*state, &p);
+	add_run(*state, &q);
+	ledger_line(*state, &q, "failed", "a <b> & \\\"c\\\", d");
+	add_run(*state, &q);
+	q.repeat = 1;
+	ledger_line(*state, &q, "failed", "a <b> & \\\"c\\\", d");
+	summary = report_of(*state);
+	assert_int_equal(path_make(path, "%s/report/report.txt", (char *)*state), OK);
+	assert_int_equal(file_read(path, &text, NULL), OK);
+	assert_int_equal(path_make(path, "%s/report/index.html", (char *)*state), OK);
+	assert_int_equal(file_read(path, &page, NULL), OK);
+	cJSON_ArrayForEach(table, cJSON_GetObjectItem(summary, "tables")) {
+		const char *at;
+
+		assert_int_equal(path_make(path, "%s/report/%s.csv", (char *)*state, table->string), OK);
+		assert_int_equal(file_read(path, &csv, NULL), OK);
+		at = csv;
+		cJSON_ArrayForEach(field, cJSON_GetObjectItem(table, "fields")) {
+			at = csv_cell(at, cell);
+			assert_string_equal(cell, json_string(field, "name", ""));
+			assert_true(strlen(json_string(field, "meaning", "")) > 5);
+		}
+		cJSON_ArrayForEach(row, cJSON_GetObjectItem(table, "rows"))
+			cJSON_ArrayForEach(v, row) {
+				at = csv_cell(at, cell);
+				if (cJSON_IsNumber(v))
+					assert_true(fabs(strtod(cell, NULL) - v->valuedouble) <= 1e-14 * fabs(v->valuedouble));
+				else
+					assert_string_equal(cell, cJSON_IsString(v) ? v->valuestring : "");
+				if (cJSON_IsString(v) && !strpbrk(v->valuestring, "<&"))
+					assert_non_null(strstr(text, v->valuestring));
+			}
+		assert_true(!*at);
+		free(csv);
+	}
+	snprintf(number, sizeof(number), "%.2f", json_number(row_of(summary, "boundary", "respawn, workers=2", 2, "kind",
+								    "boundary"), "cost_ms", NAN));
+	assert_non_null(strstr(text, number));
+	assert_non_null(strstr(page, number));
+	assert_non_null(strstr(page, "a &lt;b&gt; &amp; &quot;c&quot;, d"));
+	assert_non_null(strstr(page, "1, 2 emulated nodes, one host, 2 cores"));
+	assert_null(strstr(page, "http"));	/* nothing from outside */
+	free(text);
+	free(page);
+	cJSON_Delete(summary);
+}
+
+static void without_gnuplot_the_tables_are_still_there(void **state)
+{
+	struct plan p = plan_of("threads", 1, 1, 0), q = plan_of("threads", 1, 2, 0);
+	char *former = strdup(getenv("PATH")), path[PATH_BYTES];
+	cJSON *summary;
+
+	add_run(*state, &p);
+	add_run(*state, &q);
+	cJSON_Delete(report_of(*state));
+	assert_int_equal(path_make(path, "%s/report/speedup.svg", (char *)*state), OK);
+	if (access(path, R_OK)) {
+		print_message("SKIP: gnuplot draws nothing here\n");
+		free(former);
+		skip();
+	}
+	setenv("PATH", "/nonexistent", 1);
+	summary = report_of(*state);
+	setenv("PATH", former, 1);
+	free(former);
+	assert_true(warned(summary, "gnuplot"));
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 2);
+	assert_int_not_equal(access(path, R_OK), 0);	/* that of the former report is gone */
+	cJSON_Delete(summary);
+}
+
+static void nothing_readable_is_a_failure_and_writes_nothing(void **state)
+{
+	const char *dir = *state;
+	char out[PATH_BYTES], path[PATH_BYTES];
+
+	assert_int_equal(path_make(out, "%s/report", dir), OK);
+	assert_int_equal(report_make(&dir, 1, out, NULL), FAILED);
+	say_to_ledger(dir, "rubbish");
+	assert_int_equal(report_make(&dir, 1, out, NULL), FAILED);
+	assert_int_equal(path_make(path, "%s/" FOLDER_LEDGER, dir), OK);
+	unlink(path);
+	assert_int_equal(path_make(path, "%s/" FOLDER_RUN, dir), OK);
+	assert_int_equal(file_write(path, "{", 1), OK);
+	assert_int_equal(report_make(&dir, 1, out, NULL), FAILED);
+	assert_false(dir_exists(out));
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		IN_FOLDER(the_tables_give_the_plan_back),
+		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
+		IN_FOLDER(six_runs_have_an_interval),
+		IN_FOLDER(the_newest_line_of_a_key_counts_and_a_failed_point_is_listed),
+		IN_FOLDER(a_bad_ledger_line_is_named_with_file_and_line),
+		IN_FOLDER(a_run_with_a_bad_record_is_named_and_in_no_median),
+		IN_FOLDER(a_run_folder_alone_and_one_that_the_ledger_forgot_are_read),
+		IN_FOLDER(csv_json_and_text_hold_the_same_numbers),
+		IN_FOLDER(without_gnuplot_the_tables_are_still_there),
+		IN_FOLDER(nothing_readable_is_a_failure_and_writes_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
