@@ -1,21 +1,16 @@
 /*
  * report/runs.c - see runs.h.
  *
- * One rank is in memory at a time.  Its record is cut into windows at the marks of the
- * training lane, accounted for by decompose() over the events of all lanes, and added up.
- *
- * The boundary is accounted for by the same sweep with other classes: the spans in
- * boundary_spans[] instead of event classes, so its parts sum to its length as well.
+ * Reads ledgers, run.json and, one rank in memory at a time, the records (report/windows.h),
+ * and says of each run whether it may be counted.
  */
 #include "report/runs.h"
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
-#include "bench/base/record.h"
-#include "report/decompose.h"
+#include "report/windows.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -25,24 +20,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A part of the boundary is a row here and in enum boundary_part; the earlier one wins where
- * two overlap.  The only LOAD inside a boundary is that of the first iteration. */
-static const struct {
-	enum span_id span;
-	enum boundary_part part;
-} boundary_spans[] = {
-	{ SPAN_WORKERS_STOP, PART_STOP },
-	{ SPAN_WORKERS_START, PART_START },
-	{ SPAN_SAMPLER, PART_SAMPLER },
-	{ SPAN_LOAD, PART_FIRST_BATCH },
-};
-
 static const struct field warning_fields[] = {
 	{ "about", "", "the file, run or point concerned", 0 },
 	{ "warning", "", "what is wrong with it, and what was left out for that", 0 },
 };
-
-enum { LANE_TRAINING = 0 };	/* bench/base/folder.h */
 
 /* ---- saying what is wrong -------------------------------------------------------------- */
 
@@ -58,10 +39,7 @@ void runs_warn(struct runs *all, const char *about, const char *format, ...)
 	table_text(&all->warnings, text);
 }
 
-/* A run that is not ok keeps its first reason. */
-static void spoil(struct run *r, const char *status, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void spoil(struct run *r, const char *status, const char *format, ...)
+void run_spoil(struct run *r, const char *status, const char *format, ...)
 {
 	va_list args;
 
@@ -87,259 +65,6 @@ static void append(char **text, const char *format, ...)
 	free(more);
 	free(*text);
 	*text = whole;
-}
-
-/* ---- one rank -------------------------------------------------------------------------- */
-
-/* The row of windows of one rank: window i lies between cuts i and i + 1. */
-struct marks {
-	int64_t *cuts;
-	enum window_kind *kinds;
-	size_t windows;
-	bool ascend, ended;
-};
-
-static int index_of(const char *name, const char *(*name_at)(int), int count)
-{
-	int i = 0;
-
-	while (i < count && strcmp(name, name_at(i)))
-		i++;
-	return i;
-}
-
-static const char *span_name(int i) { return span_rows[i].name; }
-static const char *class_name(int i) { return class_names[i]; }
-
-/* The record says what its numbers mean; events get this program's numbers.  A span that is
- * unknown here is of no interest, a class that is unknown is other time. */
-static void events_translate(struct record *rec)
-{
-	enum { KNOWN_MAX = 256 };
-	uint32_t names[KNOWN_MAX], classes[KNOWN_MAX];
-	const cJSON *name_list = cJSON_GetObjectItemCaseSensitive(rec->head, "names");
-	const cJSON *class_list = cJSON_GetObjectItemCaseSensitive(rec->head, "classes");
-	const cJSON *item;
-	size_t name_count = 0, class_count = 0;
-
-	cJSON_ArrayForEach(item, name_list)
-		if (name_count < KNOWN_MAX)
-			names[name_count++] = (uint32_t)index_of(cJSON_IsString(item) ? item->valuestring : "",
-								 span_name, SPAN_COUNT);
-	cJSON_ArrayForEach(item, class_list)
-		if (class_count < KNOWN_MAX)
-			classes[class_count++] = (uint32_t)index_of(cJSON_IsString(item) ? item->valuestring : "",
-								    class_name, CLS_COUNT);
-	for (size_t i = 0; i < rec->event_count; i++) {
-		struct event *e = &rec->events[i];
-
-		e->name = e->name < name_count ? names[e->name] : SPAN_COUNT;
-		if (e->cls == CLS_ASIDE)
-			continue;
-		e->cls = e->cls < class_count && classes[e->cls] < CLS_COUNT ? (uint8_t)classes[e->cls] : CLS_OTHER;
-	}
-}
-
-static int marks_make(struct marks *m, const struct record *rec)
-{
-	size_t n = 0;
-
-	*m = (struct marks){ .ascend = true };
-	m->cuts = malloc((rec->event_count + 1) * sizeof(*m->cuts));
-	m->kinds = malloc((rec->event_count + 1) * sizeof(*m->kinds));
-	if (!m->cuts || !m->kinds)
-		return err(NO_MEMORY, "no memory for the windows of %zu events", rec->event_count);
-	for (size_t i = 0; i < rec->event_count && !m->ended; i++) {
-		const struct event *e = &rec->events[i];
-		bool epoch = e->name == SPAN_EPOCH_BEGIN, load = e->name == SPAN_LOAD;
-
-		if (e->lane != LANE_TRAINING)
-			continue;
-		m->ended = e->name == SPAN_RUN_END;
-		if (!epoch && !load && !m->ended)
-			continue;
-		m->kinds[n] = epoch ? WINDOW_BOUNDARY
-			    : n && m->kinds[n - 1] == WINDOW_BOUNDARY ? WINDOW_FIRST : WINDOW_STEADY;
-		m->cuts[n] = e->t0;
-		m->ascend &= !n || m->cuts[n - 1] <= e->t0;
-		n++;
-	}
-	m->windows = n ? n - 1 : 0;	/* the last mark ends a window; one still open has no length */
-	return OK;
-}
-
-static void marks_release(struct marks *m)
-{
-	free(m->cuts);
-	free(m->kinds);
-}
-
-static void sum_add(struct window_sum *sum, const struct account *a)
-{
-	sum->windows++;
-	sum->wall_ns += account_ns(a);
-	for (int c = 0; c < CLS_COUNT; c++)
-		sum->parts_ns[c] += a->parts_ns[c];
-	sum->comm_ns += a->comm_ns;
-	sum->comm_hidden_ns += a->comm_hidden_ns;
-}
-
-static int windows_add(struct runs *all, struct run *r, const struct record *rec, const struct marks *m)
-{
-	struct account *accounts = calloc(m->windows + 1, sizeof(*accounts));
-	int rc;
-
-	if (!accounts)
-		return err(NO_MEMORY, "no memory for %zu windows", m->windows);
-	rc = decompose(rec->events, rec->event_count, m->cuts, m->windows, accounts);
-	for (size_t w = 0; w < m->windows && !rc; w++) {
-		int64_t ns = account_ns(&accounts[w]);
-
-		all->windows_checked++;
-		all->windows_unequal += parts_sum_ns(accounts[w].parts_ns) != ns;
-		sum_add(&r->sums[m->kinds[w]], &accounts[w]);
-		if (w < r->windows && ns > r->slowest_ns[w])
-			r->slowest_ns[w] = ns;
-	}
-	if (!rc && m->windows && m->cuts[m->windows] - m->cuts[0] > r->wall_ns)
-		r->wall_ns = m->cuts[m->windows] - m->cuts[0];
-	free(accounts);
-	return rc;
-}
-
-/* The stretches between optimiser steps that an epoch's begin lies in: cuts 2i and 2i + 1 are
- * the ends of stretch i.  Returns their number. */
-static size_t stretch_cuts(const struct event *own, size_t count, int64_t *cuts)
-{
-	int64_t opt_end = 0;
-	bool stepped = false, open = false;
-	size_t n = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		if (own[i].name == SPAN_EPOCH_BEGIN && !open) {
-			cuts[2 * n] = stepped ? opt_end : own[i].t0;
-			open = true;
-		} else if (own[i].name == SPAN_OPT) {
-			opt_end = own[i].t1;
-			stepped = true;
-			if (open)
-				cuts[2 * n++ + 1] = opt_end;
-			open = false;
-		}
-	}
-	return n;
-}
-
-static uint8_t boundary_class(const struct event *e)
-{
-	for (size_t i = 0; i < ARRAY_LEN(boundary_spans); i++)
-		if (e->name == boundary_spans[i].span)
-			return (uint8_t)boundary_spans[i].part;
-	return CLS_ASIDE;
-}
-
-static void stretch_take(struct stretch *s, const struct account *a)
-{
-	if (account_ns(a) <= s->length_ns)
-		return;
-	s->length_ns = account_ns(a);
-	for (int p = 0; p < PART_REST; p++)
-		s->parts_ns[p] = a->parts_ns[p];
-	s->parts_ns[PART_REST] = a->parts_ns[CLS_UNATTRIBUTED];
-}
-
-static int stretches_add(struct run *r, const struct record *rec)
-{
-	struct event *own = malloc((rec->event_count + 1) * sizeof(*own));
-	int64_t *cuts = malloc((2 * rec->event_count + 2) * sizeof(*cuts));
-	struct account *accounts = NULL;
-	struct stretch *more;
-	size_t count = 0, n = 0;
-	int rc = OK;
-
-	for (size_t i = 0; own && i < rec->event_count; i++)
-		if (rec->events[i].lane == LANE_TRAINING)
-			own[count++] = rec->events[i];
-	if (own && cuts)
-		n = stretch_cuts(own, count, cuts);
-	for (size_t i = 0; own && i < count; i++)
-		own[i].cls = boundary_class(&own[i]);
-	accounts = calloc(2 * n + 1, sizeof(*accounts));
-	if (n > r->stretch_count) {
-		more = realloc(r->stretches, n * sizeof(*more));
-		if (more) {
-			memset(more + r->stretch_count, 0, (n - r->stretch_count) * sizeof(*more));
-			r->stretches = more;
-			r->stretch_count = n;
-		} else {
-			rc = NO_MEMORY;
-		}
-	}
-	if (rc || !own || !cuts || !accounts)
-		rc = err(NO_MEMORY, "no memory for the epoch boundaries of '%s'", r->folder);
-	else if (n)
-		rc = decompose(own, count, cuts, 2 * n - 1, accounts);
-	for (size_t i = 0; i < n && !rc; i++)
-		stretch_take(&r->stretches[i], &accounts[2 * i]);
-	free(own);
-	free(cuts);
-	free(accounts);
-	return rc;
-}
-
-/* The first rank says what windows there are; a later one must agree. */
-static int windows_agree(struct run *r, const struct marks *m, const char *path)
-{
-	size_t common = m->windows < r->windows ? m->windows : r->windows;
-
-	if (!r->ranks_read++) {
-		r->kinds = malloc((m->windows + 1) * sizeof(*r->kinds));
-		r->slowest_ns = calloc(m->windows + 1, sizeof(*r->slowest_ns));
-		if (!r->kinds || !r->slowest_ns)
-			return err(NO_MEMORY, "no memory for %zu windows", m->windows);
-		memcpy(r->kinds, m->kinds, m->windows * sizeof(*r->kinds));
-		r->windows = m->windows;
-		return OK;
-	}
-	if (m->windows != r->windows || memcmp(m->kinds, r->kinds, common * sizeof(*r->kinds)))
-		spoil(r, "damaged", "%s: has %zu windows, the ranks before it have %zu, or others", path, m->windows,
-		      r->windows);
-	r->windows = common;
-	return OK;
-}
-
-static int rank_add(struct runs *all, struct run *r, size_t rank, struct record *rec, const char *path)
-{
-	struct marks m = { 0 };
-	int rc;
-
-	if (json_number(rec->head, "rank", -1) != (double)rank || json_number(rec->head, "world", -1) != (double)r->ranks) {
-		spoil(r, "damaged", "%s: is rank %g of %g, not %zu of %zu: a record of another run", path,
-		      json_number(rec->head, "rank", -1), json_number(rec->head, "world", -1), rank, r->ranks);
-		return OK;
-	}
-	events_translate(rec);
-	rc = marks_make(&m, rec);
-	if (rc || !m.ascend) {
-		if (!rc)
-			spoil(r, "damaged", "%s: its windows run backwards", path);
-		marks_release(&m);
-		return rc;
-	}
-	if (!rec->tail)
-		spoil(r, "cut off", "%s: ends without its last block, %zu bytes behind the last whole one", path,
-		      rec->bad_bytes);
-	else if (!m.ended)
-		spoil(r, "damaged", "%s: no end of the run in it", path);
-	rc = windows_agree(r, &m, path);
-	if (!rc)
-		rc = windows_add(all, r, rec, &m);
-	if (!rc)
-		rc = stretches_add(r, rec);
-	r->dropped += (uint64_t)json_number(rec->tail, "dropped", 0);
-	r->events += rec->event_count;
-	marks_release(&m);
-	return rc;
 }
 
 /* ---- one run --------------------------------------------------------------------------- */
@@ -437,24 +162,24 @@ static int run_records(struct runs *all, struct run *r)
 		if (path_make(path, "%s/" FOLDER_RECORD, r->folder, rank))
 			return FAILED;
 		if (access(path, R_OK)) {	/* of a run that is known to have failed it is no news */
-			spoil(r, unfinished ? "cut off" : "damaged", "%s: %s", path, strerror(errno));
+			run_spoil(r, unfinished ? "cut off" : "damaged", "%s: %s", path, strerror(errno));
 			continue;
 		}
 		rc = record_read(path, &rec);
 		if (rc == NO_MEMORY)
 			return rc;
 		if (rc) {
-			spoil(r, "damaged", "%s", err_last());
+			run_spoil(r, "damaged", "%s", err_last());
 			continue;
 		}
 		if (unfinished && !asked) {
 			asked = true;
 			if (still_running(rec.head))
-				spoil(r, "running", "it has not ended yet");
+				run_spoil(r, "running", "it has not ended yet");
 			else
-				spoil(r, "cut off", "its process is gone and run.json says \"running\"");
+				run_spoil(r, "cut off", "its process is gone and run.json says \"running\"");
 		}
-		rc = rank_add(all, r, rank, &rec, path);
+		rc = windows_add(all, r, rank, &rec, path);
 		record_release(&rec);
 		if (rc)
 			return rc;
@@ -487,7 +212,7 @@ static void run_check(struct runs *all, struct run *r)
 	int64_t wall_ns = 0, unattributed_ns = 0;
 
 	if (!isnan(expected) && expected != (double)r->iterations)
-		spoil(r, "damaged", "%zu iterations in its records, run.json says %.0f", r->iterations, expected);
+		run_spoil(r, "damaged", "%zu iterations in its records, run.json says %.0f", r->iterations, expected);
 	if (r->dropped)
 		runs_warn(all, r->folder, "%llu events dropped by full rings: their time stands under other classes",
 			  (unsigned long long)r->dropped);
@@ -535,17 +260,17 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 		return NO_MEMORY;
 	r->repeat = (int64_t)json_number(line, "repeat", -1);
 	if (strcmp(status, "ok"))
-		spoil(r, "failed", "%s", json_string(line, "reason", "no reason given"));
+		run_spoil(r, "failed", "%s", json_string(line, "reason", "no reason given"));
 	if (path_make(path, "%s/" FOLDER_RUN, folder))
 		return FAILED;
 	/* A failed point may have no run.json at all; for an ok one that is damage. */
 	if ((run_counts(r) || !access(path, R_OK)) && json_read(path, &r->json))
-		spoil(r, "damaged", "%s", err_last());
+		run_spoil(r, "damaged", "%s", err_last());
 	if (r->json && json_number(r->json, "schema", 0) != FOLDER_SCHEMA)
-		spoil(r, "damaged", "%s: schema %g, this program reads %d", path, json_number(r->json, "schema", 0),
+		run_spoil(r, "damaged", "%s: schema %g, this program reads %d", path, json_number(r->json, "schema", 0),
 		      FOLDER_SCHEMA);
 	if (!strcmp(json_string(r->json, "status", ""), "failed"))
-		spoil(r, "failed", "%s", json_string(r->json, "reason", "no reason given"));
+		run_spoil(r, "failed", "%s", json_string(r->json, "reason", "no reason given"));
 	run_label(r, cJSON_GetObjectItemCaseSensitive(line, "point"));
 	place = run_part(r, "place");
 	r->ranks = (size_t)json_number(place, "ranks", 0);
@@ -553,7 +278,7 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 	       cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run_part(r, "step"), "emulated"))
 	       ? ", kernels emulated" : "");
 	if (r->json && !r->ranks)
-		spoil(r, "damaged", "%s: no number of ranks", path);
+		run_spoil(r, "damaged", "%s: no number of ranks", path);
 	rc = run_records(all, r);
 	if (!rc)
 		rc = run_steady(r);
@@ -629,7 +354,7 @@ static int unnamed_read(struct runs *all, const char *dir, const cJSON *lines)
 		path[strlen(path) - strlen("/" FOLDER_RUN)] = '\0';
 		rc = run_read(all, path, NULL);
 		if (!rc && run_counts(&all->at[all->count - 1])) {
-			spoil(&all->at[all->count - 1], "cut off", "the ledger has no line for it");
+			run_spoil(&all->at[all->count - 1], "cut off", "the ledger has no line for it");
 			runs_warn(all, path, "cut off, so in no median: the ledger has no line for it");
 		}
 	}

@@ -32,7 +32,7 @@ struct window_sum {
 	int64_t comm_ns, comm_hidden_ns;
 };
 
-/* What a boundary is made of; report/runs.c says which spans. */
+/* What a boundary is made of; report/windows.c says which spans. */
 enum boundary_part { PART_STOP, PART_START, PART_SAMPLER, PART_FIRST_BATCH, PART_REST, PART_COUNT };
 
 /* From the end of an epoch's last OPT to the end of the next one's first; the very first
@@ -74,6 +74,9 @@ void runs_release(struct runs *);
 
 /* A row of `warnings`. */
 void runs_warn(struct runs *, const char *about, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The run is not "ok" but `status` (static), for this reason; the first reason stays. */
+void run_spoil(struct run *, const char *status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static inline bool run_counts(const struct run *r)
 {

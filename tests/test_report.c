@@ -318,7 +318,7 @@ static void near(const cJSON *row, const char *field, double want)
 static void big_sweep(const char *dir)
 {
 	static const char *const policies[] = { "respawn", "threads" };
-	static const int workers[] = { 1, 2 }, nodes[] = { 1, 2, 4 };
+	static const int workers[] = { 1, 2, 4 }, nodes[] = { 1, 2, 4 };
 
 	for (size_t p = 0; p < ARRAY_LEN(policies); p++)
 		for (size_t w = 0; w < ARRAY_LEN(workers); w++)
@@ -374,7 +374,7 @@ static void the_tables_give_the_plan_back(void **state)
 			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.log));
 		}
 	assert_string_equal(json_string(summary, "place", ""), "1, 2, 4 emulated nodes, one host, 2 cores");
-	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 36);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 54);
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
 	cJSON_Delete(summary);
 }
