@@ -104,6 +104,15 @@ static bool column_is_text(const struct table *t, size_t column)
 	return false;
 }
 
+bool table_column_empty(const struct table *t, size_t column)
+{
+	size_t r = 0;
+
+	while (r < table_rows(t) && table_cell(t, r, column)->kind == CELL_NONE)
+		r++;
+	return r && r == table_rows(t);
+}
+
 void table_print_text(const struct table *t, FILE *out)
 {
 	int width[FIELDS_MAX];
@@ -125,11 +134,16 @@ void table_print_text(const struct table *t, FILE *out)
 	if (t->title)
 		fprintf(out, "%s\n", t->title);
 	for (size_t line = 0; line <= table_rows(t); line++) {
+		const char *blanks = "";
+
 		for (size_t f = 0; f < t->field_count; f++) {
 			const char *s = line ? cell_string(table_cell(t, line - 1, f), t->fields[f].decimals, "-", room)
 					     : t->fields[f].name;
 
-			fprintf(out, "%s%*s", f ? "  " : "", text[f] ? -width[f] : width[f], s);
+			if (table_column_empty(t, f))
+				continue;
+			fprintf(out, "%s%*s", blanks, text[f] ? -width[f] : width[f], s);
+			blanks = "  ";
 		}
 		fprintf(out, "\n");
 	}

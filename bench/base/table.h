@@ -8,6 +8,7 @@
 #define SFSCALE_BASE_TABLE_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,6 +48,10 @@ void table_int(struct table *, int64_t value);
 void table_real(struct table *, double value);	/* NaN: no value */
 void table_none(struct table *);
 
+/* No row has a value there. */
+bool table_column_empty(const struct table *, size_t column);
+
+/* Text leaves out columns that are empty; CSV and JSON have every one. */
 void table_print_text(const struct table *, FILE *);
 void table_print_csv(const struct table *, FILE *);
 /* An array of one object per row, keyed by field name; empty cells are null.  Owned by the caller. */
