@@ -58,16 +58,18 @@ static int by_point(const void *a, const void *b)
 		return x->variant < y->variant ? -1 : 1;
 	if (x->run->nodes != y->run->nodes)
 		return x->run->nodes < y->run->nodes ? -1 : 1;
+	if (run_counts(x->run) != run_counts(y->run))
+		return run_counts(x->run) ? -1 : 1;
 	return (x->order > y->order) - (x->order < y->order);
 }
 
-/* The runs that count, sorted into points; returns their number. */
+/* All runs of which we know where they belong, sorted into points; returns their number. */
 static size_t runs_sort(const struct runs *all, struct ranked *list)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < all->count; i++) {
-		if (!run_counts(&all->at[i]))
+		if (!all->at[i].nodes)
 			continue;
 		list[n] = (struct ranked){ .run = &all->at[i], .variant = i, .order = i };
 		for (size_t j = 0; j < n; j++)
@@ -79,32 +81,31 @@ static size_t runs_sort(const struct runs *all, struct ranked *list)
 	return n;
 }
 
-enum value { VALUE_WHOLE, VALUE_STEADY, VALUE_ITERATION };
-
-static double run_value(const struct run *r, enum value v)
+static double iteration_ns(const struct run *r, enum scope scope)
 {
-	switch (v) {
-	case VALUE_WHOLE:
-		return r->wall_ns ? run_clips(r) * (double)r->iterations / (1e-9 * (double)r->wall_ns) : NAN;
-	case VALUE_STEADY:
-		return run_clips(r) / (1e-9 * r->steady_ns.median);
-	default:
-		return 1e-6 * r->steady_ns.median;
-	}
+	if (scope == SCOPE_STEADY)
+		return r->steady_ns.median;
+	return r->iterations && r->wall_ns ? (double)r->wall_ns / (double)r->iterations : NAN;
 }
 
-static struct summary over_runs(const struct point *p, enum value v)
+static int pace_make(struct pace *pace, const struct point *p, enum scope scope)
 {
-	double *values = malloc((p->run_count + 1) * sizeof(*values));
-	struct summary s;
+	double *ms = malloc((2 * p->run_count + 1) * sizeof(*ms)), *rates = ms + p->run_count;
 	size_t n = 0;
 
-	for (size_t i = 0; values && i < p->run_count; i++)
-		if (!isnan(run_value(p->runs[i], v)))
-			values[n++] = run_value(p->runs[i], v);
-	s = summarize(values, n);
-	free(values);
-	return s;
+	if (!ms)
+		return err(NO_MEMORY, "no memory for %zu runs", p->run_count);
+	for (size_t i = 0; i < p->run_count; i++) {
+		double ns = iteration_ns(p->runs[i], scope);
+
+		if (isnan(ns))
+			continue;
+		ms[n] = 1e-6 * ns;
+		rates[n++] = run_clips(p->runs[i]) / (1e-9 * ns);
+	}
+	*pace = (struct pace){ .iteration_ms = summarize(ms, n), .clips_per_s = summarize(rates, n) };
+	free(ms);
+	return OK;
 }
 
 /* ---- what should not differ inside a point --------------------------------------------- */
@@ -131,6 +132,9 @@ static void point_check(struct runs *all, const struct point *p)
 		const struct run *r = p->runs[i];
 		const cJSON *theirs = cJSON_GetArrayItem(item(r, "results", "epochs"), 0);
 
+		if (r->ranks != first->ranks)
+			runs_warn(all, r->folder, "stands in one row with '%s', but has %zu ranks, not %zu", first->folder, r->ranks,
+				  first->ranks);
 		if (strcmp(r->place, first->place))
 			runs_warn(all, r->folder, "measured in another place than '%s': %s; %s", first->folder, r->place,
 				  first->place);
@@ -145,11 +149,30 @@ static void point_check(struct runs *all, const struct point *p)
 	}
 }
 
+static bool same_variant(const struct point *a, const struct point *b)
+{
+	return !strcmp(a->variant, b->variant);
+}
+
+/* The points lie by variant, then by nodes. */
+static void bases_find(struct curve *c)
+{
+	const struct point *end = c->points + c->count, *base = c->points;
+
+	for (struct point *p = c->points; p < end; p++) {
+		if (!same_variant(p, base))
+			base = p;
+		while (!base->run_count && base + 1 < end && same_variant(base + 1, p))
+			base++;
+		p->base = base;
+	}
+}
+
 int curve_make(struct curve *c, struct runs *all)
 {
 	struct ranked *list = malloc((all->count + 1) * sizeof(*list));
-	const struct point *base = NULL;
 	size_t n;
+	int rc = OK;
 
 	*c = (struct curve){ .points = calloc(all->count + 1, sizeof(*c->points)),
 			     .runs = calloc(all->count + 1, sizeof(*c->runs)) };
@@ -161,29 +184,25 @@ int curve_make(struct curve *c, struct runs *all)
 	n = runs_sort(all, list);
 	for (size_t i = 0; i < n; i++) {
 		const struct run *r = c->runs[i] = list[i].run;
-		struct point *p = &c->points[c->count];
 
-		if (!i || list[i].variant != list[i - 1].variant || r->nodes != list[i - 1].run->nodes) {
-			c->count++;
-			*p = (struct point){ .variant = r->variant, .series = r->series, .policy = r->policy,
-					     .place = r->place, .workers = r->workers, .nodes = r->nodes,
-					     .ranks = r->ranks, .runs = &c->runs[i] };
-			if (!i || list[i].variant != list[i - 1].variant)
-				base = p;
-			p->base = base;
-		}
-		c->points[c->count - 1].run_count++;
+		if (!i || list[i].variant != list[i - 1].variant || r->nodes != list[i - 1].run->nodes)
+			c->points[c->count++] = (struct point){
+				.variant = r->variant, .series = r->series, .policy = r->policy, .place = r->place,
+				.workers = r->workers, .nodes = r->nodes, .ranks = r->ranks, .runs = &c->runs[i],
+			};
+		if (run_counts(r))
+			c->points[c->count - 1].run_count++;
+		else
+			c->points[c->count - 1].failed_count++;
 	}
 	free(list);
-	for (size_t i = 0; i < c->count; i++) {
-		struct point *p = &c->points[i];
-
-		p->whole = over_runs(p, VALUE_WHOLE);
-		p->steady = over_runs(p, VALUE_STEADY);
-		p->iteration_ms = over_runs(p, VALUE_ITERATION);
+	bases_find(c);
+	for (struct point *p = c->points; p < c->points + c->count && !rc; p++) {
+		for (int scope = 0; scope < SCOPE_COUNT && !rc; scope++)
+			rc = pace_make(&p->pace[scope], p, scope);
 		point_check(all, p);
 	}
-	return OK;
+	return rc;
 }
 
 void curve_release(struct curve *c)
@@ -214,11 +233,20 @@ void point_breakdown(const struct point *p, enum scope scope, struct breakdown *
 {
 	int64_t sum = 0;
 
-	*b = (struct breakdown){ 0 };
-	for (size_t i = 0; i < p->run_count; i++)
+	*b = (struct breakdown){ .run_min_ms = NAN, .run_max_ms = NAN };
+	for (size_t i = 0; i < p->run_count; i++) {
+		int64_t wall_ns = b->wall_ns, iterations = b->iterations;
+		double ms;
+
 		for (int k = 0; k < WINDOW_KINDS; k++)
 			if (scope == SCOPE_WHOLE || k == WINDOW_STEADY)
 				sum_take(b, &p->runs[i]->sums[k], k);
+		if (b->iterations == iterations)
+			continue;
+		ms = 1e-6 * (double)(b->wall_ns - wall_ns) / (double)(b->iterations - iterations);
+		b->run_min_ms = fmin(b->run_min_ms, ms);
+		b->run_max_ms = fmax(b->run_max_ms, ms);
+	}
 	for (int g = 0; g < GROUP_COUNT; g++)
 		sum += b->parts_ns[g];
 	assert(sum == b->wall_ns);

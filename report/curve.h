@@ -10,22 +10,30 @@
 
 #include "report/runs.h"
 
+/* Over which windows: the whole run, or its steady iterations alone. */
+enum scope { SCOPE_WHOLE, SCOPE_STEADY, SCOPE_COUNT };
+extern const char *const scope_names[SCOPE_COUNT];	/* "whole run", "steady" */
+
+/* Of the slowest rank: wall of the run per iteration, or the median steady iteration. */
+struct pace {
+	struct summary iteration_ms, clips_per_s;	/* over the runs; NaN where none counts */
+};
+
 struct point {
 	const char *variant, *series, *policy, *place;	/* borrowed from the first run */
 	int64_t workers;
 	size_t nodes, ranks;
 	const struct run **runs;	/* borrowed: a part of the curve's list */
-	size_t run_count;
-	const struct point *base;	/* of this variant on its smallest number of nodes; may be this one */
-	struct summary whole;		/* clips/s, boundaries included */
-	struct summary steady;		/* clips/s of the median steady iteration */
-	struct summary iteration_ms;	/* median steady iteration of each run */
+	size_t run_count;		/* those that count; may be none */
+	size_t failed_count;		/* the others */
+	const struct point *base;	/* of this variant on the smallest number of nodes that has a run; may be this one */
+	struct pace pace[SCOPE_COUNT];
 };
 
 struct curve {
 	struct point *points;		/* owned; by variant in order of first appearance, then by nodes */
 	size_t count;
-	const struct run **runs;	/* owned: those that count, in the order of the points */
+	const struct run **runs;	/* owned; in the order of the points, in each point first those that count */
 };
 
 /* Also warns where runs of one point differ in more than chance.  `all` is borrowed for the
@@ -59,15 +67,12 @@ struct group_row {
 };
 extern const struct group_row group_rows[GROUP_COUNT];
 
-/* Over which windows a breakdown goes: steady iterations alone, or the whole run. */
-enum scope { SCOPE_WHOLE, SCOPE_STEADY, SCOPE_COUNT };
-extern const char *const scope_names[SCOPE_COUNT];	/* "whole run", "steady" */
-
 struct breakdown {
 	int64_t iterations;	/* over all ranks and runs: what the sums are divided by */
 	int64_t wall_ns;
 	int64_t parts_ns[GROUP_COUNT];	/* sum: wall_ns */
 	int64_t comm_hidden_ns;		/* collectives under compute: no part */
+	double run_min_ms, run_max_ms;	/* wall per iteration of the fastest and of the slowest run */
 };
 
 void point_breakdown(const struct point *, enum scope, struct breakdown *);

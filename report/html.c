@@ -26,8 +26,8 @@ static const char head[] =
 	"table { border-collapse: collapse; width: 100%; font-size: .8rem; font-variant-numeric: tabular-nums; }\n"
 	"th, td { padding: .3rem .55rem; text-align: right; vertical-align: bottom; border-bottom: 1px solid var(--line); }\n"
 	"th { font-weight: 600; background: var(--panel); } th small { display: block; font-weight: 400; color: var(--soft); }\n"
-	"td { vertical-align: top; } tr:last-child td { border-bottom: 0; } .t { text-align: left; } td.t { min-width: 4.5rem; }\n"
-	"td.long { min-width: 16rem; } dl { font-size: .86rem; margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }\n"
+	"td { vertical-align: top; } tr:last-child td { border-bottom: 0; } .t { text-align: left; } td.t { white-space: nowrap; }\n"
+	"td.long { white-space: normal; min-width: 16rem; } dl { font-size: .86rem; margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }\n"
 	"dt { font-family: ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; } dd { margin: 0; color: var(--soft); }\n"
 	"a { color: var(--accent); } ul { padding-left: 1.2rem; }\n"
 	"@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem 1rem; } }\n"
@@ -86,7 +86,22 @@ static void cell(FILE *f, const struct cell *c, const struct field *field)
 	}
 }
 
-static void table(FILE *f, const struct table *t)
+/* A column that has no value, or says nothing but the place that stands above the table, takes
+ * room for nothing; CSV and JSON have it. */
+static bool column_is_idle(const struct table *t, size_t field, const char *place)
+{
+	if (table_column_empty(t, field))
+		return true;
+	for (size_t r = 0; r < table_rows(t); r++) {
+		const struct cell *c = table_cell(t, r, field);
+
+		if (c->kind != CELL_TEXT || strcmp(c->text, place))
+			return false;
+	}
+	return true;
+}
+
+static void table(FILE *f, const struct table *t, const char *place)
 {
 	fprintf(f, "<h3 id=\"%s\">", t->name);
 	text(f, t->title ? t->title : t->name);
@@ -94,6 +109,8 @@ static void table(FILE *f, const struct table *t)
 	for (size_t i = 0; i < t->field_count; i++) {
 		const struct field *field = &t->fields[i];
 
+		if (column_is_idle(t, i, place))
+			continue;
 		fprintf(f, "<th%s title=\"", column_is_text(t, i) ? " class=\"t\"" : "");
 		text(f, field->meaning);
 		fputs("\">", f);
@@ -109,10 +126,11 @@ static void table(FILE *f, const struct table *t)
 	for (size_t r = 0; r < table_rows(t); r++) {
 		fputs("<tr>", f);
 		for (size_t i = 0; i < t->field_count; i++)
-			cell(f, table_cell(t, r, i), &t->fields[i]);
+			if (!column_is_idle(t, i, place))
+				cell(f, table_cell(t, r, i), &t->fields[i]);
 		fputs("</tr>\n", f);
 	}
-	fprintf(f, "</table></div>\n<p class=\"note\">The same as <a href=\"%s.csv\">%s.csv</a>, and in "
+	fprintf(f, "</table></div>\n<p class=\"note\">With every column: <a href=\"%s.csv\">%s.csv</a> and "
 		"<a href=\"summary.json\">summary.json</a>.</p>\n", t->name, t->name);
 }
 
@@ -189,15 +207,10 @@ static void figure_all(FILE *f, const cJSON *summary, const char *place)
 
 static void trust(FILE *f, const cJSON *summary)
 {
-	const cJSON *overhead = cJSON_GetObjectItemCaseSensitive(summary, "overhead");
 	const cJSON *measured = cJSON_GetObjectItemCaseSensitive(summary, "measured");
 
 	fputs("<h2>How it was counted</h2>\n", f);
 	list(f, "", cJSON_GetObjectItemCaseSensitive(summary, "rules"));
-	fprintf(f, "<p>Recording one span costs %.1f ns (%.1f ns where it begins as another ends), measured by the runs themselves, the "
-		"worst run counts; the %.0f events of the runs in the medians took at most %.4f %% of their time.</p>\n",
-		json_number(overhead, "pair_ns", 0), json_number(overhead, "next_ns", 0), json_number(overhead, "events", 0),
-		json_number(overhead, "share_percent", 0));
 	fputs("<h2>What was measured</h2>\n<dl>\n", f);
 	definition(f, "version", cJSON_GetObjectItemCaseSensitive(measured, "versions"));
 	definition(f, "build", cJSON_GetObjectItemCaseSensitive(measured, "builds"));
@@ -225,9 +238,9 @@ void html_print(FILE *f, const cJSON *summary, const struct tables *tables, cons
 	figure_all(f, summary, place);
 	fputs("<h2>The numbers</h2>\n", f);
 	for (int i = 0; i < TABLE_COUNT; i++)
-		table(f, &tables->at[i]);
+		table(f, &tables->at[i], place);
 	if (n)
-		table(f, warnings);
+		table(f, warnings, place);
 	trust(f, summary);
 	fputs("<h2>What the columns mean</h2>\n", f);
 	for (int i = 0; i < TABLE_COUNT; i++)

@@ -22,7 +22,7 @@
 
 extern char **environ;
 
-enum { SERIES_MAX = 64, WIDTH_MIN = 860, HEIGHT = 540 };
+enum { SERIES_MAX = 64, WIDTH_MIN = 1080, HEIGHT = 480, BAR_WIDTH = 42, LEGEND_WIDTH = 300 };
 
 static const char *const palette[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000" };
 static const int shapes[] = { 7, 5, 9, 11, 13, 4, 6 };	/* filled circle, square, triangles, diamond; open ones */
@@ -66,64 +66,123 @@ static void tics(FILE *f, const char *axis, const struct table *t, const char *f
 	fprintf(f, ")\n");
 }
 
-/* ---- speed-up -------------------------------------------------------------------------- */
+/* ---- rate and speed-up ----------------------------------------------------------------- */
 
-static void speedup_data(FILE *f, const struct table *t, const char *variant, size_t index)
+/* A line per variant over the numbers of nodes: the columns `name`, name_min and name_max, whole run. */
+static bool point_shown(const struct table *t, size_t row, const char *variant)
 {
+	return row_is(t, row, "variant", variant) && row_is(t, row, "scope", scope_names[SCOPE_WHOLE]);
+}
+
+static void curve_data(FILE *f, const struct table *t, const char *name, const char *variant, size_t index)
+{
+	char low[64], high[64];
+
+	snprintf(low, sizeof(low), "%s_min", name);
+	snprintf(high, sizeof(high), "%s_max", name);
 	fprintf(f, "$v%zu << EOD\n", index);
 	for (size_t r = 0; r < table_rows(t); r++)
-		if (row_is(t, r, "variant", variant))
-			fprintf(f, "%g %.6g %.6g %.6g\n", table_number(t, r, "nodes"), table_number(t, r, "speedup"),
-				table_number(t, r, "speedup_min"), table_number(t, r, "speedup_max"));
+		if (point_shown(t, r, variant) && !isnan(table_number(t, r, name)))
+			fprintf(f, "%g %.6g %.6g %.6g\n", table_number(t, r, "nodes"), table_number(t, r, name),
+				table_number(t, r, low), table_number(t, r, high));
 	fprintf(f, "EOD\n");
 }
 
-/* "threads (1 = 3.20 clips/s)": a speed-up without its base says little. */
-static void speedup_title(FILE *f, const struct table *t, const char *variant)
-{
-	char text[256] = "";
+/* One figure over nodes. */
+struct view {
+	const char *column, *label, *ideal;
+	bool with_base;		/* a speed-up without its base says little */
+};
 
-	for (size_t r = 0; r < table_rows(t); r++)
-		if (row_is(t, r, "variant", variant) && table_number(t, r, "nodes") == table_number(t, r, "base_nodes"))
-			snprintf(text, sizeof(text), "%s (1 = %.3g clips/s)", variant, table_number(t, r, "clips_per_s"));
-	quoted(f, text);
+/* "threads (1 = 3.20 clips/s), failed on 4": a point that is not there must not go unnoticed. */
+static void curve_title(char title[256], const struct table *t, const char *variant, const struct view *view)
+{
+	size_t used = (size_t)snprintf(title, 256, "%s", variant);
+	bool failed = false;
+
+	for (size_t r = 0; r < table_rows(t) && view->with_base && used < 256; r++)
+		if (point_shown(t, r, variant) && table_number(t, r, "nodes") == table_number(t, r, "base_nodes") &&
+		    table_number(t, r, "runs"))
+			used += (size_t)snprintf(title + used, 256 - used, " (1 = %.3g clips/s)", table_number(t, r, "clips_per_s"));
+	for (size_t r = 0; r < table_rows(t) && used < 256; r++)
+		if (point_shown(t, r, variant) && !table_number(t, r, "runs")) {
+			used += (size_t)snprintf(title + used, 256 - used, "%s%g", failed ? ", " : ", failed on ",
+						 table_number(t, r, "nodes"));
+			failed = true;
+		}
 }
 
-static bool speedup_draw(FILE *f, const struct tables *tables)
+/* Of the figure's width; gnuplot itself guesses far too high. */
+static double legend_share(const char (*titles)[256], size_t count)
 {
-	const struct table *t = &tables->at[TABLE_SPEEDUP];
-	const char *variants[SERIES_MAX];
-	size_t n = words_of(t, "variant", variants);
-	double low = INFINITY, high = 0, top = 0;
+	enum { SAMPLE_WIDTH = 75 };
+	const double char_width = 8;
+	size_t longest = 12;
 
+	for (size_t i = 0; i < count; i++)
+		longest = strlen(titles[i]) > longest ? strlen(titles[i]) : longest;
+	return fmin(0.5, (SAMPLE_WIDTH + char_width * (double)longest) / WIDTH_MIN);
+}
+
+static bool curve_draw(FILE *f, const struct table *t, const struct view *view)
+{
+	const char *variants[SERIES_MAX];
+	char titles[SERIES_MAX][256], name_max[64];
+	size_t n = words_of(t, "variant", variants);
+	double low = INFINITY, high = 0, ideal = 0, top = 0, legend;
+
+	snprintf(name_max, sizeof(name_max), "%s_max", view->column);
 	for (size_t r = 0; r < table_rows(t); r++) {
-		low = fmin(low, table_number(t, r, "nodes"));
-		high = fmax(high, table_number(t, r, "nodes"));
-		top = fmax(top, table_number(t, r, "speedup_max"));
+		double nodes = table_number(t, r, "nodes");
+
+		if (!row_is(t, r, "scope", scope_names[SCOPE_WHOLE]) || isnan(table_number(t, r, view->column)))
+			continue;
+		low = fmin(low, nodes);
+		high = fmax(high, nodes);
+		top = fmax(top, table_number(t, r, name_max));
+		if (nodes == table_number(t, r, "base_nodes"))
+			ideal = fmax(ideal, table_number(t, r, view->column) / nodes);
 	}
 	if (!n || !(low < high))
 		return false;	/* one number of nodes has no curve */
-	for (size_t v = 0; v < n; v++)
-		speedup_data(f, t, variants[v], v);
+	for (size_t v = 0; v < n; v++) {
+		curve_data(f, t, view->column, variants[v], v);
+		curve_title(titles[v], t, variants[v], view);
+	}
+	legend = legend_share(titles, n);
 	tics(f, "x", t, "nodes");
-	fprintf(f, "set xlabel 'nodes'\nset ylabel 'speed-up, whole run (times the base case)'\n"
-		"set key top left reverse Left\n");
+	fprintf(f, "set xlabel 'nodes'\nset ylabel '%s'\nset rmargin at screen %.3f\n"
+		"set key at screen %.3f, screen 0.84 left top reverse Left font ',12'\n", view->label, 0.98 - legend, 0.99 - legend);
 	if (high / low > 8)	/* doublings at equal distances */
 		fprintf(f, "set logscale xy 2\nset xrange [%g:%g]\n", low / 1.15, high * 1.15);
 	else
 		fprintf(f, "set xrange [%g:%g]\nset yrange [0:%g]\n", low - 0.08 * (high - low),
-			high + 0.08 * (high - low), 1.1 * fmax(high / low, top));
-	fprintf(f, "plot x / %g with lines lw 2 dt 2 lc rgb '#999999' title 'ideal'", low);
+			high + 0.08 * (high - low), 1.1 * fmax(ideal * high, top));
+	fprintf(f, "plot %.9g * x with lines lw 2 dt 2 lc rgb '#999999' title '%s'", ideal, view->ideal);
 	for (size_t v = 0; v < n; v++) {
 		const char *colour = palette[v % ARRAY_LEN(palette)];
+		int shape = shapes[(v + v / ARRAY_LEN(palette)) % ARRAY_LEN(shapes)];
 
 		fprintf(f, ", \\\n  $v%zu using 1:2 with lines lw 2.5 lc rgb '%s' notitle, \\\n  $v%zu using 1:2:3:4 with "
-			"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ", v, colour, v, shapes[v % ARRAY_LEN(shapes)],
-			colour);
-		speedup_title(f, t, variants[v]);
+			"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ", v, colour, v, shape, colour);
+		quoted(f, titles[v]);
 	}
 	fprintf(f, "\n");
 	return true;
+}
+
+static bool rate_draw(FILE *f, const struct tables *tables)
+{
+	static const struct view view = { "clips_per_s", "clips/s, whole run", "ideal, from the fastest base", false };
+
+	return curve_draw(f, &tables->at[TABLE_SPEEDUP], &view);
+}
+
+static bool speedup_draw(FILE *f, const struct tables *tables)
+{
+	static const struct view view = { "speedup", "speed-up, whole run (own base = 1)", "ideal", true };
+
+	return curve_draw(f, &tables->at[TABLE_SPEEDUP], &view);
 }
 
 /* ---- breakdown ------------------------------------------------------------------------- */
@@ -183,15 +242,44 @@ static void group_data(FILE *f, const struct table *t, const struct bar *bars, s
 		for (int g = 0; g < group; g++)
 			low += part_ms(t, bars[i].row, g);
 		if (ms > 0.045 * top)
-			fprintf(f, "set label '%.0f %%' at %g,%.9g center front font ',11' tc rgb '%s'\n",
+			fprintf(f, "set label '%.0f' at %g,%.9g center front font ',11' tc rgb '%s'\n",
 				100 * ms / table_number(t, bars[i].row, "iteration_ms"), bars[i].x, low + ms / 2,
 				ink_on(group_rows[group].colour));
 	}
 }
 
+/* "respawn, workers=4" under its bars, a line for each option; returns their number. */
+static int variant_label(FILE *f, const char *variant, double x)
+{
+	int lines = 0;
+
+	for (const char *at = variant; at; lines++) {
+		const char *comma = strstr(at, ", ");
+		char text[64];
+
+		snprintf(text, sizeof(text), "%.*s", comma ? (int)(comma - at) : (int)strlen(at), at);
+		fprintf(f, "set label ");
+		quoted(f, text);
+		fprintf(f, " at first %g, graph 0 center offset 0,%g font ',12'\n", x, -2.1 - 1.1 * lines);
+		at = comma ? comma + 2 : NULL;
+	}
+	return lines;
+}
+
+/* x, least and greatest run. */
+static void bar_ranges(FILE *f, const struct table *t, const struct bar *bars, size_t n)
+{
+	fprintf(f, "$range << EOD\n");
+	for (size_t i = 0; i < n; i++)
+		fprintf(f, "%g %.9g %.9g\n", bars[i].x, table_number(t, bars[i].row, "iteration_min_ms"),
+			table_number(t, bars[i].row, "iteration_max_ms"));
+	fprintf(f, "EOD\n");
+}
+
 static void bar_labels(FILE *f, const struct table *t, const struct bar *bars, size_t n)
 {
 	size_t first = 0;
+	int lines = 0, most = 0;
 
 	fprintf(f, "set xtics scale 0 (");
 	for (size_t i = 0; i < n; i++)
@@ -200,15 +288,15 @@ static void bar_labels(FILE *f, const struct table *t, const struct bar *bars, s
 	for (size_t i = 0; i < n; i++) {
 		double ms = table_number(t, bars[i].row, "iteration_ms");
 
-		fprintf(f, "set label '%.*f ms' at %g,%.9g center offset 0,0.7 font ',12'\n", ms < 10 ? 2 : ms < 100 ? 1 : 0,
-			ms, bars[i].x, ms);
+		fprintf(f, "set label '%.*f' at %g,%.9g center offset 0,0.7 font ',12'\n", ms < 10 ? 2 : ms < 100 ? 1 : 0, ms,
+			bars[i].x, table_number(t, bars[i].row, "iteration_max_ms"));
 		if (i + 1 < n && row_is(t, bars[i + 1].row, "variant", table_word(t, bars[i].row, "variant")))
 			continue;
-		fprintf(f, "set label ");
-		quoted(f, table_word(t, bars[i].row, "variant"));
-		fprintf(f, " at first %g, graph 0 center offset 0,-2.1 font ',13'\n", (bars[first].x + bars[i].x) / 2);
+		lines = variant_label(f, table_word(t, bars[i].row, "variant"), (bars[first].x + bars[i].x) / 2);
+		most = lines > most ? lines : most;
 		first = i + 1;
 	}
+	fprintf(f, "set bmargin %g\nset label 'nodes' at graph 0, graph 0 right offset -1,-1.1\n", 3.8 + 1.1 * most);
 }
 
 static bool breakdown_draw(FILE *f, const struct tables *tables)
@@ -220,14 +308,16 @@ static bool breakdown_draw(FILE *f, const struct tables *tables)
 	bool any = false;
 
 	for (size_t i = 0; i < n; i++)
-		top = fmax(top, table_number(t, bars[i].row, "iteration_ms"));
+		top = fmax(top, table_number(t, bars[i].row, "iteration_max_ms"));
 	for (int g = 0; g < GROUP_COUNT && n; g++)
 		group_data(f, t, bars, n, g, top);
 	if (n) {
 		bar_labels(f, t, bars, n);
-		fprintf(f, "set xlabel 'nodes, by variant' offset 0,-1.6\nset ylabel 'ms per iteration, boundaries included'\n"
+		bar_ranges(f, t, bars, n);
+		fprintf(f, "set label 'whole run, boundaries included; numbers in the bars are %% of the iteration' at screen 0.98,0.03 "
+			"right font ',12' tc rgb '#555555'\nset ylabel 'ms per iteration'\n"
 			"set xrange [-0.7:%g]\nset yrange [0:%.9g]\nset key outside right center reverse Left invert\n"
-			"set style fill solid 1 border rgb 'white'\nset bmargin 5.5\nplot ", bars[n - 1].x + 0.7, 1.08 * top);
+			"set style fill solid 1 border rgb 'white'\nplot ", bars[n - 1].x + 0.7, 1.08 * top);
 	}
 	for (int g = 0; g < GROUP_COUNT && n; g++) {
 		double most = 0;
@@ -240,7 +330,8 @@ static bool breakdown_draw(FILE *f, const struct tables *tables)
 			group_rows[g].colour, group_rows[g].title);
 		any = true;
 	}
-	fprintf(f, "\n");
+	if (any)
+		fprintf(f, ", \\\n  $range using 1:2:(0):($3 - $2) with vectors heads size graph 0.006,90 lw 1.3 lc rgb 'black' title 'min..max of the runs'\n");
 	free(bars);
 	return any;
 }
@@ -337,22 +428,23 @@ static bool boundary_draw(FILE *f, const struct tables *tables)
 /* ---- gnuplot --------------------------------------------------------------------------- */
 
 const struct figure figures[FIGURE_COUNT] = {
-	{ "speedup", "Does it get faster with more nodes?", speedup_draw },
+	{ "rate", "How fast is it on more nodes?", rate_draw },
+	{ "speedup", "How well does it scale?", speedup_draw },
 	{ "breakdown", "Where does the time of an iteration go?", breakdown_draw },
-	{ "boundary", "What does an epoch boundary cost, and does it grow with the workers?", boundary_draw },
+	{ "boundary", "What does an epoch boundary cost, and does it grow with workers?", boundary_draw },
 };
 
 static int script_write(const char *path, const struct figure *fig, const struct tables *tables, const char *place,
 			bool *any)
 {
 	const struct table *t = &tables->at[TABLE_BREAKDOWN];
-	size_t width = WIDTH_MIN, bars = table_rows(t) / SCOPE_COUNT;
+	size_t width = WIDTH_MIN, bars_width = LEGEND_WIDTH + BAR_WIDTH * table_rows(t) / SCOPE_COUNT * 4 / 3;
 	FILE *f = file_begin(path);
 
 	if (!f)
 		return FAILED;
-	if (fig->draw == breakdown_draw && 70 * bars + 300 > width)
-		width = 70 * bars + 300;
+	if (fig->draw == breakdown_draw && bars_width > width)	/* a third of it is gaps */
+		width = bars_width;
 	fprintf(f, "# gnuplot %s.gp draws %s.svg and %s.png\nset encoding utf8\n"
 		"set terminal svg noenhanced size %zu,%d font 'Helvetica, Arial, DejaVu Sans, sans-serif,14' background rgb 'white'\n"
 		"set output '%s.svg'\n", fig->name, fig->name, fig->name, width, HEIGHT, fig->name);

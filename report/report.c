@@ -21,7 +21,7 @@
 static void text_print(FILE *f, const cJSON *summary, const struct tables *tables, const struct table *warnings)
 {
 	static const char *const lists[] = { "headlines", "rules" };
-	const cJSON *overhead = cJSON_GetObjectItemCaseSensitive(summary, "overhead"), *s;
+	const cJSON *s;
 
 	fprintf(f, "Measured on %s\n", json_string(summary, "place", ""));
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -34,8 +34,6 @@ static void text_print(FILE *f, const cJSON *summary, const struct tables *table
 				table_print_text(&tables->at[t], f);
 			}
 	}
-	fprintf(f, "- Recording one span costs %.1f ns, at most %.4f %% of the time.\n", json_number(overhead, "pair_ns", 0),
-		json_number(overhead, "share_percent", 0));
 	if (table_rows(warnings)) {
 		fputc('\n', f);
 		table_print_text(warnings, f);

@@ -11,6 +11,7 @@
 #include "bench/base/folder.h"
 #include "report/windows.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -247,6 +248,20 @@ static struct run *run_new(struct runs *all, const char *folder)
 	return r;
 }
 
+/* "2 emulated nodes, one host" -> "emulated nodes, one host": how many they are stands in every row, and
+ * places that differ in the number alone are one. */
+static void place_append(char **place, const char *text)
+{
+	const char *node = strstr(text, "node");
+
+	if (isdigit((unsigned char)*text))
+		text += strspn(text, "0123456789 ");
+	if (node && node[4] != 's')
+		append(place, "%.*snodes%s", (int)(node - text), text, node + 4);
+	else
+		append(place, "%s", text);
+}
+
 /* `line` is the ledger's; NULL for a folder that no ledger names. */
 static int run_read(struct runs *all, const char *folder, const cJSON *line)
 {
@@ -274,9 +289,9 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 	run_label(r, cJSON_GetObjectItemCaseSensitive(line, "point"));
 	place = run_part(r, "place");
 	r->ranks = (size_t)json_number(place, "ranks", 0);
-	append(&r->place, "%s%s", json_string(place, "text", "place unknown"),
-	       cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run_part(r, "step"), "emulated"))
-	       ? ", kernels emulated" : "");
+	place_append(&r->place, json_string(place, "text", "place unknown"));
+	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run_part(r, "step"), "emulated")))
+		append(&r->place, ", kernels emulated");
 	if (r->json && !r->ranks)
 		run_spoil(r, "damaged", "%s: no number of ranks", path);
 	rc = run_records(all, r);

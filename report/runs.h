@@ -44,6 +44,7 @@ struct stretch {
 
 struct run {
 	char *folder, *variant, *series, *policy, *place, *reason;	/* owned; reason may be NULL */
+	/* place: as run.json says it, without the number of nodes */
 	const char *status;	/* "ok", "failed", "cut off", "running", "damaged" */
 	int64_t workers, repeat;	/* -1: not said */
 	size_t nodes, ranks;

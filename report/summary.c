@@ -7,7 +7,6 @@
 #include "bench/base/file.h"
 
 #include <build.h>
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -42,87 +41,25 @@ static const char *figures3(double v, char out[32])
 	return out;
 }
 
-/* ---- the place ------------------------------------------------------------------------- */
-
-/* "2 emulated nodes, one host" -> 2 and "emulated nodes, one host"; the singular becomes plural, so that
- * places that differ in the number alone are one. */
-static char *place_split(const char *text, long *number)
-{
-	char *rest, *whole = NULL;
-	const char *node;
-
-	*number = isdigit((unsigned char)*text) ? strtol(text, &rest, 10) : -1;
-	if (*number < 0)
-		return strdup(text);
-	text = rest + strspn(rest, " ");
-	node = strstr(text, "node");
-	if (!node || node[4] == 's')
-		return strdup(text);
-	if (asprintf(&whole, "%.*snodes%s", (int)(node - text), text, node + 4) < 0)
-		return NULL;
-	return whole;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	long x = *(const long *)a, y = *(const long *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* "1, 2, 4 " for the places that end in `rest`. */
-static void place_numbers(FILE *f, const struct runs *all, const char *rest)
-{
-	long *numbers = calloc(all->count + 1, sizeof(*numbers)), number;
-	size_t n = 0;
-
-	for (size_t i = 0; numbers && i < all->count; i++) {
-		char *other = place_split(all->at[i].place, &number);
-
-		if (other && number >= 0 && !strcmp(other, rest))
-			numbers[n++] = number;
-		free(other);
-	}
-	if (numbers)
-		qsort(numbers, n, sizeof(*numbers), ascending);
-	for (size_t i = 0; i < n; i++)
-		if (!i || numbers[i] != numbers[i - 1])
-			fprintf(f, "%s%ld", i ? ", " : "", numbers[i]);
-	fprintf(f, n ? " " : "");
-	if (n && numbers[n - 1] == 1 && !strncmp(rest, "emulated nodes", 14))
-		fprintf(f, "emulated node%s", rest + 14);
-	else
-		fputs(rest, f);
-	free(numbers);
-}
-
 char *summary_place(const struct runs *all)
 {
-	char *text = NULL, **seen = calloc(all->count + 1, sizeof(*seen));
-	size_t bytes, n = 0;
+	char *text = NULL;
+	size_t bytes;
 	FILE *f = open_memstream(&text, &bytes);
-	long number;
+	bool any = false;
 
-	for (size_t i = 0; f && seen && i < all->count; i++) {
+	for (size_t i = 0; f && i < all->count; i++) {
 		size_t j = 0;
 
-		if (!all->at[i].ranks)
-			continue;	/* a failed point that knows no place */
-		seen[n] = place_split(all->at[i].place, &number);
-		while (j < n && seen[n] && strcmp(seen[j], seen[n]))
+		while (j < i && (!all->at[j].ranks || strcmp(all->at[j].place, all->at[i].place)))
 			j++;
-		if (j < n || !seen[n]) {
-			free(seen[n]);
-			continue;
-		}
-		fprintf(f, n ? "; " : "");
-		place_numbers(f, all, seen[n++]);
+		if (j < i || !all->at[i].ranks)
+			continue;	/* said before, or a failed point that knows no place */
+		fprintf(f, "%s%s", any ? "; " : "", all->at[i].place);
+		any = true;
 	}
-	if (f && !n)
+	if (f && !any)
 		fprintf(f, "place unknown");
-	for (size_t i = 0; i < n; i++)
-		free(seen[i]);
-	free(seen);
 	if (f)
 		fclose(f);
 	if (!text)
@@ -132,24 +69,22 @@ char *summary_place(const struct runs *all)
 
 /* ---- headlines ------------------------------------------------------------------------- */
 
-static void say_speedup(cJSON *list, const struct point *p)
+static void put_speedup(FILE *f, const struct point *p)
 {
-	double speedup = p->whole.median / p->base->whole.median;
-	char a[32], b[32], c[32];
+	double rate = p->pace[SCOPE_WHOLE].clips_per_s.median, speedup = rate / p->base->pace[SCOPE_WHOLE].clips_per_s.median;
+	char a[32], b[32];
 
-	if (p->base != p && !isnan(speedup))
-		sentence(list, "%s: %s clips/s on %zu nodes against %s on %zu, a speed-up of %s at an efficiency of %.0f %%.",
-			 p->variant, figures3(p->whole.median, a), p->nodes, figures3(p->base->whole.median, b),
-			 p->base->nodes, figures3(speedup, c),
-			 100 * speedup * (double)p->base->nodes / (double)p->nodes);
+	fprintf(f, "%s: %s clips/s on %zu node%s", p->variant, figures3(rate, a), p->nodes, p->nodes == 1 ? "" : "s");
+	if (p->base != p)
+		fprintf(f, ", %s times %zu node%s (efficiency %.0f %%)", figures3(speedup, b), p->base->nodes,
+			p->base->nodes == 1 ? "" : "s", 100 * speedup * (double)p->base->nodes / (double)p->nodes);
 }
 
-static void say_breakdown(cJSON *list, const struct point *p)
+/* The three greatest parts. */
+static void put_breakdown(FILE *f, const struct point *p)
 {
-	struct breakdown b;
 	bool said[GROUP_COUNT] = { false };
-	char text[SENTENCE_MAX] = "", ms[32];
-	size_t used = 0;
+	struct breakdown b;
 
 	point_breakdown(p, SCOPE_WHOLE, &b);
 	for (int i = 0; i < 3 && b.wall_ns; i++) {
@@ -161,44 +96,53 @@ static void say_breakdown(cJSON *list, const struct point *p)
 			if (!said[g] && b.parts_ns[g] > b.parts_ns[most])
 				most = g;
 		said[most] = true;
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%.0f %% %s", i ? ", " : "",
-					 100 * (double)b.parts_ns[most] / (double)b.wall_ns, group_rows[most].title);
+		fprintf(f, "%s%.0f %% %s", i ? ", " : "; of its time ", 100 * (double)b.parts_ns[most] / (double)b.wall_ns,
+			group_rows[most].title);
 	}
-	if (b.iterations)
-		sentence(list, "%s on %zu node%s: an iteration takes %s ms with its share of boundaries; %s.", p->variant,
-			 p->nodes, p->nodes == 1 ? "" : "s",
-			 figures3(1e-6 * (double)b.wall_ns / (double)b.iterations, ms), text);
 }
 
-static void say_boundary(cJSON *list, const struct point *p)
+/* The cause is named where it can be one: some stretch of first batch is in every boundary. */
+static void put_boundary(FILE *f, const struct point *p)
 {
-	struct stall s;
-	char cost[32], share[32], part[32], workers[64] = "";
+	char cost[32], share[32], part[32];
 	int most = PART_STOP;
+	struct stall s;
 
 	if (point_stall(p, false, &s) || !s.cost_ms.n)
 		return;
 	for (int i = 0; i < PART_REST; i++)
 		most = s.parts_ms[i] > s.parts_ms[most] ? i : most;
-	if (p->workers >= 0)
-		snprintf(workers, sizeof(workers), " with %lld worker%s", (long long)p->workers, p->workers == 1 ? "" : "s");
-	sentence(list, "%s: an epoch boundary of %s ms%s on %zu node%s, %s times a steady iteration; the most of it is %s (%s ms).",
-		 p->variant, figures3(s.cost_ms.median, cost), workers, p->nodes, p->nodes == 1 ? "" : "s",
-		 figures3(s.cost_ms.median / p->iteration_ms.median, share), part_words[most],
-		 figures3(s.parts_ms[most], part));
+	fprintf(f, "; an epoch boundary costs %s ms, %s steady iterations", figures3(s.cost_ms.median, cost),
+		figures3(s.cost_ms.median / p->pace[SCOPE_STEADY].iteration_ms.median, share));
+	if (s.parts_ms[most] <= s.cost_ms.median)
+		fprintf(f, ", %s ms of it %s", figures3(s.parts_ms[most], part), part_words[most]);
 }
 
-/* Each variant on its greatest number of nodes. */
+/* A sentence per variant, on its greatest number of nodes that has a run. */
 static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 {
-	static void (*const sayers[])(cJSON *, const struct point *) = { say_boundary, say_speedup, say_breakdown };
 	cJSON *list = cJSON_CreateArray();
+	const struct point *last = NULL;
 	size_t left_out = 0;
 
-	for (size_t s = 0; s < ARRAY_LEN(sayers); s++)
-		for (size_t i = 0; i < c->count; i++)
-			if (i + 1 == c->count || c->points[i + 1].base != c->points[i].base)
-				sayers[s](list, &c->points[i]);
+	for (size_t i = 0; i < c->count; i++) {
+		const struct point *p = &c->points[i];
+		char text[SENTENCE_MAX] = "";
+		FILE *f;
+
+		last = p->run_count ? p : last;
+		if (!last || (i + 1 < c->count && p[1].base == p->base))
+			continue;
+		f = fmemopen(text, sizeof(text), "w");
+		if (!f)
+			break;
+		put_speedup(f, last);
+		put_breakdown(f, last);
+		put_boundary(f, last);
+		fclose(f);
+		sentence(list, "%s.", text);
+		last = NULL;
+	}
 	for (size_t i = 0; i < all->count; i++)
 		left_out += !run_counts(&all->at[i]);
 	if (left_out)
@@ -215,28 +159,6 @@ static void iterations_count(const struct curve *c, size_t counts[WINDOW_KINDS])
 		for (size_t j = 0; j < c->points[i].run_count; j++)
 			for (size_t w = 0; w < c->points[i].runs[j]->windows; w++)
 				counts[c->points[i].runs[j]->kinds[w]]++;
-}
-
-static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KINDS])
-{
-	cJSON *list = cJSON_CreateArray();
-	char order[SENTENCE_MAX] = "";
-
-	for (int c = 0; c < CLS_COUNT; c++) {
-		strncat(order, c ? ", " : "", sizeof(order) - strlen(order) - 1);
-		strncat(order, class_names[c], sizeof(order) - strlen(order) - 1);
-	}
-	sentence(list, "An iteration, a boundary and a run take as long as their slowest rank; breakdowns are means over ranks.");
-	sentence(list, "Steady iterations are all but the first of each epoch: %zu of %zu; the %zu others are left out by this rule and "
-		 "count as part of boundary and start-up.", counts[WINDOW_STEADY], counts[WINDOW_STEADY] + counts[WINDOW_FIRST],
-		 counts[WINDOW_FIRST]);
-	sentence(list, "Each nanosecond of a window goes to the first of these classes that is active: %s.", order);
-	sentence(list, "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer nanoseconds%s.",
-		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
-	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
-	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval (exact order "
-		 "statistics) is given from 6 runs on.");
-	return list;
 }
 
 static cJSON *overhead_make(const struct curve *c)
@@ -260,6 +182,33 @@ static cJSON *overhead_make(const struct curve *c)
 	cJSON_AddNumberToObject(o, "events", events);
 	cJSON_AddNumberToObject(o, "share_percent", 100 * events * pair_ns / rank_ns);
 	return o;
+}
+
+static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KINDS], const cJSON *overhead)
+{
+	cJSON *list = cJSON_CreateArray();
+	char order[SENTENCE_MAX] = "";
+
+	for (int c = 0; c < CLS_COUNT; c++) {
+		strncat(order, c ? ", " : "", sizeof(order) - strlen(order) - 1);
+		strncat(order, class_names[c], sizeof(order) - strlen(order) - 1);
+	}
+	sentence(list, "An iteration, a boundary and a run take as long as their slowest rank; breakdowns are means over ranks.");
+	sentence(list, "Steady iterations are all but the first of each epoch: %zu of %zu; the %zu others are left out by this rule and "
+		 "count as part of boundary and start-up.", counts[WINDOW_STEADY], counts[WINDOW_STEADY] + counts[WINDOW_FIRST],
+		 counts[WINDOW_FIRST]);
+	sentence(list, "Each nanosecond of a window goes to the first of these classes that is active: %s.", order);
+	sentence(list, "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer nanoseconds%s.",
+		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
+	sentence(list, isnan(json_number(overhead, "pair_ns", NAN)) ? "What recording an event costs is not known." :
+		 "Recording one span costs %.1f ns (%.1f ns where it begins as another ends), measured by the runs themselves, the "
+		 "worst run counts; the %.0f events of the runs in the medians took at most %.4f %% of their time.",
+		 json_number(overhead, "pair_ns", 0), json_number(overhead, "next_ns", 0), json_number(overhead, "events", 0),
+		 json_number(overhead, "share_percent", 0));
+	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
+	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval (exact order "
+		 "statistics) is given from 6 runs on.");
+	return list;
 }
 
 /* The distinct texts of one key, at the top of run.json or in one of its objects. */
@@ -315,6 +264,7 @@ cJSON *summary_make(const struct runs *all, const struct curve *c, const struct 
 		    const bool figures_made[FIGURE_COUNT])
 {
 	cJSON *s = cJSON_CreateObject(), *o, *list;
+	cJSON *overhead = overhead_make(c);
 	size_t counts[WINDOW_KINDS] = { 0 };
 
 	iterations_count(c, counts);
@@ -322,7 +272,7 @@ cJSON *summary_make(const struct runs *all, const struct curve *c, const struct 
 	cJSON_AddStringToObject(s, "version", BUILD_VERSION);
 	cJSON_AddStringToObject(s, "place", place);
 	cJSON_AddItemToObject(s, "headlines", headlines_make(all, c));
-	cJSON_AddItemToObject(s, "rules", rules_make(all, counts));
+	cJSON_AddItemToObject(s, "rules", rules_make(all, counts, overhead));
 	o = cJSON_AddObjectToObject(s, "identity");
 	cJSON_AddNumberToObject(o, "windows_checked", (double)all->windows_checked);
 	cJSON_AddNumberToObject(o, "windows_unequal", (double)all->windows_unequal);
@@ -331,7 +281,7 @@ cJSON *summary_make(const struct runs *all, const struct curve *c, const struct 
 	cJSON_AddNumberToObject(o, "total", (double)(counts[WINDOW_STEADY] + counts[WINDOW_FIRST]));
 	cJSON_AddNumberToObject(o, "steady", (double)counts[WINDOW_STEADY]);
 	cJSON_AddNumberToObject(o, "first_of_epoch", (double)counts[WINDOW_FIRST]);
-	cJSON_AddItemToObject(s, "overhead", overhead_make(c));
+	cJSON_AddItemToObject(s, "overhead", overhead);
 	o = cJSON_AddObjectToObject(s, "measured");
 	cJSON_AddItemToObject(o, "versions", distinct(all, NULL, "version"));
 	cJSON_AddItemToObject(o, "builds", distinct(all, NULL, "build"));

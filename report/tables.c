@@ -15,6 +15,8 @@
 
 #define VARIANT { "variant", "", "the options that were swept, without nodes; else the loader policy", 0 }
 #define NODES { "nodes", "1", "nodes of the launcher; see place: those on one host are emulated", 0 }
+#define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the first " \
+		"of their epoch", 0 }
 #define PLACE { "place", "", "where this row was measured", 0 }
 
 /* Below 0: not said. */
@@ -31,10 +33,13 @@ static void number_or_none(struct table *t, int64_t value)
 static const struct field speedup_fields[] = {
 	VARIANT,
 	NODES,
+	SCOPE,
 	{ "ranks", "1", "processes, all nodes together", 0 },
 	{ "runs", "1", "runs that count: the replicates", 0 },
-	{ "clips_per_s", "clips/s", "all clips / wall of the run (first epoch begin to run end, slowest rank, boundaries "
-	  "included); median over runs", 2 },
+	{ "failed", "1", "runs that do not count; see table runs", 0 },
+	{ "iteration_ms", "ms", "of the slowest rank. whole run: (first epoch begin to run end) / iterations; steady: median "
+	  "steady iteration; median over runs", 2 },
+	{ "clips_per_s", "clips/s", "clips of one iteration, all ranks / iteration_ms; median over runs", 2 },
 	{ "clips_per_s_min", "clips/s", "slowest run", 2 },
 	{ "clips_per_s_max", "clips/s", "fastest run", 2 },
 	{ "clips_per_s_ci_low", "clips/s", "lower end of the 95 % order-statistic interval of the median", 2 },
@@ -44,52 +49,50 @@ static const struct field speedup_fields[] = {
 	{ "speedup_min", "1", "clips_per_s_min / clips_per_s of the base", 2 },
 	{ "speedup_max", "1", "clips_per_s_max / clips_per_s of the base", 2 },
 	{ "efficiency_percent", "%", "100 x speedup x base_nodes / nodes", 1 },
-	{ "iteration_ms", "ms", "steady iteration, slowest rank: median in a run, median over runs", 2 },
-	{ "steady_clips_per_s", "clips/s", "clips of one iteration / iteration_ms: the rate without boundaries", 2 },
-	{ "steady_speedup", "1", "steady_clips_per_s / that of the base", 2 },
-	{ "steady_efficiency_percent", "%", "100 x steady_speedup x base_nodes / nodes", 1 },
-	{ "base_nodes", "1", "base case: this variant on its smallest number of nodes", 0 },
+	{ "base_nodes", "1", "base case: this variant on its smallest number of nodes, same scope", 0 },
 	PLACE,
 };
 
-static int speedup_make(struct table *t, const struct curve *c, const struct runs *all)
+static void speedup_row(struct table *t, const struct point *p, enum scope scope)
 {
+	const struct summary *rate = &p->pace[scope].clips_per_s;
+	double base = p->base->pace[scope].clips_per_s.median;
 	char interval[32];
 
-	(void)all;
-	for (size_t i = 0; i < c->count; i++) {
-		const struct point *p = &c->points[i], *b = p->base;
-		double share = (double)b->nodes / (double)p->nodes;
+	table_text(t, p->variant);
+	table_int(t, (int64_t)p->nodes);
+	table_text(t, scope_names[scope]);
+	number_or_none(t, p->ranks ? (int64_t)p->ranks : -1);
+	table_int(t, (int64_t)p->run_count);
+	table_int(t, (int64_t)p->failed_count);
+	table_real(t, p->pace[scope].iteration_ms.median);
+	table_real(t, rate->median);
+	table_real(t, rate->min);
+	table_real(t, rate->max);
+	table_real(t, rate->ci_low);
+	table_real(t, rate->ci_high);
+	snprintf(interval, sizeof(interval), !p->run_count ? "failed" : rate->has_ci ? "95 %%, n=%zu" : "no CI, n=%zu",
+		 rate->n);
+	table_text(t, interval);
+	table_real(t, rate->median / base);
+	table_real(t, rate->min / base);
+	table_real(t, rate->max / base);
+	table_real(t, 100 * rate->median / base * (double)p->base->nodes / (double)p->nodes);
+	table_int(t, (int64_t)p->base->nodes);
+	table_text(t, p->place);
+}
 
-		table_text(t, p->variant);
-		table_int(t, (int64_t)p->nodes);
-		table_int(t, (int64_t)p->ranks);
-		table_int(t, (int64_t)p->run_count);
-		table_real(t, p->whole.median);
-		table_real(t, p->whole.min);
-		table_real(t, p->whole.max);
-		table_real(t, p->whole.ci_low);
-		table_real(t, p->whole.ci_high);
-		snprintf(interval, sizeof(interval), p->whole.has_ci ? "95 %%, n=%zu" : "no CI, n=%zu", p->whole.n);
-		table_text(t, interval);
-		table_real(t, p->whole.median / b->whole.median);
-		table_real(t, p->whole.min / b->whole.median);
-		table_real(t, p->whole.max / b->whole.median);
-		table_real(t, 100 * share * p->whole.median / b->whole.median);
-		table_real(t, p->iteration_ms.median);
-		table_real(t, p->steady.median);
-		table_real(t, p->steady.median / b->steady.median);
-		table_real(t, 100 * share * p->steady.median / b->steady.median);
-		table_int(t, (int64_t)b->nodes);
-		table_text(t, p->place);
-	}
+static int speedup_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)all;
+	for (int scope = 0; scope < SCOPE_COUNT; scope++)
+		for (size_t i = 0; i < c->count; i++)
+			speedup_row(t, &c->points[i], scope);
 	return OK;
 }
 
 /* ---- breakdown, in ms and in shares ---------------------------------------------------- */
 
-#define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the first " \
-		"of their epoch", 0 }
 #define MS(name, title, colour, meaning) { #name "_ms", "ms", meaning ": sum / iterations, mean over ranks and runs", 2 },
 #define PERCENT(name, title, colour, meaning) { #name "_percent", "%", "100 x " #name "_ms / iteration_ms", 1 },
 
@@ -99,6 +102,8 @@ static const struct field breakdown_fields[] = {
 	SCOPE,
 	{ "iterations", "1", "iterations of all ranks and runs that the means are over", 0 },
 	{ "iteration_ms", "ms", "mean time per iteration and rank: the sum of the parts, exactly", 2 },
+	{ "iteration_min_ms", "ms", "the same of the fastest run", 2 },
+	{ "iteration_max_ms", "ms", "of the slowest run", 2 },
 	GROUPS(MS)
 	{ "comm_hidden_ms", "ms", "beside the sum: collectives while compute was active", 2 },
 	PLACE,
@@ -130,6 +135,10 @@ static void breakdown_row(struct table *t, const struct point *p, enum scope sco
 	if (!shares)
 		table_int(t, b.iterations);
 	table_real(t, iteration_ms);
+	if (!shares) {
+		table_real(t, b.run_min_ms);
+		table_real(t, b.run_max_ms);
+	}
 	for (int g = 0; g < GROUP_COUNT; g++)
 		table_real(t, unit * (double)b.parts_ns[g]);
 	table_real(t, unit * (double)b.comm_hidden_ns);

@@ -11,6 +11,7 @@
 #include "bench/base/record.h"
 #include "report/report.h"
 
+#include <ctype.h>
 #include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
@@ -315,6 +316,19 @@ static void near(const cJSON *row, const char *field, double want)
 		fail_msg("%s is %.12g, not %.12g", field, got, want);
 }
 
+/* A point without a run that counts: said as such, and no number of it. */
+static void is_failed(const cJSON *row, int runs)
+{
+	static const char *const measured[] = { "iteration_ms", "clips_per_s", "clips_per_s_min", "clips_per_s_max", "speedup",
+						"speedup_min", "speedup_max", "efficiency_percent" };
+
+	near(row, "runs", 0);
+	near(row, "failed", runs);
+	assert_string_equal(json_string(row, "interval", ""), "failed");
+	for (size_t i = 0; i < ARRAY_LEN(measured); i++)
+		assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, measured[i])));
+}
+
 static void big_sweep(const char *dir)
 {
 	static const char *const policies[] = { "respawn", "threads" };
@@ -335,8 +349,8 @@ static void big_sweep(const char *dir)
 static void the_tables_give_the_plan_back(void **state)
 {
 	const char *dir = getenv("SFSCALE_KEEP") ? getenv("SFSCALE_KEEP") : *state;
-	static const char *const variants[] = { "respawn, workers=1", "respawn, workers=2", "threads, workers=1",
-						"threads, workers=2" };
+	static const char *const variants[] = { "respawn, workers=1", "respawn, workers=2", "respawn, workers=4",
+						"threads, workers=1", "threads, workers=2", "threads, workers=4" };
 	static const int nodes[] = { 1, 2, 4 };
 	cJSON *summary;
 
@@ -344,10 +358,10 @@ static void the_tables_give_the_plan_back(void **state)
 	summary = report_of(dir);
 	for (size_t v = 0; v < ARRAY_LEN(variants); v++)
 		for (size_t n = 0; n < ARRAY_LEN(nodes); n++) {
-			const char *policy = v < 2 ? "respawn" : "threads";
-			struct plan p = plan_of(policy, 1 + v % 2, nodes[n], 1), base = plan_of(policy, 1 + v % 2, 1, 1);
-			struct plan fast = plan_of(policy, 1 + v % 2, nodes[n], 0);
-			const cJSON *row = row_of(summary, "speedup", variants[v], nodes[n], NULL, NULL);
+			const char *policy = v < 3 ? "respawn" : "threads";
+			struct plan p = plan_of(policy, 1 << v % 3, nodes[n], 1), base = plan_of(policy, 1 << v % 3, 1, 1);
+			struct plan fast = plan_of(policy, 1 << v % 3, nodes[n], 0);
+			const cJSON *row = row_of(summary, "speedup", variants[v], nodes[n], "scope", "whole run");
 			double speedup = plan_rate(&p) / plan_rate(&base);
 
 			near(row, "runs", 3);
@@ -356,10 +370,11 @@ static void the_tables_give_the_plan_back(void **state)
 			near(row, "clips_per_s_max", plan_rate(&fast));
 			near(row, "speedup", speedup);
 			near(row, "efficiency_percent", 100 * speedup / nodes[n]);
-			near(row, "iteration_ms", 1e-6 * (double)plan_steady(&p));
-			near(row, "steady_speedup", nodes[n] * (double)plan_steady(&base) / (double)plan_steady(&p));
 			assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, "clips_per_s_ci_low")));
 			assert_string_equal(json_string(row, "interval", ""), "no CI, n=3");
+			row = row_of(summary, "speedup", variants[v], nodes[n], "scope", "steady");
+			near(row, "iteration_ms", 1e-6 * (double)plan_steady(&p));
+			near(row, "speedup", nodes[n] * (double)plan_steady(&base) / (double)plan_steady(&p));
 
 			row = row_of(summary, "boundary", variants[v], nodes[n], "kind", "boundary");
 			near(row, "stretches", 6);
@@ -373,7 +388,7 @@ static void the_tables_give_the_plan_back(void **state)
 			near(row, "stretches", 3);
 			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.log));
 		}
-	assert_string_equal(json_string(summary, "place", ""), "1, 2, 4 emulated nodes, one host, 2 cores");
+	assert_string_equal(json_string(summary, "place", ""), "emulated nodes, one host, 2 cores");
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 54);
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
 	cJSON_Delete(summary);
@@ -436,6 +451,82 @@ static void six_runs_have_an_interval(void **state)
 	cJSON_Delete(summary);
 }
 
+static void ranks_and_nodes_are_told_apart(void **state)
+{
+	static const int nodes[] = { 1, 2, 3 };
+	cJSON *summary;
+
+	for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
+		struct plan p = plan_of("threads", 1, nodes[i], 0);
+
+		p.ranks = 2 * nodes[i];
+		add_run(*state, &p);
+	}
+	summary = report_of(*state);
+	for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
+		struct plan p = plan_of("threads", 1, nodes[i], 0);
+		const cJSON *row = row_of(summary, "speedup", "threads, workers=1", nodes[i], NULL, NULL);
+
+		p.ranks = 2 * nodes[i];
+		near(row, "ranks", p.ranks);
+		near(row, "clips_per_s", plan_rate(&p));
+		row = row_of(summary, "breakdown", "threads, workers=1", nodes[i], "scope", "steady");
+		near(row, "iterations", p.ranks * p.epochs * (p.iterations - 1));
+	}
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
+	cJSON_Delete(summary);
+}
+
+static void runs_of_one_point_with_unequal_worlds_are_warned_of(void **state)
+{
+	struct plan p = plan_of("threads", 1, 2, 0), q = plan_of("threads", 1, 2, 1);
+	cJSON *summary;
+
+	q.ranks = 4;
+	add_run(*state, &p);
+	add_run(*state, &q);
+	summary = report_of(*state);
+	assert_true(warned(summary, "4 ranks"));
+	cJSON_Delete(summary);
+}
+
+static bool has_word(const char *text, const char *word)
+{
+	for (const char *at = text; (at = strstr(at, word)); at++)
+		if ((at == text || !isalpha((unsigned char)at[-1])) && !isalpha((unsigned char)at[strlen(word)]))
+			return true;
+	return false;
+}
+
+/* Epochs of one iteration: every iteration is a first one. */
+static void a_run_without_steady_iterations_is_warned_of_and_makes_no_nan(void **state)
+{
+	struct plan p = plan_of("respawn", 2, 2, 0);
+	char path[PATH_BYTES], *text;
+	const cJSON *row;
+	cJSON *summary;
+
+	p.iterations = 1;
+	add_run(*state, &p);
+	summary = report_of(*state);
+	assert_true(warned(summary, "no steady iteration"));
+	row = row_of(summary, "speedup", "respawn, workers=2", 2, "scope", "steady");
+	assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, "clips_per_s")));
+	near(row_of(summary, "speedup", "respawn, workers=2", 2, "scope", "whole run"), "clips_per_s", plan_rate(&p));
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "breakdown")), 1);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "boundary")), 0);
+	cJSON_Delete(summary);
+	for (int i = 0; i < 3; i++) {
+		static const char *const files[] = { "report.txt", "index.html", "summary.json" };
+
+		assert_int_equal(path_make(path, "%s/report/%s", (char *)*state, files[i]), OK);
+		assert_int_equal(file_read(path, &text, NULL), OK);
+		assert_false(has_word(text, "nan"));
+		assert_false(has_word(text, "inf"));
+		free(text);
+	}
+}
+
 static void the_newest_line_of_a_key_counts_and_a_failed_point_is_listed(void **state)
 {
 	struct plan good = plan_of("threads", 1, 1, 0), killed = plan_of("threads", 1, 2, 0);
@@ -448,7 +539,12 @@ static void the_newest_line_of_a_key_counts_and_a_failed_point_is_listed(void **
 	ledger_line(*state, &killed, "failed", "rank 1 was killed by signal 9");
 	summary = report_of(*state);
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 2);
-	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	is_failed(row_of(summary, "speedup", "threads, workers=1", 2, "scope", "whole run"), 1);
+	is_failed(row_of(summary, "speedup", "threads, workers=1", 2, "scope", "steady"), 1);
+	cJSON_ArrayForEach(row, rows_of(summary, "breakdown"))
+		near(row, "nodes", 1);
+	cJSON_ArrayForEach(row, rows_of(summary, "boundary"))
+		near(row, "nodes", 1);
 	row = row_of(summary, "runs", "threads, workers=1", 1, NULL, NULL);
 	assert_string_equal(json_string(row, "status", ""), "ok");
 	row = row_of(summary, "runs", "threads, workers=1", 2, NULL, NULL);
@@ -467,7 +563,7 @@ static void a_bad_ledger_line_is_named_with_file_and_line(void **state)
 	say_to_ledger(*state, "{\"schema\":1,\"key\":\"00");
 	summary = report_of(*state);
 	assert_true(warned(summary, FOLDER_LEDGER ":2: not JSON"));
-	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	near(row_of(summary, "speedup", "threads, workers=1", 1, NULL, NULL), "runs", 1);
 	cJSON_Delete(summary);
 }
 
@@ -589,7 +685,8 @@ static void a_run_folder_alone_and_one_that_the_ledger_forgot_are_read(void **st
 	summary = report_of(*state);
 	row = row_of(summary, "runs", "fork", 1, NULL, NULL);
 	assert_string_equal(json_string(row, "status", ""), "cut off");
-	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 1);
+	is_failed(row_of(summary, "speedup", "fork", 1, NULL, NULL), 1);
+	near(row_of(summary, "speedup", "fork, workers=3", 2, NULL, NULL), "base_nodes", 2);
 	cJSON_Delete(summary);
 }
 
@@ -610,6 +707,48 @@ static const char *csv_cell(const char *at, char out[512])
 	}
 	out[n] = '\0';
 	return at + (*at == ',' || *at == '\n');
+}
+
+/* The next cell of a line of a text table: two blanks or more stand between cells. */
+static const char *text_cell(const char *at, char out[512])
+{
+	size_t n = 0;
+
+	at += strspn(at, " ");
+	while (at[n] != '\n' && strncmp(at + n, "  ", 2))
+		n++;
+	snprintf(out, 512, "%.*s", (int)n, at);
+	return at + n;
+}
+
+/* Every cell under its name, to the digits that text shows. */
+static void text_table_holds(const char *text, const cJSON *table)
+{
+	const char *head = strstr(text, json_string(table, "title", "")), *line, *name_at, *at;
+	char name[512], cell[512];
+	const cJSON *row;
+
+	assert_non_null(head);
+	head = line = strchr(head, '\n') + 1;
+	cJSON_ArrayForEach(row, cJSON_GetObjectItem(table, "rows")) {
+		line = strchr(line, '\n') + 1;
+		for (name_at = head, at = line; *name_at != '\n';) {
+			const cJSON *v;
+
+			name_at = text_cell(name_at, name);
+			at = text_cell(at, cell);
+			v = cJSON_GetObjectItem(row, name);
+			assert_non_null(v);
+			if (cJSON_IsNumber(v)) {
+				const char *point = strchr(cell, '.');
+				double digits = point ? (double)strlen(point + 1) : 0;
+
+				assert_true(fabs(strtod(cell, NULL) - v->valuedouble) <= 0.5000001 * pow(10, -digits));
+			} else {
+				assert_string_equal(cell, cJSON_IsString(v) ? v->valuestring : "-");
+			}
+		}
+	}
 }
 
 static void csv_json_and_text_hold_the_same_numbers(void **state)
@@ -648,10 +787,9 @@ static void csv_json_and_text_hold_the_same_numbers(void **state)
 					assert_true(fabs(strtod(cell, NULL) - v->valuedouble) <= 1e-14 * fabs(v->valuedouble));
 				else
 					assert_string_equal(cell, cJSON_IsString(v) ? v->valuestring : "");
-				if (cJSON_IsString(v) && !strpbrk(v->valuestring, "<&"))
-					assert_non_null(strstr(text, v->valuestring));
 			}
 		assert_true(!*at);
+		text_table_holds(text, table);
 		free(csv);
 	}
 	snprintf(number, sizeof(number), "%.2f", json_number(row_of(summary, "boundary", "respawn, workers=2", 2, "kind",
@@ -659,7 +797,7 @@ static void csv_json_and_text_hold_the_same_numbers(void **state)
 	assert_non_null(strstr(text, number));
 	assert_non_null(strstr(page, number));
 	assert_non_null(strstr(page, "a &lt;b&gt; &amp; &quot;c&quot;, d"));
-	assert_non_null(strstr(page, "1, 2 emulated nodes, one host, 2 cores"));
+	assert_non_null(strstr(page, "emulated nodes, one host, 2 cores"));
 	assert_null(strstr(page, "http"));	/* nothing from outside */
 	free(text);
 	free(page);
@@ -686,7 +824,7 @@ static void without_gnuplot_the_tables_are_still_there(void **state)
 	setenv("PATH", former, 1);
 	free(former);
 	assert_true(warned(summary, "gnuplot"));
-	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 2);
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "speedup")), 4);
 	assert_int_not_equal(access(path, R_OK), 0);	/* that of the former report is gone */
 	cJSON_Delete(summary);
 }
@@ -716,6 +854,9 @@ int main(void)
 		IN_FOLDER(the_tables_give_the_plan_back),
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
 		IN_FOLDER(six_runs_have_an_interval),
+		IN_FOLDER(ranks_and_nodes_are_told_apart),
+		IN_FOLDER(runs_of_one_point_with_unequal_worlds_are_warned_of),
+		IN_FOLDER(a_run_without_steady_iterations_is_warned_of_and_makes_no_nan),
 		IN_FOLDER(the_newest_line_of_a_key_counts_and_a_failed_point_is_listed),
 		IN_FOLDER(a_bad_ledger_line_is_named_with_file_and_line),
 		IN_FOLDER(a_run_with_a_bad_record_is_named_and_in_no_median),
