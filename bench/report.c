@@ -19,11 +19,12 @@ static const struct opt opts[] = {
 
 static int run(int argc, char **argv)
 {
-	const char **dirs = calloc((size_t)argc + 1, sizeof(*dirs));
+	const char **dirs = calloc((size_t)argc + 1, sizeof(*dirs));	/* room for every word */
 	struct report_options o;
 	char out[PATH_BYTES];
 	size_t dir_count = 0;
-	int rc = dirs ? opt_parse(&command_report, &o, argc, argv, dirs, &dir_count) : NO_MEMORY;
+	int rc = dirs ? opt_parse(&command_report, &o, argc, argv, dirs, &dir_count)
+		      : err(NO_MEMORY, "no memory for %d words", argc);
 
 	if (!rc && !dir_count)
 		rc = err(USAGE, "report: which run folder or sweep folder?");

@@ -14,7 +14,7 @@ static const char head[] =
 	"  --accent: #0072b2; --alarm: #b34700; }\n"
 	"@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ea; --soft: #9aa6ad; --page: #14181a; --panel: #1e2427;\n"
 	"  --line: #364046; --accent: #6bbcf0; --alarm: #f0a060; } }\n"
-	"body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.5rem 4rem; color: var(--ink); background: var(--page);\n"
+	"body { margin: 0 auto; max-width: 80rem; padding: 2rem 1.2rem 4rem; color: var(--ink); background: var(--page);\n"
 	"  font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; }\n"
 	"h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }\n"
 	".place { margin: .3rem 0 1.4rem; color: var(--soft); font-size: 1.05rem; }\n"

@@ -7,19 +7,7 @@
 #ifndef SFSCALE_REPORT_PLOT_H
 #define SFSCALE_REPORT_PLOT_H
 
-#include "report/tables.h"
-
-#include <stdio.h>
-
-enum { FIGURE_COUNT = 4 };
-
-struct figure {
-	const char *name;	/* of its files */
-	const char *title;	/* the question that it answers */
-	/* The body of the script; false when there is nothing to draw. */
-	bool (*draw)(FILE *script, const struct tables *);
-};
-extern const struct figure figures[FIGURE_COUNT];
+#include "report/figures.h"
 
 /* Writes scripts and pictures into `dir`; made[i] says whether both pictures of figure i are
  * there.  A picture that could not be made is a warning (row of all->warnings); FAILED only
