@@ -829,6 +829,55 @@ static void without_gnuplot_the_tables_are_still_there(void **state)
 	cJSON_Delete(summary);
 }
 
+/* The recorder itself instead of a tape: both agree on what a window is. */
+static void what_the_recorder_writes_is_read(void **state)
+{
+	static const char *const lane_names[] = { "train", "comm" };
+	static const enum span_id rows[] = { SPAN_H2D, SPAN_FWD, SPAN_LOSS, SPAN_BWD, SPAN_DRAIN, SPAN_OPT, SPAN_LOG };
+	struct plan p = plan_of("threads", 1, 1, 0);
+	cJSON *head = parse("{\"rank\":0,\"world\":1,\"node\":0,\"local_rank\":0,\"host\":\"h\",\"boot_id\":\"b\",\"pid\":1}");
+	cJSON *tail = parse("{\"status\":\"ok\"}"), *summary;
+	struct recorder *recorder;
+	const cJSON *row;
+	char path[PATH_BYTES];
+	struct lane *lane;
+
+	clock_init();
+	write_run(*state, &p, "ok");
+	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, (char *)*state, (size_t)0), OK);
+	assert_int_equal(recorder_open(&recorder, path, head, lane_names, 2, 1024), OK);
+	lane = recorder_lane(recorder, 0);
+	for (int e = 0; e < p.epochs; e++) {
+		span_begin(lane, SPAN_EPOCH_BEGIN, (uint64_t)e);
+		span_begin(lane, SPAN_SAMPLER, 0);
+		span_end(lane);
+		for (int i = 0; i < p.iterations; i++, lane->iter++) {
+			if (i)
+				span_begin(lane, SPAN_LOAD, (uint64_t)i);
+			else
+				span_next(lane, SPAN_LOAD, 0);
+			for (size_t r = 0; r < ARRAY_LEN(rows); r++)
+				span_next(lane, rows[r], 0);
+			assert_int_equal(recorder_flush(recorder), OK);
+			span_end(lane);
+		}
+	}
+	span_begin(lane, SPAN_RUN_END, 0);
+	span_end(lane);
+	assert_int_equal(recorder_close(recorder, tail), OK);
+	summary = report_of(*state);
+	row = row_of(summary, "runs", "threads", 1, NULL, NULL);
+	assert_string_equal(json_string(row, "status", ""), "ok");
+	near(row, "iterations", p.epochs * p.iterations);
+	row = cJSON_GetObjectItem(summary, "identity");
+	near(row, "windows_checked", p.epochs * (p.iterations + 1));
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(row, "parts_equal_wall")));
+	near(row_of(summary, "boundary", "threads", 1, "kind", "boundary"), "stretches", p.epochs - 1);
+	cJSON_Delete(summary);
+	cJSON_Delete(head);
+	cJSON_Delete(tail);
+}
+
 static void nothing_readable_is_a_failure_and_writes_nothing(void **state)
 {
 	const char *dir = *state;
@@ -863,6 +912,7 @@ int main(void)
 		IN_FOLDER(a_run_folder_alone_and_one_that_the_ledger_forgot_are_read),
 		IN_FOLDER(csv_json_and_text_hold_the_same_numbers),
 		IN_FOLDER(without_gnuplot_the_tables_are_still_there),
+		IN_FOLDER(what_the_recorder_writes_is_read),
 		IN_FOLDER(nothing_readable_is_a_failure_and_writes_nothing),
 	};
 
