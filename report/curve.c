@@ -133,15 +133,16 @@ static void point_check(struct runs *all, const struct point *p)
 		const cJSON *theirs = cJSON_GetArrayItem(item(r, "results", "epochs"), 0);
 
 		if (r->ranks != first->ranks)
-			runs_warn(all, r->folder, "stands in one row with '%s', but has %zu ranks, not %zu", first->folder, r->ranks,
-				  first->ranks);
+			runs_warn(all, r->folder, "stands in one row with '%s', but has %zu ranks, not %zu",
+				  first->folder, r->ranks, first->ranks);
 		if (strcmp(r->place, first->place))
-			runs_warn(all, r->folder, "measured in another place than '%s': %s; %s", first->folder, r->place,
-				  first->place);
+			runs_warn(all, r->folder, "measured in another place than '%s': %s; %s", first->folder,
+				  r->place, first->place);
 		cJSON_ArrayForEach(option, cJSON_GetObjectItemCaseSensitive(first->json, "options"))
-			if (!option_is_free(option->string) && !cJSON_Compare(option, item(r, "options", option->string), 1))
-				runs_warn(all, r->folder, "stands in one row with '%s', but option '%s' differs", first->folder,
-					  option->string);
+			if (!option_is_free(option->string) &&
+			    !cJSON_Compare(option, item(r, "options", option->string), 1))
+				runs_warn(all, r->folder, "stands in one row with '%s', but option '%s' differs",
+					  first->folder, option->string);
 		epoch = cJSON_GetArrayItem(item(first, "results", "epochs"), 0);
 		if (strcmp(json_string(epoch, "checksum", ""), json_string(theirs, "checksum", "")))
 			runs_warn(all, r->folder, "delivered other samples than '%s': checksums of epoch 0 differ",

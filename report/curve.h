@@ -26,7 +26,7 @@ struct point {
 	const struct run **runs;	/* borrowed: a part of the curve's list */
 	size_t run_count;		/* those that count; may be none */
 	size_t failed_count;		/* the others */
-	const struct point *base;	/* of this variant on the smallest number of nodes that has a run; may be this one */
+	const struct point *base;	/* this variant on the fewest nodes that have a run; may be this one */
 	struct pace pace[SCOPE_COUNT];
 };
 
@@ -50,8 +50,8 @@ void curve_release(struct curve *);
 	X(comm, "exposed communication", "#d55e00", "collectives (all-reduce, broadcast) not hidden by compute") \
 	X(copy, "copy", "#f0e442", "copies into the network's input") \
 	X(loader, "loader stall", "#e69f00", "waiting for a batch with nothing computing or communicating") \
-	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request, and the wait for " \
-	  "that first batch") \
+	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request, and " \
+	  "the wait for that first batch") \
 	X(other, "other", "#999999", "known ranges of no class before: logging, launches, synchronising") \
 	X(unattributed, "unattributed", "#333333", "in no known range")
 

@@ -47,7 +47,9 @@ static size_t words_of(const struct table *t, const char *field, const char *wor
 static void note_left_out(FILE *f, bool full)
 {
 	if (full)
-		fprintf(f, "set label 'the first %d lines; the table has all' at screen 0.98,0.03 right font ',12' tc rgb '#555555'\n",
+		fprintf(f,
+			"set label 'the first %d lines; the table has all' at screen 0.98,0.03 right "
+			"font ',12' tc rgb '#555555'\n",
 			SERIES_MAX);
 }
 
@@ -102,7 +104,8 @@ static void curve_title(char title[256], const struct table *t, const char *vari
 	for (size_t r = 0; r < table_rows(t) && view->with_base && used < 256; r++)
 		if (point_shown(t, r, variant) && table_number(t, r, "nodes") == table_number(t, r, "base_nodes") &&
 		    table_number(t, r, "runs"))
-			used += (size_t)snprintf(title + used, 256 - used, " (1 = %.3g clips/s)", table_number(t, r, "clips_per_s"));
+			used += (size_t)snprintf(title + used, 256 - used, " (1 = %.3g clips/s)",
+						 table_number(t, r, "clips_per_s"));
 	for (size_t r = 0; r < table_rows(t) && used < 256; r++)
 		if (point_shown(t, r, variant) && !table_number(t, r, "runs")) {
 			used += (size_t)snprintf(title + used, 256 - used, "%s%g", failed ? ", " : ", failed on ",
@@ -150,8 +153,10 @@ static const char *curve_draw(FILE *f, const struct table *t, const struct view 
 	note_left_out(f, n == SERIES_MAX);
 	legend = legend_share(titles, n, strlen(view->ideal));
 	tics(f, "x", t, "nodes");
-	fprintf(f, "set xlabel 'nodes'\nset ylabel '%s'\nset rmargin at screen %.3f\n"
-		"set key at screen %.3f, screen 0.84 left top reverse Left font ',12'\n", view->label, 0.98 - legend, 0.99 - legend);
+	fprintf(f,
+		"set xlabel 'nodes'\nset ylabel '%s'\nset rmargin at screen %.3f\n"
+		"set key at screen %.3f, screen 0.84 left top reverse Left font ',12'\n",
+		view->label, 0.98 - legend, 0.99 - legend);
 	if (high / low > 8)	/* doublings at equal distances */
 		fprintf(f, "set logscale xy 2\nset xrange [%g:%g]\n", low / 1.15, high * 1.15);
 	else
@@ -162,8 +167,10 @@ static const char *curve_draw(FILE *f, const struct table *t, const struct view 
 		const char *colour = palette[v % ARRAY_LEN(palette)];
 		int shape = shapes[(v + v / ARRAY_LEN(palette)) % ARRAY_LEN(shapes)];
 
-		fprintf(f, ", \\\n  $v%zu using 1:2 with lines lw 2.5 lc rgb '%s' notitle, \\\n  $v%zu using 1:2:3:4 with "
-			"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ", v, colour, v, shape, colour);
+		fprintf(f,
+			", \\\n  $v%zu using 1:2 with lines lw 2.5 lc rgb '%s' notitle, \\\n  $v%zu using 1:2:3:4 with "
+			"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ",
+			v, colour, v, shape, colour);
 		figure_quoted(f, titles[v]);
 	}
 	fprintf(f, "\n");
@@ -241,7 +248,8 @@ static void group_data(FILE *f, const struct table *t, const struct bar *bars, s
 
 		for (int g = 0; g < group; g++)
 			low += part_ms(t, bars[i].row, g);
-		fprintf(f, "%g %.9g %g %g %.9g %.9g\n", bars[i].x, low, bars[i].x - 0.42, bars[i].x + 0.42, low, low + ms);
+		fprintf(f, "%g %.9g %g %g %.9g %.9g\n", bars[i].x, low, bars[i].x - 0.42, bars[i].x + 0.42, low,
+			low + ms);
 	}
 	fprintf(f, "EOD\n");
 	for (size_t i = 0; i < n; i++) {
@@ -296,8 +304,9 @@ static void bar_labels(FILE *f, const struct table *t, const struct bar *bars, s
 	for (size_t i = 0; i < n; i++) {
 		double ms = table_number(t, bars[i].row, "iteration_ms");
 
-		fprintf(f, "set label '%.*f' at %g,%.9g center offset 0,0.7 font ',12'\n", ms < 10 ? 2 : ms < 100 ? 1 : 0, ms,
-			bars[i].x, table_number(t, bars[i].row, "iteration_max_ms"));
+		fprintf(f, "set label '%.*f' at %g,%.9g center offset 0,0.7 font ',12'\n",
+			ms < 10 ? 2 : ms < 100 ? 1 : 0, ms, bars[i].x,
+			table_number(t, bars[i].row, "iteration_max_ms"));
 		if (i + 1 < n && row_is(t, bars[i + 1].row, "variant", table_word(t, bars[i].row, "variant")))
 			continue;
 		lines = variant_label(f, table_word(t, bars[i].row, "variant"), (bars[first].x + bars[i].x) / 2);
@@ -322,10 +331,13 @@ static const char *breakdown_draw(FILE *f, const struct tables *tables)
 	if (n) {
 		bar_labels(f, t, bars, n);
 		bar_ranges(f, t, bars, n);
-		fprintf(f, "set label 'whole run, boundaries included; numbers in the bars are %% of the iteration' at screen 0.98,0.03 "
+		fprintf(f,
+			"set label 'whole run, boundaries included; numbers in the bars are %% of the iteration' "
+			"at screen 0.98,0.03 "
 			"right font ',12' tc rgb '#555555'\nset ylabel 'ms per iteration'\n"
 			"set xrange [-0.7:%g]\nset yrange [0:%.9g]\nset key outside right center reverse Left invert\n"
-			"set style fill solid 1 border rgb 'white'\nplot ", bars[n - 1].x + 0.7, 1.08 * top);
+			"set style fill solid 1 border rgb 'white'\nplot ",
+			bars[n - 1].x + 0.7, 1.08 * top);
 	}
 	for (int g = 0; g < GROUP_COUNT && n; g++) {
 		double most = 0;
@@ -334,12 +346,13 @@ static const char *breakdown_draw(FILE *f, const struct tables *tables)
 			most = fmax(most, part_ms(t, bars[i].row, g) / table_number(t, bars[i].row, "iteration_ms"));
 		if (most < 0.001)
 			continue;	/* not to be seen: only in the table */
-		fprintf(f, "%s$g%d using 1:2:3:4:5:6 with boxxyerror lw 0.5 fc rgb '%s' title '%s'", any ? ", \\\n  " : "", g,
-			group_rows[g].colour, group_rows[g].title);
+		fprintf(f, "%s$g%d using 1:2:3:4:5:6 with boxxyerror lw 0.5 fc rgb '%s' title '%s'",
+			any ? ", \\\n  " : "", g, group_rows[g].colour, group_rows[g].title);
 		any = true;
 	}
 	if (any)
-		fprintf(f, ", \\\n  $range using 1:2:(0):($3 - $2) with vectors heads size graph 0.006,90 lw 1.3 lc rgb 'black' title 'min..max of the runs'\n");
+		fprintf(f, ", \\\n  $range using 1:2:(0):($3 - $2) with vectors heads size graph 0.006,90 lw 1.3 "
+			   "lc rgb 'black' title 'min..max of the runs'\n");
 	free(bars);
 	return any ? NULL : "no run counts";
 }
@@ -390,8 +403,9 @@ static size_t stall_data(FILE *f, const struct table *t, const char *series, con
 	for (size_t r = 0; r < table_rows(t); r++) {
 		if (!stall_shown(t, r) || !row_is(t, r, "series", series) || table_number(t, r, axis[1].field) != of)
 			continue;
-		fprintf(f, "%g %.6g %.6g %.6g\n", table_number(t, r, axis[0].field) + aside, table_number(t, r, "cost_ms"),
-			table_number(t, r, "cost_min_ms"), table_number(t, r, "cost_max_ms"));
+		fprintf(f, "%g %.6g %.6g %.6g\n", table_number(t, r, axis[0].field) + aside,
+			table_number(t, r, "cost_ms"), table_number(t, r, "cost_min_ms"),
+			table_number(t, r, "cost_max_ms"));
 		n++;
 	}
 	fprintf(f, "EOD\n");
@@ -421,12 +435,15 @@ static const char *boundary_draw(FILE *f, const struct tables *tables)
 			const char *colour = palette[s % ARRAY_LEN(palette)];
 			char title[256];
 
-			if (n == SERIES_MAX || !stall_data(f, t, series[s], axis, of[i], ((double)i - 0.5 * (double)(of_count - 1)) * step, n))
+			if (n == SERIES_MAX || !stall_data(f, t, series[s], axis, of[i],
+							   ((double)i - 0.5 * (double)(of_count - 1)) * step, n))
 				continue;
-			snprintf(title, sizeof(title), "%s, %g %s", series[s], of[i], of[i] == 1 ? axis[1].one : axis[1].many);
-			fprintf(lines, "%s$l%zu using 1:2 with lines lw 2 lc rgb '%s' notitle, \\\n  $l%zu using 1:2:3:4 with "
-				"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ", n ? ", \\\n  " : "", n, colour, n,
-				shapes[i % ARRAY_LEN(shapes)], colour);
+			snprintf(title, sizeof(title), "%s, %g %s", series[s], of[i],
+				 of[i] == 1 ? axis[1].one : axis[1].many);
+			fprintf(lines,
+				"%s$l%zu using 1:2 with lines lw 2 lc rgb '%s' notitle, \\\n  $l%zu using 1:2:3:4 with "
+				"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ",
+				n ? ", \\\n  " : "", n, colour, n, shapes[i % ARRAY_LEN(shapes)], colour);
 			figure_quoted(lines, title);
 			n++;
 		}
@@ -438,9 +455,11 @@ static const char *boundary_draw(FILE *f, const struct tables *tables)
 	if (n) {
 		tics(f, "x", t, axis[0].field);
 		note_left_out(f, n == SERIES_MAX);
-		fprintf(f, "set xlabel '%s'\nset ylabel 'stall at an epoch boundary, ms'\nset xrange [%g:%g]\nset yrange [%s:*]\n"
-			"set key outside right center reverse Left\nset xzeroaxis lt -1 lw 1 lc rgb '#666666'\nplot %s\n", axis[0].label,
-			x[0] - 0.5 - step, x[x_count - 1] + 0.5 + step, floor_ms < 0 ? "*" : "0", plot);
+		fprintf(f,
+			"set xlabel '%s'\nset ylabel 'stall at an epoch boundary, ms'\nset xrange [%g:%g]\n"
+			"set yrange [%s:*]\nset key outside right center reverse Left\n"
+			"set xzeroaxis lt -1 lw 1 lc rgb '#666666'\nplot %s\n",
+			axis[0].label, x[0] - 0.5 - step, x[x_count - 1] + 0.5 + step, floor_ms < 0 ? "*" : "0", plot);
 	}
 	free(plot);
 	return n ? NULL : "it takes two epochs with steady iterations, and a number of workers";

@@ -8,33 +8,60 @@
 #include <string.h>
 
 static const char head[] =
-	"<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>sfscale report</title>\n<style>\n"
-	":root { color-scheme: light dark; --ink: #1d2327; --soft: #5b666e; --page: #fff; --panel: #f5f7f8; --line: #d9dfe3;\n"
-	"  --accent: #0072b2; --alarm: #b34700; }\n"
-	"@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ea; --soft: #9aa6ad; --page: #14181a; --panel: #1e2427;\n"
-	"  --line: #364046; --accent: #6bbcf0; --alarm: #f0a060; } }\n"
+	"<!doctype html>\n"
+	"<html lang=\"en\">\n"
+	"<head>\n"
+	"<meta charset=\"utf-8\">\n"
+	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+	"<title>sfscale report</title>\n"
+	"<style>\n"
+	":root { color-scheme: light dark; --ink: #1d2327; --soft: #5b666e; --page: #fff; --panel: #f5f7f8;\n"
+	"  --line: #d9dfe3; --accent: #0072b2; --alarm: #b34700; }\n"
+	"@media (prefers-color-scheme: dark) {\n"
+	"  :root { --ink: #e4e8ea; --soft: #9aa6ad; --page: #14181a; --panel: #1e2427; --line: #364046;\n"
+	"    --accent: #6bbcf0; --alarm: #f0a060; } }\n"
 	"body { margin: 0 auto; max-width: 80rem; padding: 2rem 1.2rem 4rem; color: var(--ink); background: var(--page);\n"
 	"  font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; }\n"
-	"h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }\n"
+	"h1 { font-size: 1.7rem; margin: 0; }\n"
+	"h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }\n"
+	"h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }\n"
+	"a { color: var(--accent); }\n"
+	"ul { padding-left: 1.2rem; }\n"
 	".place { margin: .3rem 0 1.4rem; color: var(--soft); font-size: 1.05rem; }\n"
-	".said { padding: 1rem 1.3rem 1rem 2.4rem; margin: 0; background: var(--panel); border-left: 4px solid var(--accent); }\n"
-	".said li { margin: .25rem 0; } .alarm { color: var(--alarm); }\n"
-	"figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line);\n"
-	"  border-radius: 6px; box-sizing: border-box; } figcaption, .note { color: var(--soft); font-size: .86rem; }\n"
+	".said { padding: 1rem 1.3rem 1rem 2.4rem; margin: 0; background: var(--panel);\n"
+	"  border-left: 4px solid var(--accent); }\n"
+	".said li { margin: .25rem 0; }\n"
+	".alarm { color: var(--alarm); }\n"
+	"figure { margin: 1.2rem 0; }\n"
+	"figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px;\n"
+	"  box-sizing: border-box; }\n"
+	"figcaption, .note { color: var(--soft); font-size: .86rem; }\n"
 	".wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }\n"
 	"table { border-collapse: collapse; width: 100%; font-size: .8rem; font-variant-numeric: tabular-nums; }\n"
-	"th, td { padding: .3rem .55rem; text-align: right; vertical-align: bottom; border-bottom: 1px solid var(--line); }\n"
-	"th { font-weight: 600; background: var(--panel); } th small { display: block; font-weight: 400; color: var(--soft); }\n"
-	"td { vertical-align: top; } tr:last-child td { border-bottom: 0; } .t { text-align: left; } td.t { white-space: nowrap; }\n"
-	"td.long { white-space: normal; min-width: 16rem; } dl { font-size: .86rem; margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }\n"
-	"dt { font-family: ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; } dd { margin: 0; color: var(--soft); }\n"
-	"a { color: var(--accent); } ul { padding-left: 1.2rem; }\n"
+	"th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); }\n"
+	"th { font-weight: 600; background: var(--panel); vertical-align: bottom; }\n"
+	"th small { display: block; font-weight: 400; color: var(--soft); }\n"
+	"td { vertical-align: top; }\n"
+	"tr:last-child td { border-bottom: 0; }\n"
+	".t { text-align: left; }\n"
+	"td.t { white-space: nowrap; }\n"
+	"td.long { white-space: normal; min-width: 16rem; }\n"
+	"dl { font-size: .86rem; margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }\n"
+	"dt { font-family: ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; }\n"
+	"dd { margin: 0; color: var(--soft); }\n"
 	"@media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin: 0 0 .4rem 1rem; } }\n"
-	"@media print { body { max-width: none; font-size: 10pt; padding: 0; } .wide { overflow: visible; border: 0; }\n"
-	"  table { font-size: 6pt; } th, td { padding: .15rem .25rem; } td.t, td.long { min-width: 0; overflow-wrap: anywhere; }\n"
-	"  figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } @page { size: A4 landscape; margin: 12mm; } }\n"
-	"</style>\n</head>\n<body>\n";
+	"@media print {\n"
+	"  body { max-width: none; font-size: 10pt; padding: 0; }\n"
+	"  .wide { overflow: visible; border: 0; }\n"
+	"  table { font-size: 6pt; }\n"
+	"  th, td { padding: .15rem .25rem; }\n"
+	"  td.t, td.long { min-width: 0; white-space: normal; overflow-wrap: anywhere; }\n"
+	"  figure, tr { break-inside: avoid; }\n"
+	"  h2, h3 { break-after: avoid; }\n"
+	"  @page { size: A4 landscape; margin: 12mm; } }\n"
+	"</style>\n"
+	"</head>\n"
+	"<body>\n";
 
 static void text(FILE *f, const char *s)
 {
@@ -200,8 +227,8 @@ static void figure_all(FILE *f, const cJSON *summary, const char *place)
 		text(f, json_string(fig, "title", ""));
 		fprintf(f, "\">\n<figcaption>");
 		text(f, place);
-		fprintf(f, ". Also as <a href=\"%s.png\">PNG</a>; <a href=\"%s.gp\">the gnuplot script with its data</a>."
-			"</figcaption></figure>\n", name, name);
+		fprintf(f, ". Also as <a href=\"%s.png\">PNG</a>; <a href=\"%s.gp\">the gnuplot script with its data"
+			"</a>.</figcaption></figure>\n", name, name);
 	}
 }
 

@@ -28,9 +28,12 @@ static int script_write(const char *path, const struct figure *fig, const struct
 
 	if (!f)
 		return FAILED;
-	fprintf(f, "# gnuplot %s.gp draws %s.svg and %s.png\nset encoding utf8\n"
-		"set terminal svg noenhanced size %zu,%d font 'Helvetica, Arial, DejaVu Sans, sans-serif,14' background rgb 'white'\n"
-		"set output '%s.svg'\n", fig->name, fig->name, fig->name, width, FIGURE_HEIGHT, fig->name);
+	fprintf(f,
+		"# gnuplot %s.gp draws %s.svg and %s.png\nset encoding utf8\n"
+		"set terminal svg noenhanced size %zu,%d font 'Helvetica, Arial, DejaVu Sans, sans-serif,14' "
+		"background rgb 'white'\n"
+		"set output '%s.svg'\n",
+		fig->name, fig->name, fig->name, width, FIGURE_HEIGHT, fig->name);
 	fprintf(f, "set label 1 '%s' at screen 0.02,0.955 left font ',18'\nset label 2 ", fig->title);
 	figure_quoted(f, place);
 	fprintf(f, " at screen 0.02,0.895 left font ',13' tc rgb '#555555'\n"
@@ -91,7 +94,8 @@ static void complaint(const char *dir, char *out, size_t room)
 	free(text);
 }
 
-int plots_make(const char *dir, const struct tables *tables, const char *place, struct runs *all, bool made[FIGURE_COUNT])
+int plots_make(const char *dir, const struct tables *tables, const char *place, struct runs *all,
+	       bool made[FIGURE_COUNT])
 {
 	bool absent = false;
 	char path[PATH_BYTES], why[256];

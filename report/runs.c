@@ -143,7 +143,8 @@ static bool still_running(const cJSON *head)
 	pid_t pid = (pid_t)json_number(head, "pid", 0);
 	bool here;
 
-	if (pid <= 0 || gethostname(host, sizeof(host) - 1) || file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
+	if (pid <= 0 || gethostname(host, sizeof(host) - 1) ||
+	    file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
 		return false;
 	boot[strcspn(boot, "\n")] = '\0';
 	here = !strcmp(host, json_string(head, "host", "")) && !strcmp(boot, json_string(head, "boot_id", ""));
@@ -230,7 +231,8 @@ static void run_check(struct runs *all, struct run *r)
 		if (cJSON_IsString(w))
 			runs_warn(all, r->folder, "%s", w->valuestring);
 	if (!run_counts(r))
-		runs_warn(all, r->folder, "%s, so in no median: %s", r->status, r->reason ? r->reason : "no reason given");
+		runs_warn(all, r->folder, "%s, so in no median: %s", r->status,
+			  r->reason ? r->reason : "no reason given");
 }
 
 static struct run *run_new(struct runs *all, const char *folder)
@@ -423,7 +425,8 @@ int runs_read(struct runs *all, const char *const *dirs, size_t dir_count)
 	for (size_t i = 0; i < all->count; i++)	/* a failed point is an answer, a folder of rubbish is none */
 		readable += all->at[i].json || !strcmp(all->at[i].status, "failed");
 	if (!rc && !readable)
-		rc = err(FAILED, "no run and no sweep that can be read in '%s'%s", dirs[0], dir_count > 1 ? " or the others" : "");
+		rc = err(FAILED, "no run and no sweep that can be read in '%s'%s", dirs[0],
+			 dir_count > 1 ? " or the others" : "");
 	return rc;
 }
 

@@ -71,7 +71,8 @@ char *summary_place(const struct runs *all)
 
 static void put_speedup(FILE *f, const struct point *p)
 {
-	double rate = p->pace[SCOPE_WHOLE].clips_per_s.median, speedup = rate / p->base->pace[SCOPE_WHOLE].clips_per_s.median;
+	double rate = p->pace[SCOPE_WHOLE].clips_per_s.median,
+	       speedup = rate / p->base->pace[SCOPE_WHOLE].clips_per_s.median;
 	char a[32], b[32];
 
 	fprintf(f, "%s: %s clips/s on %zu node%s", p->variant, figures3(rate, a), p->nodes, p->nodes == 1 ? "" : "s");
@@ -96,8 +97,8 @@ static void put_breakdown(FILE *f, const struct point *p)
 			if (!said[g] && b.parts_ns[g] > b.parts_ns[most])
 				most = g;
 		said[most] = true;
-		fprintf(f, "%s%.0f %% %s", i ? ", " : "; of its time ", 100 * (double)b.parts_ns[most] / (double)b.wall_ns,
-			group_rows[most].title);
+		fprintf(f, "%s%.0f %% %s", i ? ", " : "; of its time ",
+			100 * (double)b.parts_ns[most] / (double)b.wall_ns, group_rows[most].title);
 	}
 }
 
@@ -146,8 +147,8 @@ static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 	for (size_t i = 0; i < all->count; i++)
 		left_out += !run_counts(&all->at[i]);
 	if (left_out)
-		sentence(list, "%zu of %zu runs did not end well and are in no median: see tables runs and warnings.", left_out,
-			 all->count);
+		sentence(list, "%zu of %zu runs did not end well and are in no median: see tables runs and warnings.",
+			 left_out, all->count);
 	return list;
 }
 
@@ -193,21 +194,27 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 		strncat(order, c ? ", " : "", sizeof(order) - strlen(order) - 1);
 		strncat(order, class_names[c], sizeof(order) - strlen(order) - 1);
 	}
-	sentence(list, "An iteration, a boundary and a run take as long as their slowest rank; breakdowns are means over ranks.");
-	sentence(list, "Steady iterations are all but the first of each epoch: %zu of %zu; the %zu others are left out by this rule and "
-		 "count as part of boundary and start-up.", counts[WINDOW_STEADY], counts[WINDOW_STEADY] + counts[WINDOW_FIRST],
-		 counts[WINDOW_FIRST]);
+	sentence(list, "An iteration, a boundary and a run take as long as their slowest rank; breakdowns are means "
+		       "over ranks.");
+	sentence(list,
+		 "Steady iterations are all but the first of each epoch: %zu of %zu; the %zu others are left out by "
+		 "this rule and count as part of boundary and start-up.",
+		 counts[WINDOW_STEADY], counts[WINDOW_STEADY] + counts[WINDOW_FIRST], counts[WINDOW_FIRST]);
 	sentence(list, "Each nanosecond of a window goes to the first of these classes that is active: %s.", order);
-	sentence(list, "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer nanoseconds%s.",
+	sentence(list,
+		 "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer "
+		 "nanoseconds%s.",
 		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
-	sentence(list, isnan(json_number(overhead, "pair_ns", NAN)) ? "What recording an event costs is not known." :
-		 "Recording one span costs %.1f ns (%.1f ns where it begins as another ends), measured by the runs themselves, the "
-		 "worst run counts; the %.0f events of the runs in the medians took at most %.4f %% of their time.",
-		 json_number(overhead, "pair_ns", 0), json_number(overhead, "next_ns", 0), json_number(overhead, "events", 0),
-		 json_number(overhead, "share_percent", 0));
+	sentence(list,
+		 isnan(json_number(overhead, "pair_ns", NAN)) ? "What recording an event costs is not known." :
+		 "Recording one span costs %.1f ns (%.1f ns where it begins as another ends), measured by the runs "
+		 "themselves, the worst run counts; the %.0f events of the runs in the medians took at most %.4f %% of "
+		 "their time.",
+		 json_number(overhead, "pair_ns", 0), json_number(overhead, "next_ns", 0),
+		 json_number(overhead, "events", 0), json_number(overhead, "share_percent", 0));
 	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
-	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval (exact order "
-		 "statistics) is given from 6 runs on.");
+	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval "
+		       "(exact order statistics) is given from 6 runs on.");
 	return list;
 }
 
@@ -217,7 +224,8 @@ static cJSON *distinct(const struct runs *all, const char *part, const char *key
 	cJSON *list = cJSON_CreateArray();
 
 	for (size_t i = 0; i < all->count; i++) {
-		const cJSON *from = part ? cJSON_GetObjectItemCaseSensitive(all->at[i].json, part) : all->at[i].json, *former;
+		const cJSON *from = part ? cJSON_GetObjectItemCaseSensitive(all->at[i].json, part) : all->at[i].json,
+			    *former;
 		const char *text = json_string(from, key, NULL);
 
 		cJSON_ArrayForEach(former, list)

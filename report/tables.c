@@ -15,8 +15,8 @@
 
 #define VARIANT { "variant", "", "the options that were swept, without nodes; else the loader policy", 0 }
 #define NODES { "nodes", "1", "nodes of the launcher; see place: those on one host are emulated", 0 }
-#define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the first " \
-		"of their epoch", 0 }
+#define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the " \
+		"first of their epoch", 0 }
 #define PLACE { "place", "", "where this row was measured", 0 }
 
 /* Below 0: not said. */
@@ -37,8 +37,8 @@ static const struct field speedup_fields[] = {
 	{ "ranks", "1", "processes, all nodes together", 0 },
 	{ "runs", "1", "runs that count: the replicates", 0 },
 	{ "failed", "1", "runs that do not count; see table runs", 0 },
-	{ "iteration_ms", "ms", "of the slowest rank. whole run: (first epoch begin to run end) / iterations; steady: median "
-	  "steady iteration; median over runs", 2 },
+	{ "iteration_ms", "ms", "of the slowest rank. whole run: (first epoch begin to run end) / iterations; steady: "
+	  "median steady iteration; median over runs", 2 },
 	{ "clips_per_s", "clips/s", "clips of one iteration, all ranks / iteration_ms; median over runs", 2 },
 	{ "clips_per_s_min", "clips/s", "slowest run", 2 },
 	{ "clips_per_s_max", "clips/s", "fastest run", 2 },
@@ -93,7 +93,8 @@ static int speedup_make(struct table *t, const struct curve *c, const struct run
 
 /* ---- breakdown, in ms and in shares ---------------------------------------------------- */
 
-#define MS(name, title, colour, meaning) { #name "_ms", "ms", meaning ": sum / iterations, mean over ranks and runs", 2 },
+#define MS(name, title, colour, meaning) \
+	{ #name "_ms", "ms", meaning ": sum / iterations, mean over ranks and runs", 2 },
 #define PERCENT(name, title, colour, meaning) { #name "_percent", "%", "100 x " #name "_ms / iteration_ms", 1 },
 
 static const struct field breakdown_fields[] = {
@@ -175,8 +176,8 @@ static const struct field boundary_fields[] = {
 	{ "kind", "", "boundary: between two epochs; start-up: of the first epoch, from its begin", 0 },
 	{ "runs", "1", "runs that count", 0 },
 	{ "stretches", "1", "boundaries of all these runs", 0 },
-	{ "cost_ms", "ms", "end of the last optimiser step of an epoch to end of the first of the next, slowest rank, minus the "
-	  "median steady iteration; median in a run, median over runs", 2 },
+	{ "cost_ms", "ms", "end of the last optimiser step of an epoch to end of the first of the next, slowest rank, "
+	  "minus the median steady iteration; median in a run, median over runs", 2 },
 	{ "cost_min_ms", "ms", "least run", 2 },
 	{ "cost_max_ms", "ms", "greatest run", 2 },
 	{ "mean_ms", "ms", "mean of the same over all boundaries: the sum of the parts that follow", 2 },
@@ -184,7 +185,8 @@ static const struct field boundary_fields[] = {
 	{ "workers_start_ms", "ms", "starting loader workers", 2 },
 	{ "sampler_ms", "ms", "permutation and shards of the epoch", 2 },
 	{ "first_batch_ms", "ms", "waiting for the first batch", 2 },
-	{ "rest_ms", "ms", "everything else, minus the median steady iteration; below 0 where the first iteration is the faster", 2 },
+	{ "rest_ms", "ms", "everything else, minus the median steady iteration; below 0 where the first iteration "
+	  "is the faster", 2 },
 	{ "series", "", "the variant without its workers", 0 },
 	PLACE,
 };
@@ -232,13 +234,15 @@ static const struct field run_fields[] = {
 	NODES,
 	{ "ranks", "1", "processes, all nodes together", 0 },
 	{ "repeat", "1", "number of the repeat in its sweep, from 0", 0 },
-	{ "status", "", "only ok counts in medians; cut off: ended before its end; damaged: records unreadable or not of this run", 0 },
+	{ "status", "", "only ok counts in medians; cut off: ended before its end; damaged: records unreadable or "
+	  "not of this run", 0 },
 	{ "iterations", "1", "of every rank, as far as all records reach", 0 },
 	{ "wall_s", "s", "first epoch begin to run end, slowest rank", 3 },
 	{ "clips_per_s", "clips/s", "all clips / wall_s", 2 },
 	{ "loss_first", "", "mean training loss of the first epoch", 4 },
 	{ "loss_last", "", "of the last epoch", 4 },
-	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal checksums", 0 },
+	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal "
+	  "checksums", 0 },
 	{ "event_ns", "ns", "cost of one begin/end pair, measured by the run itself", 1 },
 	{ "dropped", "1", "events lost to full rings", 0 },
 	{ "unattributed_percent", "%", "time in no known range, of all time of all ranks", 2 },
@@ -301,9 +305,10 @@ static const struct {
 	int (*make)(struct table *, const struct curve *, const struct runs *);
 } table_makers[TABLE_COUNT] = {
 	[TABLE_SPEEDUP] = { "speedup", "Speed-up: rate against nodes", FIELDS(speedup_fields), speedup_make },
-	[TABLE_BREAKDOWN] = { "breakdown", "Breakdown: where the time of an iteration goes, in ms", FIELDS(breakdown_fields),
-			      breakdown_make },
-	[TABLE_SHARES] = { "shares", "Breakdown: the same in shares of the iteration", FIELDS(share_fields), shares_make },
+	[TABLE_BREAKDOWN] = { "breakdown", "Breakdown: where the time of an iteration goes, in ms",
+			      FIELDS(breakdown_fields), breakdown_make },
+	[TABLE_SHARES] = { "shares", "Breakdown: the same in shares of the iteration", FIELDS(share_fields),
+			   shares_make },
 	[TABLE_BOUNDARY] = { "boundary", "Boundary: what an epoch boundary costs, and why", FIELDS(boundary_fields),
 			     boundary_make },
 	[TABLE_RUNS] = { "runs", "Runs: every one, also those that failed", FIELDS(run_fields), runs_make },

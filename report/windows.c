@@ -242,8 +242,8 @@ static int windows_agree(struct run *r, const struct marks *m, const char *path)
 		return OK;
 	}
 	if (m->windows != r->windows || memcmp(m->kinds, r->kinds, common * sizeof(*r->kinds)))
-		run_spoil(r, "damaged", "%s: has %zu windows, the ranks before it have %zu, or others", path, m->windows,
-		      r->windows);
+		run_spoil(r, "damaged", "%s: has %zu windows, the ranks before it have %zu, or others", path,
+			  m->windows, r->windows);
 	r->windows = common;
 	return OK;
 }
@@ -253,7 +253,8 @@ int windows_add(struct runs *all, struct run *r, size_t rank, struct record *rec
 	struct marks m = { 0 };
 	int rc;
 
-	if (json_number(rec->head, "rank", -1) != (double)rank || json_number(rec->head, "world", -1) != (double)r->ranks) {
+	if (json_number(rec->head, "rank", -1) != (double)rank ||
+	    json_number(rec->head, "world", -1) != (double)r->ranks) {
 		run_spoil(r, "damaged", "%s: is rank %g of %g, not %zu of %zu: a record of another run", path,
 		      json_number(rec->head, "rank", -1), json_number(rec->head, "world", -1), rank, r->ranks);
 		return OK;
