@@ -3,9 +3,9 @@
  *
  * The names and numbers below are the only place where they stand: the maker of data sets,
  * the checker and the loader read them here, and all three parse a line with the same two
- * functions.  The index is what a worker needs to make a clip: for each example its boxes,
- * for each frame its path.  It is one block of memory in an anonymous file, without
- * pointers, so that any process maps the same pages and nobody copies them.
+ * functions.  The index is what a worker needs to make a clip: for each example its boxes, for
+ * each frame its path.  It is never written after it was built, so processes forked from the
+ * reader share its pages.
  *
  * AVA's own frame lists hold 6.35 million paths, which differ in a running number.  The
  * index keeps them as *runs* (text before the number, first number, text behind): 235 for
@@ -72,8 +72,73 @@ struct ava_box_row {
 };
 
 /* Take a line apart, in place.  FAILED (silent) when it is no such row: `why` says what is wrong
- * with it, for a message that opens with file and line.  A carriage return at the end is ignored. */
+ * with it, for a message that opens with file and line.  Whether the second is a keyframe and
+ * whether the video is known is the caller's question. */
 int ava_frame_row(char *line, struct ava_frame_row *, char why[AVA_WHY_BYTES]);
 int ava_box_row(char *line, struct ava_box_row *, char why[AVA_WHY_BYTES]);
+int ava_excluded_row(char *line, const char **video, unsigned *second, char why[AVA_WHY_BYTES]);
+
+/* Names of the actions that count, by id; NULL for ids that the label map does not hold. */
+struct ava_labels {
+	char *name[AVA_CLASSES + 1];	/* owned */
+	size_t count;
+};
+int ava_labels_read(struct ava_labels *, const char *path);
+void ava_labels_release(struct ava_labels *);
+
+/* ---- the index ------------------------------------------------------------------------- */
+
+struct ava_video {
+	char *name;			/* owned */
+	size_t first_run, run_count;
+	size_t frame_count;
+};
+
+/* Frames first_frame .. first_frame + count - 1 of one video. */
+struct ava_run {
+	char *before, *behind;		/* owned */
+	size_t first_frame, count;
+	unsigned long number;		/* of the first frame */
+	unsigned digits;		/* printed at least; 0: the path has no number, it is `before` */
+	size_t video;
+};
+
+/* What is trained on: a second of a video in which somebody was seen. */
+struct ava_example {
+	uint32_t video;
+	uint32_t second;
+	uint32_t first_box, box_count;
+};
+
+struct ava_box {
+	float x1, y1, x2, y2;		/* shares of width and height */
+	uint8_t labels[AVA_CLASSES / 8];	/* bit action - 1 */
+};
+
+struct ava_index {
+	struct ava_video *videos;	/* owned; in the order of the frame list */
+	size_t video_count;
+	struct ava_run *runs;		/* owned; those of a video are neighbours */
+	size_t run_count;
+	struct ava_example *examples;	/* owned; by video, then by second */
+	size_t example_count;
+	struct ava_box *boxes;		/* owned; those of an example are neighbours */
+	size_t box_count;
+	size_t frame_count;
+	char *root;			/* owned; folder that paths are relative to */
+};
+
+/* The training split of the data set in folder `data`: frame list, ground truth, predicted boxes.
+ * FAILED (said, with file and line) when a file is absent or a row breaks the rules. */
+int ava_index_read(struct ava_index *, const char *data);
+void ava_index_release(struct ava_index *);
+
+/* Whole path of a frame (from 0) of a video. */
+int ava_index_path(const struct ava_index *, size_t video, size_t frame, char path[PATH_BYTES]);
+
+/* The index as the study's loaders handed it to each worker: every path and every box as a record
+ * of its own.  The reader rebuilds it record by record.  FAILED (said) when the stream breaks off. */
+int ava_index_write(const struct ava_index *, FILE *);
+int ava_index_rebuild(struct ava_index *, FILE *);
 
 #endif
