@@ -173,3 +173,418 @@ void ava_labels_release(struct ava_labels *labels)
 		free(labels->name[i]);
 	*labels = (struct ava_labels){ 0 };
 }
+
+/* ---- collecting ------------------------------------------------------------------------ */
+
+/* A box while rows still come in: the list of its keyframe goes on at `next`. */
+struct seen_box {
+	struct ava_box box;
+	char *corners;			/* owned; the four texts */
+	size_t next;			/* index + 1; 0: the last one */
+};
+
+/* First box + 1 of each keyframe, 0: none; videos * AVA_SECONDS of them. */
+struct gather {
+	struct ava_index *index;
+	size_t video_room, run_room, box_room;
+	size_t video;			/* of the latest row: rows of one video come together */
+	size_t *last_run;		/* owned; per video, index + 1 */
+	struct seen_box *boxes;		/* owned */
+	size_t box_count;
+	size_t *keyframes;		/* owned */
+};
+
+static int no_memory(void)
+{
+	return err(NO_MEMORY, "no memory for the index of the data set");
+}
+
+/* Room for one more of `count`; NULL: no memory, `array` is still good. */
+static void *grown(void *array, size_t count, size_t *room, size_t element)
+{
+	size_t wanted = *room ? 2 * *room : 64;
+	void *more;
+
+	if (count < *room)
+		return array;
+	more = realloc(array, wanted * element);
+	if (more)
+		*room = wanted;
+	return more;
+}
+
+/* Index of the video, video_count when it is new. */
+static size_t video_find(const struct gather *g, const char *name)
+{
+	const struct ava_index *ix = g->index;
+
+	if (g->video < ix->video_count && !strcmp(ix->videos[g->video].name, name))
+		return g->video;
+	for (size_t v = 0; v < ix->video_count; v++)
+		if (!strcmp(ix->videos[v].name, name))
+			return v;
+	return ix->video_count;
+}
+
+static int video_add(struct gather *g, const char *name)
+{
+	struct ava_index *ix = g->index;
+	size_t room = g->video_room;
+	struct ava_video *videos = grown(ix->videos, ix->video_count, &g->video_room, sizeof(*videos));
+	size_t *last_run;
+
+	if (!videos)
+		return no_memory();
+	ix->videos = videos;
+	last_run = grown(g->last_run, ix->video_count, &room, sizeof(*last_run));
+	if (!last_run)
+		return no_memory();
+	g->last_run = last_run;
+	g->last_run[ix->video_count] = 0;
+	videos[ix->video_count] = (struct ava_video){ .name = strdup(name) };
+	return videos[ix->video_count++].name ? OK : no_memory();
+}
+
+/* Where the running number of a path stands: its last digits, nine at most so that it fits. */
+static size_t number_at(const char *path, size_t *digits)
+{
+	size_t end = strlen(path), at;
+
+	while (end && !isdigit((unsigned char)path[end - 1]))
+		end--;
+	for (at = end; at && end - at < 9 && isdigit((unsigned char)path[at - 1]); at--)
+		;
+	*digits = end - at;
+	return at;
+}
+
+/* Is `path` the next one of `run`? */
+static bool run_goes_on(const struct ava_run *run, const char *path, size_t at, size_t digits)
+{
+	char number[32];
+	size_t n;
+
+	if (!run->digits)
+		return false;
+	n = (size_t)snprintf(number, sizeof(number), "%0*lu", (int)run->digits, run->number + run->count);
+	return n == digits && !strncmp(path + at, number, n) && !strncmp(path, run->before, at) && !run->before[at] &&
+	       !strcmp(path + at + digits, run->behind);
+}
+
+static int frame_add(struct gather *g, size_t video, const char *path)
+{
+	struct ava_index *ix = g->index;
+	struct ava_run *run = g->last_run[video] ? &ix->runs[g->last_run[video] - 1] : NULL;
+	size_t digits, at = number_at(path, &digits);
+
+	if (!run || !run_goes_on(run, path, at, digits)) {
+		struct ava_run *runs = grown(ix->runs, ix->run_count, &g->run_room, sizeof(*runs));
+
+		if (!runs)
+			return no_memory();
+		ix->runs = runs;
+		run = &runs[ix->run_count++];
+		*run = (struct ava_run){
+			.before = strndup(path, digits ? at : PATH_BYTES), .behind = strdup(digits ? path + at + digits : ""),
+			.first_frame = ix->videos[video].frame_count, .video = video,
+			.number = strtoul(path + at, NULL, 10), .digits = (unsigned)digits,
+		};
+		if (!run->before || !run->behind)
+			return no_memory();
+		g->last_run[video] = ix->run_count;
+	}
+	run->count++;
+	ix->videos[video].frame_count++;
+	ix->frame_count++;
+	return OK;
+}
+
+static int box_add(struct gather *g, size_t video, const struct ava_box_row *row)
+{
+	size_t *link = &g->keyframes[video * AVA_SECONDS + row->second - AVA_SECOND_MIN], at;
+	struct seen_box *boxes;
+
+	while (*link && strcmp(g->boxes[*link - 1].corners, row->corners))
+		link = &g->boxes[*link - 1].next;
+	at = *link;
+	if (!at) {
+		*link = at = g->box_count + 1;
+		boxes = grown(g->boxes, g->box_count, &g->box_room, sizeof(*boxes));
+		if (!boxes)
+			return no_memory();
+		g->boxes = boxes;
+		boxes[g->box_count++] = (struct seen_box){
+			.box = { .x1 = row->x1, .y1 = row->y1, .x2 = row->x2, .y2 = row->y2 },
+			.corners = strdup(row->corners),
+		};
+		if (!boxes[at - 1].corners)
+			return no_memory();
+	}
+	if (row->action > 0)
+		g->boxes[at - 1].box.labels[(row->action - 1) / 8] |= (uint8_t)(1u << (row->action - 1) % 8);
+	return OK;
+}
+
+static int read_frames(struct gather *g, const char *path)
+{
+	char why[AVA_WHY_BYTES];
+	struct line_reader r;
+	int rc = line_reader_open(&r, path);
+
+	if (rc)
+		return rc;
+	line_reader_next(&r);		/* the header, whatever it says */
+	while (!rc && line_reader_next(&r)) {
+		struct ava_frame_row row;
+
+		if (ava_frame_row(r.line, &row, why)) {
+			rc = line_err(&r, FAILED, "%s", why);
+			break;
+		}
+		g->video = video_find(g, row.video);
+		if (g->video == g->index->video_count)
+			rc = video_add(g, row.video);
+		if (!rc)
+			rc = frame_add(g, g->video, row.path);
+	}
+	line_reader_close(&r);
+	return !rc && !g->index->frame_count ? err(FAILED, "'%s' lists no frame", path) : rc;
+}
+
+static int read_boxes(struct gather *g, const char *path, bool predicted)
+{
+	char why[AVA_WHY_BYTES];
+	struct line_reader r;
+	int rc = line_reader_open(&r, path);
+
+	while (!rc && line_reader_next(&r)) {
+		struct ava_box_row row;
+
+		if (ava_box_row(r.line, &row, why))
+			rc = line_err(&r, FAILED, "%s", why);
+		else if (predicted && row.score < AVA_SCORE_MIN)
+			continue;
+		else if (row.second < AVA_SECOND_MIN || row.second > AVA_SECOND_MAX)
+			rc = line_err(&r, FAILED, "second %u is not in %d..%d", row.second, AVA_SECOND_MIN,
+				      AVA_SECOND_MAX);
+		else if ((g->video = video_find(g, row.video)) == g->index->video_count)
+			rc = line_err(&r, FAILED, "video '%s' is in no frame list", row.video);
+		else
+			rc = box_add(g, g->video, &row);
+	}
+	line_reader_close(&r);
+	return rc;
+}
+
+/* ---- sorting --------------------------------------------------------------------------- */
+
+static int run_order(const void *a, const void *b)
+{
+	const struct ava_run *x = a, *y = b;
+
+	if (x->video != y->video)
+		return x->video < y->video ? -1 : 1;
+	return x->first_frame < y->first_frame ? -1 : x->first_frame > y->first_frame;
+}
+
+static void runs_settle(struct ava_index *ix)
+{
+	if (ix->run_count)
+		qsort(ix->runs, ix->run_count, sizeof(*ix->runs), run_order);
+	for (size_t i = ix->run_count; i-- > 0;) {
+		struct ava_video *v = &ix->videos[ix->runs[i].video];
+
+		v->first_run = i;
+		v->run_count++;
+	}
+}
+
+static int boxes_settle(struct gather *g, const char *data)
+{
+	struct ava_index *ix = g->index;
+	size_t keyframe_count = ix->video_count * AVA_SECONDS, examples = 0;
+
+	for (size_t k = 0; k < keyframe_count; k++)
+		examples += g->keyframes[k] != 0;
+	if (!examples)
+		return err(FAILED, "data set '%s' has no box to train on", data);
+	ix->examples = malloc(examples * sizeof(*ix->examples));
+	ix->boxes = malloc(g->box_count * sizeof(*ix->boxes));
+	if (!ix->examples || !ix->boxes)
+		return no_memory();
+	for (size_t v = 0; v < ix->video_count; v++) {
+		size_t before = ix->example_count;
+
+		for (size_t s = 0; s < AVA_SECONDS; s++) {
+			size_t at = g->keyframes[v * AVA_SECONDS + s];
+			struct ava_example *e;
+
+			if (!at)
+				continue;
+			e = &ix->examples[ix->example_count++];
+			*e = (struct ava_example){ .video = (uint32_t)v, .second = (uint32_t)(AVA_SECOND_MIN + s),
+						   .first_box = (uint32_t)ix->box_count };
+			for (; at; at = g->boxes[at - 1].next, e->box_count++)
+				ix->boxes[ix->box_count++] = g->boxes[at - 1].box;
+		}
+		if (ix->example_count == before)
+			return err(FAILED, "data set '%s': video '%s' has frames and no box", data, ix->videos[v].name);
+	}
+	return OK;
+}
+
+static void gather_release(struct gather *g)
+{
+	for (size_t i = 0; i < g->box_count; i++)
+		free(g->boxes[i].corners);
+	free(g->boxes);
+	free(g->keyframes);
+	free(g->last_run);
+}
+
+/* ---- the index ------------------------------------------------------------------------- */
+
+int ava_index_read(struct ava_index *ix, const char *data)
+{
+	struct gather g = { .index = ix };
+	char path[PATH_BYTES];
+	int rc;
+
+	*ix = (struct ava_index){ 0 };
+	if (!dir_exists(data))
+		return err(FAILED, "no data set in '%s': there is no such folder ('sfscale data make' makes one)", data);
+	rc = path_make(path, "%s/" AVA_FRAMES, data);
+	if (!rc && !(ix->root = strdup(path)))
+		rc = no_memory();
+	if (!rc)
+		rc = path_make(path, "%s/" AVA_TRAIN_FRAMES, data);
+	if (!rc)
+		rc = read_frames(&g, path);
+	if (!rc) {
+		runs_settle(ix);
+		g.keyframes = calloc(ix->video_count * AVA_SECONDS, sizeof(*g.keyframes));
+		rc = g.keyframes ? path_make(path, "%s/" AVA_TRAIN_TRUTH, data) : no_memory();
+	}
+	if (!rc)
+		rc = read_boxes(&g, path, false);
+	if (!rc)
+		rc = path_make(path, "%s/" AVA_TRAIN_PREDICTED, data);
+	if (!rc)
+		rc = read_boxes(&g, path, true);
+	if (!rc)
+		rc = boxes_settle(&g, data);
+	gather_release(&g);
+	if (rc)
+		ava_index_release(ix);
+	return rc;
+}
+
+void ava_index_release(struct ava_index *ix)
+{
+	for (size_t i = 0; i < ix->video_count; i++)
+		free(ix->videos[i].name);
+	for (size_t i = 0; i < ix->run_count; i++) {
+		free(ix->runs[i].before);
+		free(ix->runs[i].behind);
+	}
+	free(ix->videos);
+	free(ix->runs);
+	free(ix->examples);
+	free(ix->boxes);
+	free(ix->root);
+	*ix = (struct ava_index){ 0 };
+}
+
+static int relative_path(const struct ava_index *ix, size_t video, size_t frame, char path[PATH_BYTES])
+{
+	const struct ava_video *v = &ix->videos[video];
+	size_t low = v->first_run, high = v->first_run + v->run_count;
+	const struct ava_run *run;
+
+	/* The last run that begins at or before the frame. */
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		if (ix->runs[middle].first_frame <= frame)
+			low = middle;
+		else
+			high = middle;
+	}
+	run = &ix->runs[low];
+	return run->digits ? path_make(path, "%s%0*lu%s", run->before, (int)run->digits,
+				       run->number + (frame - run->first_frame), run->behind)
+			   : path_make(path, "%s", run->before);
+}
+
+int ava_index_path(const struct ava_index *ix, size_t video, size_t frame, char path[PATH_BYTES])
+{
+	char relative[PATH_BYTES];
+
+	return relative_path(ix, video, frame, relative) ? FAILED : path_make(path, "%s/%s", ix->root, relative);
+}
+
+/* ---- as a stream of records ------------------------------------------------------------ */
+
+int ava_index_write(const struct ava_index *ix, FILE *f)
+{
+	char path[PATH_BYTES];
+
+	fprintf(f, "%s\n%zu %zu %zu\n", ix->root, ix->video_count, ix->example_count, ix->box_count);
+	for (size_t v = 0; v < ix->video_count; v++) {
+		fprintf(f, "%zu %s\n", ix->videos[v].frame_count, ix->videos[v].name);
+		for (size_t i = 0; i < ix->videos[v].frame_count; i++) {
+			if (relative_path(ix, v, i, path))
+				return FAILED;
+			fputs(path, f);
+			putc('\n', f);
+		}
+	}
+	fwrite(ix->examples, sizeof(*ix->examples), ix->example_count, f);
+	fwrite(ix->boxes, sizeof(*ix->boxes), ix->box_count, f);
+	return ferror(f) ? err(FAILED, "cannot serialise the index") : OK;
+}
+
+static int rebuild(struct gather *g, struct line_reader *r)
+{
+	struct ava_index *ix = g->index;
+	size_t videos, frames;
+	int begin, rc;
+
+	if (!line_reader_next(r) || !(ix->root = strdup(r->line)) || !line_reader_next(r) ||
+	    sscanf(r->line, "%zu %zu %zu", &videos, &ix->example_count, &ix->box_count) != 3)
+		return line_err(r, FAILED, "broken off in the head");
+	for (size_t v = 0; v < videos; v++) {
+		if (!line_reader_next(r) || sscanf(r->line, "%zu %n", &frames, &begin) != 1)
+			return line_err(r, FAILED, "broken off before video %zu", v);
+		rc = video_add(g, r->line + begin);
+		for (size_t i = 0; i < frames && !rc; i++)
+			rc = line_reader_next(r) ? frame_add(g, v, r->line)
+						 : line_err(r, FAILED, "broken off in video %zu", v);
+		if (rc)
+			return rc;
+	}
+	runs_settle(ix);
+	ix->examples = malloc(ix->example_count * sizeof(*ix->examples));
+	ix->boxes = malloc(ix->box_count * sizeof(*ix->boxes));
+	if (!ix->examples || !ix->boxes)
+		return no_memory();
+	if (fread(ix->examples, sizeof(*ix->examples), ix->example_count, r->file) != ix->example_count ||
+	    fread(ix->boxes, sizeof(*ix->boxes), ix->box_count, r->file) != ix->box_count)
+		return line_err(r, FAILED, "broken off in the boxes");
+	return OK;
+}
+
+int ava_index_rebuild(struct ava_index *ix, FILE *f)
+{
+	struct line_reader r = { .path = "index of the data set", .file = f };
+	struct gather g = { .index = ix };
+	int rc;
+
+	*ix = (struct ava_index){ 0 };
+	rc = rebuild(&g, &r);
+	free(r.line);
+	gather_release(&g);
+	if (rc)
+		ava_index_release(ix);
+	return rc;
+}
