@@ -91,7 +91,7 @@ static int read_file(struct jpeg_reader *r, const char *path, size_t *bytes, cha
 int jpeg_read(struct jpeg_reader *r, const char *path, char *why, size_t why_bytes)
 {
 	int width, height, sampling, colours;
-	size_t bytes;
+	size_t bytes = 0;
 
 	if (read_file(r, path, &bytes, why, why_bytes))
 		return FAILED;

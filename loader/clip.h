@@ -1,0 +1,69 @@
+/*
+ * loader/clip.h - one example made into tensors: which frames, decoded, scaled, cropped, mirrored,
+ * normalised, split into two pathways.
+ *
+ * This is PySlowFast's training transform with its cv2 back end, colour augmentation off.
+ * What it draws at random depends on (seed, epoch, example) alone, so it is the same whoever
+ * makes the clip.
+ */
+#ifndef SFSCALE_LOADER_CLIP_H
+#define SFSCALE_LOADER_CLIP_H
+
+#include "loader/ava.h"
+#include "loader/jpeg.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CLIP_FRAMES_MAX = 256 };
+
+struct clip_geometry {
+	size_t frames;		/* of the fast pathway, at most CLIP_FRAMES_MAX */
+	size_t alpha;		/* the slow one has frames / alpha */
+	size_t rate;
+	size_t crop;
+	size_t scale_min, scale_max;	/* short side, both ends included */
+};
+
+/* What the random draws decide, for frames of one size. */
+struct clip_view {
+	size_t width, height;		/* of the frame */
+	size_t wide, high;		/* scaled */
+	size_t x, y;			/* corner of the crop in the scaled frame */
+	bool flip;
+};
+
+struct clip_maker {
+	struct clip_geometry geometry;
+	struct jpeg_reader jpeg;
+	struct clip_column *columns;	/* owned; of the crop, in the order of output */
+	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,3,crop) */
+};
+
+/* Where a clip goes: all borrowed. */
+struct clip_tensors {
+	float *slow;		/* (3,T/alpha,H,W) */
+	float *fast;		/* (3,T,H,W) */
+	float *rois;		/* (K,5), K boxes of the example */
+	float *labels;		/* (K,80) */
+	int64_t *meta;		/* (K,2) */
+	size_t place;		/* of the clip in its batch: first column of rois */
+};
+
+int clip_maker_init(struct clip_maker *, const struct clip_geometry *);
+void clip_maker_release(struct clip_maker *);
+
+/* FAILED (silent): `why` names the file that could not be read. */
+int clip_make(struct clip_maker *, const struct ava_index *, size_t example, uint64_t seed, size_t epoch,
+	      const struct clip_tensors *, char *why, size_t why_bytes);
+
+/* The parts, in order. */
+void clip_frames(const struct clip_geometry *, size_t centre, size_t frame_count, size_t *frames);
+size_t clip_slow_frame(const struct clip_geometry *, size_t i);	/* index into the fast frames */
+void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
+		    size_t epoch, size_t example);
+/* `roi`: x1, y1, x2, y2 in pixels of the crop. */
+void clip_roi(const struct clip_view *, size_t crop, const struct ava_box *, float roi[4]);
+
+#endif

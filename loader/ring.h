@@ -1,0 +1,90 @@
+/*
+ * loader/ring.h - batches on their way from those who make them to the one who uses them.
+ *
+ * Batches are counted over all epochs, 0, 1, 2, ...; batch b lies in slot b mod slots.  Slots are
+ * in shared memory (an anonymous file), so makers may be threads, forked processes or programs
+ * of their own.  There is no lock: a maker waits until its slot was released, the user until the
+ * batch is ready, both on futexes, so a maker that is killed leaves nothing locked behind.
+ */
+#ifndef SFSCALE_LOADER_RING_H
+#define SFSCALE_LOADER_RING_H
+
+#include "loader/clip.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* All that a maker must know besides the index; the same in every process. */
+struct batch_plan {
+	struct clip_geometry geometry;
+	size_t clips;			/* per batch */
+	size_t boxes_max;		/* of a batch */
+	size_t examples;		/* of the data set */
+	size_t iterations;		/* batches per epoch */
+	size_t rank, world;
+	uint64_t seed;
+	size_t slots;
+};
+
+enum { RING_WHY_BYTES = PATH_BYTES + 256 };
+
+/* Head of a slot, in shared memory; its arrays lie behind it. */
+struct ring_slot {
+	_Atomic uint32_t ready;		/* futex: batch + 1 when it is there */
+	uint32_t failed;
+	uint32_t worker;
+	uint32_t boxes;
+	uint64_t t0_ticks, t1_ticks;	/* begun and done */
+	char why[RING_WHY_BYTES];	/* when it failed */
+};
+
+struct ring_control {
+	struct batch_plan plan;
+	_Atomic uint32_t turn;		/* futex: moves with every release, and with stop */
+	_Atomic uint32_t released;	/* batches below are used up */
+	_Atomic uint32_t stop;
+	_Atomic uint32_t up;		/* futex: workers that were started one by one and have their index */
+};
+
+/* One slot as pointers. */
+struct ring_batch {
+	struct ring_slot *slot;
+	uint32_t *examples;		/* (N) */
+	int64_t *meta;			/* (R,2) */
+	float *rois, *labels;		/* (R,5), (R,80) */
+	float *slow, *fast;
+	size_t slow_floats, fast_floats;	/* of one clip */
+};
+
+struct ring {
+	int fd;
+	uint8_t *base;			/* owned mapping */
+	size_t bytes, slot_bytes;
+	struct ring_control *control;	/* at `base` */
+};
+
+int ring_open(struct ring *, const struct batch_plan *);
+/* The same ring from its file, in another program.  Takes `fd` over. */
+int ring_attach(struct ring *, int fd);
+void ring_close(struct ring *);
+
+struct ring_batch ring_batch(const struct ring *, uint32_t b);
+
+/* Makers.  False: stop. */
+bool ring_wait_free(const struct ring *, uint32_t b);
+void ring_deliver(const struct ring *, uint32_t b);
+
+/* The user. */
+bool ring_is_ready(const struct ring *, uint32_t b);
+bool ring_wait_ready(const struct ring *, uint32_t b, uint64_t timeout_ns);
+size_t ring_depth(const struct ring *, uint32_t b);	/* batches ready of those in flight from `b` on */
+void ring_release(const struct ring *, uint32_t b);	/* all below `b` */
+void ring_stop(const struct ring *);
+
+/* Sleeps while *word is `seen`, at most timeout_ns (0: for ever). */
+void ring_futex_wait(_Atomic uint32_t *word, uint32_t seen, uint64_t timeout_ns);
+void ring_futex_wake(_Atomic uint32_t *word);
+
+#endif
