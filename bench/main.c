@@ -4,6 +4,7 @@
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "bench/commands.h"
+#include "loader/loader.h"
 
 #include <build.h>
 #include <stdio.h>
@@ -49,6 +50,8 @@ int main(int argc, char **argv)
 		printf("sfscale %s\n", BUILD_VERSION);
 		return 0;
 	}
+	if (!strcmp(argv[1], "loader-worker"))	/* not for people, so not in the list */
+		return rc_exit(loader_worker_main(argc - 2, argv + 2));
 	for (size_t i = 0; commands[i]; i++) {
 		int words = words_matched(commands[i]->name, argc - 1, argv + 1);
 		int rc;

@@ -215,9 +215,11 @@ static void slow_copy(const struct clip_geometry *g, const float *fast, float *s
 			       fast + (c * g->frames + clip_slow_frame(g, i)) * plane, plane * sizeof(*slow));
 }
 
-static void boxes_make(const struct ava_index *ix, const struct ava_example *e, const struct clip_view *v, size_t crop,
-		       const struct clip_tensors *to)
+void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_view *v, size_t crop,
+		const struct clip_tensors *to)
 {
+	const struct ava_example *e = &ix->examples[example];
+
 	for (size_t k = 0; k < e->box_count; k++) {
 		const struct ava_box *box = &ix->boxes[e->first_box + k];
 
@@ -262,6 +264,6 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 		frame_transform(m, &v, to->fast, g->frames, t);
 	}
 	slow_copy(g, to->fast, to->slow);
-	boxes_make(ix, e, &v, g->crop, to);
+	clip_boxes(ix, example, &v, g->crop, to);
 	return OK;
 }

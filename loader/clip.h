@@ -65,5 +65,8 @@ void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t wid
 		    size_t epoch, size_t example);
 /* `roi`: x1, y1, x2, y2 in pixels of the crop. */
 void clip_roi(const struct clip_view *, size_t crop, const struct ava_box *, float roi[4]);
+/* Fills rois, labels and meta. */
+void clip_boxes(const struct ava_index *, size_t example, const struct clip_view *, size_t crop,
+		const struct clip_tensors *);
 
 #endif

@@ -28,32 +28,33 @@ static size_t aligned(size_t bytes)
 	return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static uint8_t *take(uint8_t **at, size_t bytes)
-{
-	uint8_t *here = *at;
+/* Where the arrays of a slot begin, in bytes, and where it ends. */
+struct layout {
+	size_t examples, meta, rois, labels, slow, fast, end;
+};
 
-	*at += aligned(bytes);
-	return here;
+static size_t slow_floats(const struct clip_geometry *g)
+{
+	return 3 * (g->frames / g->alpha) * g->crop * g->crop;
 }
 
-/* The one place that knows the layout of a slot; the end is what its size is. */
-static struct ring_batch lay(const struct batch_plan *p, uint8_t *at, uint8_t **end)
+static size_t fast_floats(const struct clip_geometry *g)
 {
-	size_t plane = p->geometry.crop * p->geometry.crop, r = p->boxes_max;
-	struct ring_batch b = {
-		.fast_floats = 3 * p->geometry.frames * plane,
-		.slow_floats = 3 * (p->geometry.frames / p->geometry.alpha) * plane,
-	};
+	return 3 * g->frames * g->crop * g->crop;
+}
 
-	b.slot = (struct ring_slot *)take(&at, sizeof(*b.slot));
-	b.examples = (uint32_t *)take(&at, p->clips * sizeof(*b.examples));
-	b.meta = (int64_t *)take(&at, r * 2 * sizeof(*b.meta));
-	b.rois = (float *)take(&at, r * 5 * sizeof(*b.rois));
-	b.labels = (float *)take(&at, r * AVA_CLASSES * sizeof(*b.labels));
-	b.slow = (float *)take(&at, p->clips * b.slow_floats * sizeof(*b.slow));
-	b.fast = (float *)take(&at, p->clips * b.fast_floats * sizeof(*b.fast));
-	*end = at;
-	return b;
+static struct layout lay(const struct batch_plan *p)
+{
+	struct layout l;
+
+	l.examples = aligned(sizeof(struct ring_slot));
+	l.meta = l.examples + aligned(p->clips * sizeof(uint32_t));
+	l.rois = l.meta + aligned(p->boxes_max * 2 * sizeof(int64_t));
+	l.labels = l.rois + aligned(p->boxes_max * 5 * sizeof(float));
+	l.slow = l.labels + aligned(p->boxes_max * AVA_CLASSES * sizeof(float));
+	l.fast = l.slow + aligned(p->clips * slow_floats(&p->geometry) * sizeof(float));
+	l.end = l.fast + aligned(p->clips * fast_floats(&p->geometry) * sizeof(float));
+	return l;
 }
 
 static int map(struct ring *r)
@@ -69,10 +70,7 @@ static int map(struct ring *r)
 
 static void measure(struct ring *r, const struct batch_plan *p)
 {
-	uint8_t start[1], *end;
-
-	lay(p, start, &end);
-	r->slot_bytes = (size_t)(end - start);
+	r->slot_bytes = lay(p).end;
 	r->bytes = aligned(sizeof(struct ring_control)) + p->slots * r->slot_bytes;
 }
 
@@ -120,10 +118,21 @@ void ring_close(struct ring *r)
 
 struct ring_batch ring_batch(const struct ring *r, uint32_t b)
 {
-	size_t slot = b % r->control->plan.slots;
-	uint8_t *end;
+	const struct batch_plan *p = &r->control->plan;
+	uint8_t *base = r->base + aligned(sizeof(struct ring_control)) + b % p->slots * r->slot_bytes;
+	struct layout l = lay(p);
 
-	return lay(&r->control->plan, r->base + aligned(sizeof(struct ring_control)) + slot * r->slot_bytes, &end);
+	return (struct ring_batch){
+		.slot = (struct ring_slot *)base,
+		.examples = (uint32_t *)(base + l.examples),
+		.meta = (int64_t *)(base + l.meta),
+		.rois = (float *)(base + l.rois),
+		.labels = (float *)(base + l.labels),
+		.slow = (float *)(base + l.slow),
+		.fast = (float *)(base + l.fast),
+		.slow_floats = slow_floats(&p->geometry),
+		.fast_floats = fast_floats(&p->geometry),
+	};
 }
 
 /* ---- waiting --------------------------------------------------------------------------- */

@@ -1,0 +1,79 @@
+/*
+ * loader/batch.c - see batch.h.
+ */
+#include "loader/batch.h"
+
+#include "bench/base/clock.h"
+#include "bench/base/err.h"
+
+#include <assert.h>
+
+int batch_maker_init(struct batch_maker *m, const struct batch_plan *p, const struct ava_index *index)
+{
+	int rc;
+
+	*m = (struct batch_maker){ .plan = p, .index = index, .epoch = SIZE_MAX };
+	rc = sampler_init(&m->sampler, p->examples, p->rank, p->world);
+	if (!rc)
+		rc = clip_maker_init(&m->clip, &p->geometry);
+	if (rc)
+		batch_maker_release(m);
+	return rc;
+}
+
+void batch_maker_release(struct batch_maker *m)
+{
+	sampler_release(&m->sampler);
+	clip_maker_release(&m->clip);
+}
+
+void batch_maker_epoch(struct batch_maker *m, size_t epoch)
+{
+	if (m->epoch == epoch)
+		return;
+	/* PyTorch of 2020 seeds with the epoch, later ones with seed + epoch. */
+	sampler_draw(&m->sampler, m->plan->seed + epoch);
+	m->epoch = epoch;
+}
+
+static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
+{
+	const struct batch_plan *p = m->plan;
+	size_t first = b % p->iterations * p->clips, boxes = 0;
+
+	batch_maker_epoch(m, b / p->iterations);
+	for (size_t i = 0; i < p->clips; i++) {
+		uint32_t example = sampler_at(&m->sampler, first + i);
+		const struct clip_tensors tensors = {
+			.slow = to->slow + i * to->slow_floats,
+			.fast = to->fast + i * to->fast_floats,
+			.rois = to->rois + 5 * boxes,
+			.labels = to->labels + AVA_CLASSES * boxes,
+			.meta = to->meta + 2 * boxes,
+			.place = i,
+		};
+
+		assert(boxes + m->index->examples[example].box_count <= p->boxes_max);
+		if (clip_make(&m->clip, m->index, example, p->seed, m->epoch, &tensors, to->slot->why,
+			      sizeof(to->slot->why)))
+			return FAILED;
+		to->examples[i] = example;
+		boxes += m->index->examples[example].box_count;
+	}
+	to->slot->boxes = (uint32_t)boxes;
+	return OK;
+}
+
+int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_t worker)
+{
+	struct ring_batch to = ring_batch(ring, b);
+	int rc;
+
+	to.slot->worker = (uint32_t)worker;
+	to.slot->t0_ticks = clock_ticks();
+	rc = fill(m, &to, b);
+	to.slot->failed = rc != OK;
+	to.slot->t1_ticks = clock_ticks();
+	ring_deliver(ring, b);
+	return rc;
+}

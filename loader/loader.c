@@ -1,0 +1,279 @@
+/*
+ * loader/loader.c - see loader.h.
+ *
+ * The training thread's side: it draws the order of each epoch as well, and what a worker
+ * delivers is compared with it, so that a worker in a wrong epoch, or two that make the same
+ * batch, end the run instead of spoiling it.
+ *
+ * One slot more than workers * prefetch: the batch in the hands of the caller does not count as
+ * in flight, as in PyTorch.
+ */
+#include "loader/loader.h"
+
+#include "bench/base/err.h"
+#include "loader/batch.h"
+#include "loader/null.h"
+#include "loader/workers.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loader {
+	struct loader_config config;
+	const struct loader_policy *policy;
+	struct ava_index index;
+	struct batch_plan plan;
+	struct ring ring;
+	struct batch_maker maker;	/* makes the batches of `inline`, knows the order for the others */
+	struct workers workers;
+	size_t next;			/* batch, over all epochs */
+	size_t epoch;			/* of the latest begin; SIZE_MAX: none */
+	uint64_t checksum;
+	bool failed;
+	struct lane *lane;
+	struct lane *const *worker_lanes;
+};
+
+/* ---- what cannot work ------------------------------------------------------------------ */
+
+static int check_config(const struct loader_config *c, const struct loader_policy *policy)
+{
+	if (!policy)
+		return err(USAGE, "unknown loader policy '%s'", c->policy);
+	if (policy->kind != WORKER_NONE && !c->workers)
+		return err(USAGE, "loader policy '%s' needs at least 1 worker", policy->name);
+	if (policy->kind != WORKER_NONE && !c->prefetch)
+		return err(USAGE, "loader policy '%s' needs to prefetch at least 1 batch", policy->name);
+	if (policy->kind != WORKER_NONE && (c->workers > 1024 || c->prefetch > 1024))
+		return err(USAGE, "%zu workers that prefetch %zu batches each are too many", c->workers, c->prefetch);
+	if (!c->clips || !c->epochs)
+		return err(USAGE, "%zu epochs of batches of %zu clips: there is nothing to load", c->epochs, c->clips);
+	if (!c->frames || c->frames > CLIP_FRAMES_MAX || !c->alpha || c->frames % c->alpha || !c->rate)
+		return err(USAGE, "no clip has %zu frames (1..%d), every %zu-th of the film, %zu times those of the slow "
+			   "pathway", c->frames, CLIP_FRAMES_MAX, c->rate, c->alpha);
+	if (!c->crop || c->scale_min < c->crop || c->scale_max < c->scale_min)
+		return err(USAGE, "a crop of %zu does not fit into frames scaled to %zu..%zu", c->crop, c->scale_min,
+			   c->scale_max);
+	if (!c->world || c->rank >= c->world)
+		return err(USAGE, "there is no rank %zu of %zu", c->rank, c->world);
+	if (policy->null && !c->iterations_max)
+		return err(USAGE, "loader policy 'null' has no data set, so it needs the number of iterations per epoch");
+	return OK;
+}
+
+/* How many batches an epoch has; all ranks get the same. */
+static int plan_epoch(const struct loader_config *c, struct batch_plan *p)
+{
+	size_t share = (p->examples + c->world - 1) / c->world;
+
+	if (p->examples < c->world)
+		return err(USAGE, "%zu ranks are more than the data set has clips (%zu)", c->world, p->examples);
+	p->iterations = share / c->clips;
+	if (!p->iterations)
+		return err(USAGE, "the data set has %zu clips: %zu for each of %zu ranks, too few for a batch of %zu",
+			   p->examples, share, c->world, c->clips);
+	if (c->iterations_max && p->iterations > c->iterations_max)
+		p->iterations = c->iterations_max;
+	if (p->iterations > UINT32_MAX / 2 / c->epochs)
+		return err(USAGE, "%zu epochs of %zu batches are too many", c->epochs, p->iterations);
+	return OK;
+}
+
+/* ---- open ------------------------------------------------------------------------------ */
+
+static size_t boxes_max(const struct ava_index *ix)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < ix->example_count; i++)
+		if (ix->examples[i].box_count > most)
+			most = ix->examples[i].box_count;
+	return most;
+}
+
+static int open_parts(struct loader *ld)
+{
+	const struct loader_config *c = &ld->config;
+	struct batch_plan *p = &ld->plan;
+	int rc = ld->policy->null ? loader_null_index(&ld->index, c->clips * c->world * c->iterations_max)
+				  : ava_index_read(&ld->index, c->data);
+
+	if (rc)
+		return rc;
+	*p = (struct batch_plan){
+		.geometry = { .frames = c->frames, .alpha = c->alpha, .rate = c->rate, .crop = c->crop,
+			      .scale_min = c->scale_min, .scale_max = c->scale_max },
+		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
+		.rank = c->rank, .world = c->world, .seed = c->seed,
+		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
+	};
+	rc = plan_epoch(c, p);
+	if (!rc)
+		rc = ring_open(&ld->ring, p);
+	if (!rc)
+		rc = batch_maker_init(&ld->maker, p, &ld->index);
+	if (!rc && ld->policy->null)
+		loader_null_fill(&ld->maker, &ld->ring);
+	return rc;
+}
+
+int loader_open(struct loader **out, const struct loader_config *config)
+{
+	const struct loader_policy *policy = loader_policy_find(config->policy);
+	int rc = check_config(config, policy);
+	struct loader *ld;
+
+	if (rc)
+		return rc;
+	ld = calloc(1, sizeof(*ld));
+	if (!ld)
+		return err(NO_MEMORY, "no memory for a loader");
+	*ld = (struct loader){ .config = *config, .policy = policy, .ring.fd = -1, .epoch = SIZE_MAX };
+	rc = open_parts(ld);
+	if (rc)
+		loader_close(ld);
+	else
+		*out = ld;
+	return rc;
+}
+
+size_t loader_iterations(const struct loader *ld)
+{
+	return ld->plan.iterations;
+}
+
+size_t loader_boxes_max(const struct loader *ld)
+{
+	return ld->plan.boxes_max;
+}
+
+void loader_lanes(struct loader *ld, struct lane *lane, struct lane *const *worker_lanes)
+{
+	ld->lane = lane;
+	ld->worker_lanes = worker_lanes;
+}
+
+/* ---- epochs and batches ---------------------------------------------------------------- */
+
+/* FNV-1a over 32-bit words. */
+static uint64_t checksum_add(uint64_t sum, uint32_t word)
+{
+	for (int i = 0; i < 4; i++)
+		sum = (sum ^ (word >> 8 * i & 0xff)) * 0x100000001b3ull;
+	return sum;
+}
+
+int loader_epoch_begin(struct loader *ld, size_t epoch)
+{
+	const struct loader_config *c = &ld->config;
+	size_t first = epoch * ld->plan.iterations;
+	int rc = OK;
+
+	/* In turn, and each to its end: what was made ahead would be in the way. */
+	assert(epoch < c->epochs && first == ld->next);
+	ring_release(&ld->ring, (uint32_t)first);
+	if (ld->workers.count && !ld->policy->whole_run) {
+		span_begin(ld->lane, SPAN_WORKERS_STOP, c->workers);
+		workers_stop(&ld->workers);
+		span_end(ld->lane);
+	}
+	span_begin(ld->lane, SPAN_SAMPLER, ld->plan.examples);
+	batch_maker_epoch(&ld->maker, epoch);
+	span_end(ld->lane);
+	if (ld->policy->kind != WORKER_NONE && !ld->workers.count) {
+		size_t end = (ld->policy->whole_run ? c->epochs : epoch + 1) * ld->plan.iterations;
+
+		span_begin(ld->lane, SPAN_WORKERS_START, c->workers);
+		rc = workers_start(&ld->workers, ld->policy->kind, c->workers, (uint32_t)first, (uint32_t)end,
+				   &ld->ring, &ld->index);
+		span_end(ld->lane);
+	}
+	ld->epoch = epoch;
+	ld->checksum = 0xcbf29ce484222325ull;
+	ld->failed = rc != OK;
+	return rc;
+}
+
+/* Until batch `b` lies in its slot. */
+static int obtain(struct loader *ld, uint32_t b)
+{
+	int rc = OK;
+
+	if (ld->policy->null)
+		loader_null_make(&ld->maker, &ld->ring, b);
+	else if (ld->policy->kind == WORKER_NONE)
+		batch_make(&ld->maker, &ld->ring, b, 0);
+	if (ld->policy->kind == WORKER_NONE)
+		return OK;		/* if not, its slot says so */
+	if (ld->lane) {
+		uint64_t now = clock_ticks();
+
+		span_put(ld->lane, SPAN_QUEUE_DEPTH, now, now, ld->lane->iter, 0, ring_depth(&ld->ring, b));
+	}
+	while (!rc && !ring_wait_ready(&ld->ring, b, WORKERS_LOOK_NS))
+		rc = workers_check(&ld->workers);
+	return rc;
+}
+
+/* Is it the batch that was due? */
+static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
+{
+	size_t first = b % ld->plan.iterations * ld->plan.clips;
+
+	if (r->slot->failed)
+		return err(FAILED, "%s", r->slot->why);
+	for (size_t i = 0; i < ld->plan.clips; i++) {
+		uint32_t due = sampler_at(&ld->maker.sampler, first + i);
+
+		if (r->examples[i] != due)
+			return err(FAILED, "loader worker %u delivered clip %u where clip %u of epoch %zu was due",
+				   r->slot->worker, r->examples[i], due, ld->epoch);
+		ld->checksum = checksum_add(ld->checksum, due);
+	}
+	if (ld->worker_lanes && ld->policy->kind != WORKER_NONE)
+		span_put(ld->worker_lanes[r->slot->worker], SPAN_MAKE_BATCH, r->slot->t0_ticks, r->slot->t1_ticks, b, 0, b);
+	return OK;
+}
+
+int loader_next(struct loader *ld, struct clip_batch *out)
+{
+	uint32_t b = (uint32_t)ld->next;
+	struct ring_batch r;
+	int rc;
+
+	assert(ld->epoch != SIZE_MAX && b < (ld->epoch + 1) * ld->plan.iterations);
+	if (ld->failed)
+		return FAILED;
+	ring_release(&ld->ring, b);
+	rc = obtain(ld, b);
+	r = ring_batch(&ld->ring, b);
+	if (!rc)
+		rc = accept(ld, b, &r);
+	ld->failed = rc != OK;
+	if (rc)
+		return rc;
+	ld->next++;
+	*out = (struct clip_batch){
+		.clips = ld->plan.clips, .boxes = r.slot->boxes, .slow = r.slow, .fast = r.fast, .rois = r.rois,
+		.labels = r.labels, .meta = r.meta,
+		.bytes = ld->plan.clips * (r.slow_floats + r.fast_floats) * sizeof(float),
+	};
+	return OK;
+}
+
+uint64_t loader_checksum(const struct loader *ld)
+{
+	return ld->checksum;
+}
+
+void loader_close(struct loader *ld)
+{
+	if (!ld)
+		return;
+	workers_stop(&ld->workers);
+	batch_maker_release(&ld->maker);
+	ring_close(&ld->ring);
+	ava_index_release(&ld->index);
+	free(ld);
+}

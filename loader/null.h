@@ -1,0 +1,18 @@
+/*
+ * loader/null.h - the policy `null`: batches of grey frames, at once or after an emulated time.
+ */
+#ifndef SFSCALE_LOADER_NULL_H
+#define SFSCALE_LOADER_NULL_H
+
+#include "loader/batch.h"
+
+/* An index of `examples` examples without files. */
+int loader_null_index(struct ava_index *, size_t examples);
+
+/* Everything of a batch that never changes. */
+void loader_null_fill(const struct batch_maker *, const struct ring *);
+
+/* Batch `b`: what changes, its examples. */
+void loader_null_make(struct batch_maker *, const struct ring *, uint32_t b);
+
+#endif

@@ -1,0 +1,321 @@
+/*
+ * loader/workers.c - see workers.h.
+ *
+ * `respawn` is what the study had: PyTorch's workers in a process that was itself spawned.
+ * They are started one after another; each gets the whole index serialised, path by path,
+ * and the next one has to wait until it has been rebuilt on the other side.  `fork` is what
+ * most people have.  `persistent` is the study's cure: processes whose stream of batches does not
+ * end with the epoch.
+ *
+ * A child of a training process must not outlive it (PR_SET_PDEATHSIG), must not keep its
+ * sockets open, or the death of a rank goes unseen by its peers (all descriptors are closed),
+ * and never touches MPI or CUDA.  It writes into the ring and nowhere else: what went wrong
+ * is said by the training process.  A fork copies one thread of possibly many, so a child
+ * relies on nothing but malloc and its own files.  Children die with the *thread* that made
+ * them, so the training thread makes them.
+ */
+#include "loader/workers.h"
+
+#include "bench/base/err.h"
+#include "loader/batch.h"
+#include "loader/loader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const struct loader_policy loader_policies[] = {
+	{ "inline", "the training thread makes each batch when it needs it", WORKER_NONE, false, false },
+	{ "respawn", "new programs each epoch, one after another, each with a copy of the index", WORKER_SPAWN, false,
+	  false },
+	{ "fork", "new processes each epoch, sharing the index", WORKER_FORK, false, false },
+	{ "persistent", "processes that are kept and work ahead over the end of an epoch", WORKER_FORK, true, false },
+	{ "threads", "threads that are kept and work ahead over the end of an epoch", WORKER_THREAD, true, false },
+	{ "null", "one batch of nothing, always ready, or after an emulated time", WORKER_NONE, false, true },
+	{ 0 }
+};
+
+const struct loader_policy *loader_policy_find(const char *name)
+{
+	for (const struct loader_policy *p = loader_policies; p->name; p++)
+		if (!strcmp(p->name, name))
+			return p;
+	return NULL;
+}
+
+/* ---- what a worker does ---------------------------------------------------------------- */
+
+static int work(const struct worker *w)
+{
+	struct batch_maker maker;
+	int rc = batch_maker_init(&maker, &w->ring->control->plan, w->index);
+
+	if (rc)
+		return rc;
+	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
+		if (!ring_wait_free(w->ring, b))
+			break;
+		rc = batch_make(&maker, w->ring, b, w->number);
+	}
+	batch_maker_release(&maker);
+	return rc;
+}
+
+static void *thread_main(void *arg)
+{
+	work(arg);
+	return NULL;
+}
+
+static void child_settle(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);		/* it died before we asked */
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+}
+
+/* ---- starting -------------------------------------------------------------------------- */
+
+static int start_thread(struct worker *w)
+{
+	sigset_t all, before;
+	int rc;
+
+	/* Signals are for the training thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&w->thread, NULL, thread_main, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	w->has_thread = !rc;
+	return rc ? err(FAILED, "cannot start loader worker %zu: %s", w->number, strerror(rc)) : OK;
+}
+
+static int start_fork(struct worker *w)
+{
+	pid_t parent = getpid(), pid;
+
+	fflush(NULL);		/* or the child would own a copy of what is buffered */
+	pid = fork();
+	if (pid < 0)
+		return err(FAILED, "cannot fork loader worker %zu: %s", w->number, strerror(errno));
+	if (!pid) {
+		child_settle(parent);
+		close_range(STDERR_FILENO + 1, ~0u, 0);
+		_exit(rc_exit(work(w)));
+	}
+	w->pid = pid;
+	return OK;
+}
+
+static int send_all(int fd, const char *data, size_t bytes)
+{
+	while (bytes) {
+		ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return FAILED;
+		data += n;
+		bytes -= (size_t)n;
+	}
+	return OK;
+}
+
+/* Serialises the index, for this worker alone, and sends it. */
+static int send_index(const struct worker *w, int fd)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *f = open_memstream(&text, &bytes);
+	int rc;
+
+	if (!f)
+		return err(NO_MEMORY, "no memory to serialise the index");
+	rc = ava_index_write(w->index, f);
+	if (fclose(f) && !rc)
+		rc = err(NO_MEMORY, "no memory to serialise the index");
+	/* A worker that is gone is told by workers_check(). */
+	if (!rc && !send_all(fd, text, bytes))
+		shutdown(fd, SHUT_WR);
+	free(text);
+	return rc;
+}
+
+enum { CHILD_RING_FD = STDERR_FILENO + 1 };
+
+static int spawn(struct worker *w, int index_fd)
+{
+	char number[24], step[24], first[24], end[24], parent[24];
+	char *argv[] = { "sfscale", "loader-worker", number, step, first, end, parent, NULL };
+	posix_spawn_file_actions_t files;
+	int rc;
+
+	snprintf(number, sizeof(number), "%zu", w->number);
+	snprintf(step, sizeof(step), "%zu", w->step);
+	snprintf(first, sizeof(first), "%u", w->first);
+	snprintf(end, sizeof(end), "%u", w->end);
+	snprintf(parent, sizeof(parent), "%ld", (long)getpid());
+	if (posix_spawn_file_actions_init(&files))
+		return err(NO_MEMORY, "no memory to start loader worker %zu", w->number);
+	/* In this order: the second may take the number of the first one's source. */
+	rc = posix_spawn_file_actions_adddup2(&files, index_fd, STDIN_FILENO);
+	if (!rc)
+		rc = posix_spawn_file_actions_adddup2(&files, w->ring->fd, CHILD_RING_FD);
+	if (!rc)
+		rc = posix_spawn(&w->pid, "/proc/self/exe", &files, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	if (!rc)
+		return OK;
+	w->pid = 0;
+	return err(FAILED, "cannot start loader worker %zu: %s", w->number, strerror(rc));
+}
+
+static int start_spawn(struct workers *ws, struct worker *w)
+{
+	_Atomic uint32_t *up = &w->ring->control->up;
+	int pair[2], rc;
+	uint32_t seen;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return err(FAILED, "cannot make a socket for loader worker %zu: %s", w->number, strerror(errno));
+	rc = spawn(w, pair[1]);
+	close(pair[1]);
+	if (!rc)
+		rc = send_index(w, pair[0]);
+	close(pair[0]);
+	while (!rc && (seen = atomic_load(up)) <= w->number) {
+		ring_futex_wait(up, seen, WORKERS_LOOK_NS);
+		if (atomic_load(up) <= w->number)
+			rc = workers_check(ws);
+	}
+	return rc;
+}
+
+int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint32_t first, uint32_t end,
+		  const struct ring *ring, const struct ava_index *index)
+{
+	int rc = OK;
+
+	*ws = (struct workers){ .kind = kind, .all = calloc(count, sizeof(*ws->all)) };
+	if (!ws->all)
+		return err(NO_MEMORY, "no memory for %zu loader workers", count);
+	atomic_store(&ring->control->up, 0);
+	atomic_store(&ring->control->stop, 0);
+	for (size_t k = 0; k < count && !rc; k++) {
+		struct worker *w = &ws->all[ws->count++];
+
+		*w = (struct worker){ .number = k, .step = count, .first = first, .end = end, .ring = ring, .index = index };
+		rc = kind == WORKER_THREAD ? start_thread(w) : kind == WORKER_FORK ? start_fork(w) : start_spawn(ws, w);
+	}
+	return rc;
+}
+
+/* ---- ending ---------------------------------------------------------------------------- */
+
+/* The batch that worker `w` still owes; its `end` when it has made them all, or gave up and said why in
+ * the slot of a batch. */
+static uint32_t owed(const struct worker *w)
+{
+	uint32_t released = atomic_load(&w->ring->control->released), b = w->first + (uint32_t)w->number;
+
+	while (b < w->end && b < released)
+		b += (uint32_t)w->step;
+	while (b < w->end && ring_is_ready(w->ring, b)) {
+		if (ring_batch(w->ring, b).slot->failed)
+			return w->end;
+		b += (uint32_t)w->step;
+	}
+	return b < w->end ? b : w->end;
+}
+
+static int tell(const struct worker *w, int status)
+{
+	const struct batch_plan *p = &w->ring->control->plan;
+	uint32_t b = owed(w);
+	char how[96];
+
+	if (b == w->end)
+		return OK;
+	if (WIFSIGNALED(status))
+		snprintf(how, sizeof(how), "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(how, sizeof(how), "ended with exit status %d", WEXITSTATUS(status));
+	return err(FAILED, "loader worker %zu (process %ld) %s before batch %zu of epoch %zu", w->number, (long)w->pid,
+		   how, b % p->iterations, b / p->iterations);
+}
+
+int workers_check(struct workers *ws)
+{
+	int rc = OK;
+
+	for (size_t k = 0; k < ws->count && !rc && ws->kind != WORKER_THREAD; k++) {
+		struct worker *w = &ws->all[k];
+		int status;
+
+		if (!w->pid || waitpid(w->pid, &status, WNOHANG) != w->pid)
+			continue;
+		rc = tell(w, status);
+		w->pid = 0;
+	}
+	return rc;
+}
+
+void workers_stop(struct workers *ws)
+{
+	if (ws->kind == WORKER_THREAD && ws->count)
+		ring_stop(ws->all[0].ring);
+	for (size_t k = 0; k < ws->count; k++)
+		if (ws->all[k].pid && owed(&ws->all[k]) < ws->all[k].end)
+			kill(ws->all[k].pid, SIGKILL);
+	for (size_t k = 0; k < ws->count; k++) {
+		struct worker *w = &ws->all[k];
+
+		if (w->has_thread)
+			pthread_join(w->thread, NULL);
+		while (w->pid && waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	free(ws->all);
+	*ws = (struct workers){ 0 };
+}
+
+/* ---- the program that `respawn` starts ------------------------------------------------- */
+
+int loader_worker_main(int argc, char **argv)
+{
+	struct ava_index index;
+	struct worker w = { .index = &index };
+	struct ring ring;
+	long parent;
+	int rc;
+
+	if (argc != 5 || sscanf(argv[0], "%zu", &w.number) != 1 || sscanf(argv[1], "%zu", &w.step) != 1 ||
+	    sscanf(argv[2], "%u", &w.first) != 1 || sscanf(argv[3], "%u", &w.end) != 1 ||
+	    sscanf(argv[4], "%ld", &parent) != 1 || !w.step)
+		return err(USAGE, "'loader-worker' is started by the loader, not by people");
+	child_settle((pid_t)parent);
+	close_range(CHILD_RING_FD + 1, ~0u, 0);
+	rc = ring_attach(&ring, CHILD_RING_FD);
+	if (rc)
+		return rc;
+	w.ring = &ring;
+	rc = ava_index_rebuild(&index, stdin);
+	if (!rc) {
+		atomic_fetch_add(&ring.control->up, 1);
+		ring_futex_wake(&ring.control->up);
+		rc = work(&w);
+		ava_index_release(&index);
+	}
+	ring_close(&ring);
+	return rc;
+}

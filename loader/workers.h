@@ -1,0 +1,64 @@
+/*
+ * loader/workers.h - who makes the batches, and how long they live.
+ *
+ * A policy is a row.  All makers run the same loop: worker k of w makes batches first + k,
+ * first + k + w, ... of the range it was started for, one epoch or the whole run, each
+ * as soon as its slot in the ring is free.
+ */
+#ifndef SFSCALE_LOADER_WORKERS_H
+#define SFSCALE_LOADER_WORKERS_H
+
+#include "loader/ring.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+enum worker_kind {
+	WORKER_NONE,		/* the training thread does it, when it needs a batch */
+	WORKER_THREAD,
+	WORKER_FORK,		/* a process that inherits the index */
+	WORKER_SPAWN,		/* a program of its own that gets a copy of the index sent */
+};
+
+struct loader_policy {
+	const char *name;
+	const char *meaning;
+	enum worker_kind kind;
+	bool whole_run;		/* started once; else anew in each epoch */
+	bool null;		/* delivers one and the same batch: no data set */
+};
+
+extern const struct loader_policy loader_policies[];	/* ends with a NULL name */
+const struct loader_policy *loader_policy_find(const char *name);	/* NULL: unknown */
+
+struct worker {
+	size_t number, step;		/* step: how many there are */
+	uint32_t first, end;		/* its range of batches, of all workers */
+	const struct ring *ring;	/* borrowed */
+	const struct ava_index *index;	/* borrowed */
+	pthread_t thread;
+	pid_t pid;			/* 0: none, or buried */
+	bool has_thread;
+};
+
+/* How often whoever waits for a worker looks whether it is still alive. */
+enum { WORKERS_LOOK_NS = 100000000 };
+
+struct workers {
+	enum worker_kind kind;
+	size_t count;
+	struct worker *all;		/* owned */
+};
+
+/* Starts `count` of them for batches first <= b < end; afterwards workers_stop() in any case. */
+int workers_start(struct workers *, enum worker_kind, size_t count, uint32_t first, uint32_t end,
+		  const struct ring *, const struct ava_index *);
+
+/* Looks whether a process died without having done its part: FAILED, said with how it ended. */
+int workers_check(struct workers *);
+
+/* Ends and buries them: those that made all their batches leave by themselves, others are killed
+ * or, threads, finish the batch they are at. */
+void workers_stop(struct workers *);
+
+#endif

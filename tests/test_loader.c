@@ -1,0 +1,487 @@
+/*
+ * tests/test_loader.c - the data set's rows and index, the sampler, clips, and the policies.
+ *
+ * Its data set: two videos of 100 small frames, nine keyframes each, made here.  The keyframes
+ * behind second 903 lie beyond the last frame, as at the end of a short film.
+ */
+#include "bench/base/err.h"
+#include "bench/base/record.h"
+#include "loader/ava.h"
+#include "loader/clip.h"
+#include "loader/loader.h"
+#include "loader/sampler.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <turbojpeg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+enum { WIDTH = 64, HEIGHT = 48, FRAMES = 100, VIDEOS = 2, KEYFRAMES = 9, EXAMPLES = VIDEOS * KEYFRAMES };
+
+static char data[64];		/* the good data set */
+static const char *const videos[VIDEOS] = { "first_2", "second" };
+
+/* ---- a data set ------------------------------------------------------------------------ */
+
+static FILE *open_below(const char *dir, const char *name, const char *mode)
+{
+	char path[PATH_BYTES], *slash;
+	FILE *f;
+
+	assert_int_equal(path_make(path, "%s/%s", dir, name), OK);
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	assert_int_equal(dir_make(path), OK);
+	*slash = '/';
+	f = fopen(path, mode);
+	assert_non_null(f);
+	return f;
+}
+
+static void write_frame(const char *dir, const char *video, size_t number, size_t width, size_t height)
+{
+	uint8_t *rgb = malloc(3 * width * height);
+	unsigned char *jpeg = NULL;
+	unsigned long bytes = 0;
+	tjhandle c = tjInitCompress();
+	char name[PATH_BYTES];
+	FILE *f;
+
+	for (size_t i = 0; i < width * height; i++) {
+		rgb[3 * i] = (uint8_t)(4 * (i % width));
+		rgb[3 * i + 1] = (uint8_t)(5 * (i / width));
+		rgb[3 * i + 2] = (uint8_t)(2 * number + (video[0] == 's' ? 40 : 0));
+	}
+	assert_int_equal(tjCompress2(c, rgb, (int)width, 0, (int)height, TJPF_RGB, &jpeg, &bytes, TJSAMP_444, 95, 0), 0);
+	assert_int_equal(path_make(name, AVA_FRAMES "/" AVA_FRAME_PATH, video, video, number), OK);
+	f = open_below(dir, name, "w");
+	assert_int_equal(fwrite(jpeg, 1, bytes, f), bytes);
+	fclose(f);
+	tjFree(jpeg);
+	tjDestroy(c);
+	free(rgb);
+}
+
+static void make_data(char dir[64])
+{
+	const char *tmp = getenv("TMPDIR");
+	FILE *frames, *truth, *predicted;
+
+	snprintf(dir, 64, "%.40s/sfscale-loader-XXXXXX", tmp ? tmp : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	frames = open_below(dir, AVA_TRAIN_FRAMES, "w");
+	truth = open_below(dir, AVA_TRAIN_TRUTH, "w");
+	predicted = open_below(dir, AVA_TRAIN_PREDICTED, "w");
+	fprintf(frames, "%s\n", AVA_FRAMES_HEADER);
+	for (size_t v = 0; v < VIDEOS; v++) {
+		for (size_t i = 1; i <= FRAMES; i++) {
+			write_frame(dir, videos[v], i, WIDTH, HEIGHT);
+			fprintf(frames, "%s %zu %zu " AVA_FRAME_PATH " \"\"\n", videos[v], v, i - 1, videos[v], videos[v], i);
+		}
+		for (size_t s = 0; s < KEYFRAMES; s++) {
+			fprintf(truth, "%s,%04zu,0.100,0.200,0.500,0.900,12,0\n", videos[v], 902 + s);
+			fprintf(truth, "%s,%04zu,0.100,0.200,0.500,0.900,80,0\n", videos[v], 902 + s);
+			/* Twice the same box with an action; a box of nobody's; one that scores too low. */
+			fprintf(predicted, "%s,%04zu,0.100,0.200,0.500,0.900,1,0.95\n", videos[v], 902 + s);
+			if (s % 2)
+				fprintf(predicted, "%s,%04zu,0.6,0,1,0.5,,0.8\n", videos[v], 902 + s);
+			fprintf(predicted, "%s,%04zu,0.3,0.3,0.4,0.4,5,0.79\n", videos[v], 902 + s);
+		}
+	}
+	fclose(frames);
+	fclose(truth);
+	fclose(predicted);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st, (void)type, (void)at;
+	return remove(path);
+}
+
+static void remove_data(const char *dir)
+{
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	make_data(data);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	remove_data(data);
+	return 0;
+}
+
+static struct loader_config config_of(const char *policy, size_t workers)
+{
+	return (struct loader_config){
+		.data = data, .policy = policy, .workers = workers, .prefetch = 2, .clips = 2, .frames = 8, .alpha = 4,
+		.rate = 2, .crop = 32, .scale_min = 36, .scale_max = 60, .seed = 5, .world = 1, .epochs = 2,
+	};
+}
+
+/* ---- sampler, frames ------------------------------------------------------------------- */
+
+static void the_order_of_an_epoch_is_that_of_torch_randperm(void **state)
+{
+	static const uint32_t want[2][10] = { { 4, 1, 7, 5, 3, 9, 0, 8, 6, 2 }, { 5, 6, 1, 2, 0, 8, 9, 3, 7, 4 } };
+	struct sampler s;
+
+	(void)state;
+	assert_int_equal(sampler_init(&s, 10, 0, 1), OK);
+	for (size_t seed = 0; seed < 2; seed++) {
+		sampler_draw(&s, seed);
+		for (size_t i = 0; i < 10; i++)
+			assert_int_equal(sampler_at(&s, i), want[seed][i]);
+	}
+	sampler_release(&s);
+}
+
+static void ranks_share_an_epoch_filled_up_from_its_beginning(void **state)
+{
+	static const uint32_t want[4][3] = { { 4, 3, 6 }, { 1, 9, 2 }, { 7, 0, 4 }, { 5, 8, 1 } };
+
+	(void)state;
+	for (size_t rank = 0; rank < 4; rank++) {
+		struct sampler s;
+
+		assert_int_equal(sampler_init(&s, 10, rank, 4), OK);
+		sampler_draw(&s, 0);
+		assert_int_equal(s.share, 3);
+		for (size_t i = 0; i < 3; i++)
+			assert_int_equal(sampler_at(&s, i), want[rank][i]);
+		sampler_release(&s);
+	}
+}
+
+static void the_slow_pathway_gets_the_frames_of_the_spec(void **state)
+{
+	static const struct { size_t frames, alpha, slow[16]; } cases[] = {
+		{ 32, 4, { 0, 4, 8, 13, 17, 22, 26, 31 } },
+		{ 16, 4, { 0, 5, 10, 15 } },
+		{ 64, 4, { 0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63 } },
+		{ 32, 8, { 0, 10, 20, 31 } },
+		{ 8, 4, { 0, 7 } },
+		{ 4, 4, { 0 } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct clip_geometry g = { .frames = cases[i].frames, .alpha = cases[i].alpha };
+
+		for (size_t k = 0; k < g.frames / g.alpha; k++)
+			assert_int_equal(clip_slow_frame(&g, k), cases[i].slow[k]);
+	}
+}
+
+static void a_clip_is_a_window_around_its_keyframe_within_the_film(void **state)
+{
+	struct clip_geometry g = { .frames = 32, .rate = 2 };
+	size_t frames[32];
+
+	(void)state;
+	clip_frames(&g, ava_keyframe(902), 27030, frames);
+	assert_int_equal(frames[0], 60 - 32);
+	assert_int_equal(frames[16], 60);
+	assert_int_equal(frames[31], 60 + 30);
+	clip_frames(&g, 10, 30, frames);
+	assert_int_equal(frames[0], 0);
+	assert_int_equal(frames[11], 0);
+	assert_int_equal(frames[12], 2);
+	assert_int_equal(frames[31], 29);
+}
+
+/* ---- rows and index -------------------------------------------------------------------- */
+
+static void a_row_that_is_none_says_why(void **state)
+{
+	static const struct { const char *line, *why; } boxes[] = {
+		{ "v,0902,0.1,0.2,0.3,0.4,80,1", NULL },
+		{ "v,902,0,0,1,1,,0.95\r", NULL },
+		{ "v,902,0,0,1,1,-1,0.95", NULL },
+		{ "v,902,0,0,1,1,80", "7 fields" },
+		{ "v,902,0,0,1,1,80,1,2", "9 fields" },
+		{ "", "1 fields" },
+		{ ",902,0,0,1,1,80,1", "no video" },
+		{ "v,x,0,0,1,1,80,1", "second 'x'" },
+		{ "v,902.5,0,0,1,1,80,1", "second '902.5'" },
+		{ "v,902,0,0,1.01,1,80,1", "coordinate '1.01'" },
+		{ "v,902,nan,0,1,1,80,1", "coordinate 'nan'" },
+		{ "v,902,0,,1,1,80,1", "coordinate ''" },
+		{ "v,902,0.5,0,0.4,1,80,1", "second corner" },
+		{ "v,902,0,0,1,1,81,1", "action '81'" },
+		{ "v,902,0,0,1,1,0,1", "action '0'" },
+		{ "v,902,0,0,1,1,80,high", "'high'" },
+	};
+	static const struct { const char *line, *why; } frames[] = {
+		{ "v 0 12 v/v_000013.jpg \"\"", NULL },
+		{ "v 0 12 v/v_000013.jpg", "4 fields" },
+		{ "v 0 12 v/v_000013.jpg \"\" more", "6 fields" },
+	};
+	char line[128], why[AVA_WHY_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(boxes); i++) {
+		struct ava_box_row row;
+
+		strcpy(line, boxes[i].line);
+		assert_int_equal(ava_box_row(line, &row, why), boxes[i].why ? FAILED : OK);
+		if (boxes[i].why)
+			assert_non_null(strstr(why, boxes[i].why));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(frames); i++) {
+		struct ava_frame_row row;
+
+		strcpy(line, frames[i].line);
+		assert_int_equal(ava_frame_row(line, &row, why), frames[i].why ? FAILED : OK);
+		if (frames[i].why)
+			assert_non_null(strstr(why, frames[i].why));
+	}
+}
+
+static void boxes_with_the_same_four_texts_are_one(void **state)
+{
+	struct ava_index ix;
+
+	(void)state;
+	assert_int_equal(ava_index_read(&ix, data), OK);
+	assert_int_equal(ix.video_count, VIDEOS);
+	assert_int_equal(ix.frame_count, VIDEOS * FRAMES);
+	assert_int_equal(ix.run_count, VIDEOS);
+	assert_int_equal(ix.example_count, EXAMPLES);
+	assert_int_equal(ix.box_count, EXAMPLES + VIDEOS * (KEYFRAMES / 2));
+	for (size_t i = 0; i < EXAMPLES; i++) {
+		const struct ava_example *e = &ix.examples[i];
+		const struct ava_box *b = &ix.boxes[e->first_box];
+
+		assert_int_equal(e->video, i / KEYFRAMES);
+		assert_int_equal(e->second, 902 + i % KEYFRAMES);
+		assert_int_equal(e->box_count, i % KEYFRAMES % 2 ? 2 : 1);
+		/* Actions 1, 12 and 80, and none for the box of nobody. */
+		assert_int_equal(b->labels[0], 1);
+		assert_int_equal(b->labels[1], 1 << 3);
+		assert_int_equal(b->labels[9], 1 << 7);
+		for (size_t k = 0; k < AVA_CLASSES / 8 && e->box_count == 2; k++)
+			assert_int_equal(b[1].labels[k], 0);
+	}
+	ava_index_release(&ix);
+}
+
+static void paths_come_back_whatever_their_names(void **state)
+{
+	static const char *const paths[] = {
+		"a/a_000001.jpg", "a/a_000002.jpg", "a/a_000004.jpg", "x9.jpg", "x10.jpg", "x11.jpg", "x011.jpg", "plain", "plain",
+		"12345678901234567890.jpg", "12345678901234567891.jpg", "99/f.jpg", "100/f.jpg", "100/g.jpg", "_99", "_0100",
+	};
+	char dir[64], path[PATH_BYTES], want[PATH_BYTES];
+	struct ava_index ix, copy;
+	FILE *f, *stream = tmpfile();
+
+	(void)state;
+	make_data(dir);
+	f = open_below(dir, AVA_TRAIN_FRAMES, "w");
+	fprintf(f, "%s\n", AVA_FRAMES_HEADER);
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)	/* the videos take turns */
+		for (size_t v = 0; v < VIDEOS; v++)
+			fprintf(f, "%s %zu %zu %s \"\"\n", videos[v], v, i, paths[i]);
+	fclose(f);
+	assert_int_equal(ava_index_read(&ix, dir), OK);
+	assert_int_equal(ava_index_write(&ix, stream), OK);
+	rewind(stream);
+	assert_int_equal(ava_index_rebuild(&copy, stream), OK);
+	assert_int_equal(copy.run_count, ix.run_count);
+	for (size_t v = 0; v < VIDEOS; v++) {
+		assert_int_equal(ix.videos[v].frame_count, ARRAY_LEN(paths));
+		for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+			snprintf(want, sizeof(want), "%s/" AVA_FRAMES "/%s", dir, paths[i]);
+			assert_int_equal(ava_index_path(&ix, v, i, path), OK);
+			assert_string_equal(path, want);
+			assert_int_equal(ava_index_path(&copy, v, i, path), OK);
+			assert_string_equal(path, want);
+		}
+	}
+	assert_int_equal(copy.example_count, ix.example_count);
+	assert_memory_equal(copy.boxes, ix.boxes, ix.box_count * sizeof(*ix.boxes));
+	fclose(stream);
+	ava_index_release(&copy);
+	ava_index_release(&ix);
+	remove_data(dir);
+}
+
+static void a_broken_data_set_is_named_with_file_and_line(void **state)
+{
+	static const struct { const char *file, *line, *say; } cases[] = {
+		{ AVA_TRAIN_FRAMES, "too few fields", "train.csv:202: 3 fields" },
+		{ AVA_TRAIN_FRAMES, "third 2 0 x.jpg \"\"", "video 'third' has frames and no box" },
+		{ AVA_TRAIN_TRUTH, "second,0901,0,0,1,1,2,0", "ava_train_v2.2.csv:37: second 901 is not in 902..1798" },
+		{ AVA_TRAIN_TRUTH, "other,0902,0,0,1,1,2,0", "ava_train_v2.2.csv:37: video 'other'" },
+		{ AVA_TRAIN_PREDICTED, "second,0902,0,0,1,1,99,0.9", "_v2.2.csv:45: action '99'" },
+	};
+	struct ava_index ix;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char dir[64];
+		FILE *f;
+
+		make_data(dir);
+		f = open_below(dir, cases[i].file, "a");
+		fprintf(f, "%s\n", cases[i].line);
+		fclose(f);
+		assert_int_equal(ava_index_read(&ix, dir), FAILED);
+		assert_non_null(strstr(err_last(), cases[i].say));
+		remove_data(dir);
+	}
+	assert_int_equal(ava_index_read(&ix, "/nowhere/at/all"), FAILED);
+	assert_non_null(strstr(err_last(), "/nowhere/at/all"));
+}
+
+/* ---- clips ----------------------------------------------------------------------------- */
+
+static void a_box_moves_with_the_pixels(void **state)
+{
+	const struct ava_box box = { .x1 = 0.25f, .y1 = 0, .x2 = 0.5f, .y2 = 1 };
+	/* A frame of 64 x 48 at twice its size, the crop of 32 at (20, 10). */
+	struct clip_view v = { .width = 64, .height = 48, .wide = 128, .high = 96, .x = 20, .y = 10 };
+	float roi[4];
+
+	(void)state;
+	clip_roi(&v, 32, &box, roi);
+	assert_true(roi[0] == 12 && roi[1] == 0 && roi[2] == 31 && roi[3] == 31);
+	v.flip = true;
+	clip_roi(&v, 32, &box, roi);
+	assert_true(roi[0] == 0 && roi[2] == 19);
+	v.x = 90;		/* right of the box: nothing is left of it, and it stays */
+	v.flip = false;
+	clip_roi(&v, 32, &box, roi);
+	assert_true(roi[0] == 0 && roi[2] == 0);
+}
+
+static void the_view_of_a_clip_depends_on_seed_epoch_and_example(void **state)
+{
+	const struct clip_geometry g = { .crop = 224, .scale_min = 256, .scale_max = 320 };
+	size_t flips = 0, differ = 0;
+	struct clip_view first;
+
+	(void)state;
+	clip_view_draw(&first, &g, 340, 256, 1, 0, 0);
+	for (size_t i = 0; i < 1000; i++) {
+		struct clip_view v, again;
+
+		clip_view_draw(&v, &g, 340, 256, 1, i % 10, i / 10);
+		clip_view_draw(&again, &g, 340, 256, 1, i % 10, i / 10);
+		assert_memory_equal(&v, &again, sizeof(v));
+		assert_in_range(v.high, 256, 320);
+		assert_int_equal(v.wide, (size_t)floor(340.0 / 256 * (double)v.high));
+		assert_in_range(v.x, 0, v.wide - 224 - 1);
+		assert_in_range(v.y, 0, v.high - 224 - 1);
+		flips += v.flip;
+		differ += v.x != first.x || v.y != first.y || v.high != first.high;
+	}
+	assert_in_range(flips, 400, 600);
+	assert_true(differ > 900);
+}
+
+/* ---- policies -------------------------------------------------------------------------- */
+
+/* A whole run; FNV-1a over everything that it delivered, and the checksum of each epoch. */
+static int run_all(const struct loader_config *c, uint64_t *tensors, uint64_t *checksums)
+{
+	struct loader *ld;
+	int rc = loader_open(&ld, c);
+
+	if (rc)
+		return rc;
+	*tensors = 0xcbf29ce484222325ull;
+	for (size_t e = 0; e < c->epochs && !rc; e++) {
+		rc = loader_epoch_begin(ld, e);
+		for (size_t i = 0; i < loader_iterations(ld) && !rc; i++) {
+			size_t plane = c->crop * c->crop;
+			struct clip_batch b;
+
+			rc = loader_next(ld, &b);
+			if (rc)
+				break;
+			const struct { const void *at; size_t bytes; } parts[] = {
+				{ b.slow, b.clips * 3 * c->frames / c->alpha * plane * sizeof(float) },
+				{ b.fast, b.clips * 3 * c->frames * plane * sizeof(float) },
+				{ b.rois, b.boxes * 5 * sizeof(float) },
+				{ b.labels, b.boxes * AVA_CLASSES * sizeof(float) },
+				{ b.meta, b.boxes * 2 * sizeof(int64_t) },
+			};
+
+			assert_int_equal(b.bytes, parts[0].bytes + parts[1].bytes);
+			assert_true(b.boxes <= loader_boxes_max(ld));
+			for (size_t k = 0; k < ARRAY_LEN(parts); k++)
+				for (size_t at = 0; at < parts[k].bytes; at += 4) {
+					uint32_t word;
+
+					memcpy(&word, (const char *)parts[k].at + at, 4);
+					*tensors = (*tensors ^ word) * 0x100000001b3ull;
+				}
+		}
+		checksums[e] = loader_checksum(ld);
+	}
+	loader_close(ld);
+	return rc;
+}
+
+static void all_policies_deliver_the_same_tensors(void **state)
+{
+	static const char *const policies[] = { "threads", "fork", "persistent", "respawn" };
+	struct loader_config c = config_of("inline", 0);
+	uint64_t want, want_sums[2], got, sums[2];
+
+	(void)state;
+	assert_int_equal(run_all(&c, &want, want_sums), OK);
+	assert_true(want_sums[0] != want_sums[1]);
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++)
+		for (size_t workers = 1; workers <= 3; workers++) {
+			c = config_of(policies[i], workers);
+			c.prefetch = workers;
+			assert_int_equal(run_all(&c, &got, sums), OK);
+			assert_true(got == want);
+			assert_true(sums[0] == want_sums[0] && sums[1] == want_sums[1]);
+		}
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(the_order_of_an_epoch_is_that_of_torch_randperm),
+	cmocka_unit_test(ranks_share_an_epoch_filled_up_from_its_beginning),
+	cmocka_unit_test(the_slow_pathway_gets_the_frames_of_the_spec),
+	cmocka_unit_test(a_clip_is_a_window_around_its_keyframe_within_the_film),
+	cmocka_unit_test(a_row_that_is_none_says_why),
+	cmocka_unit_test(boxes_with_the_same_four_texts_are_one),
+	cmocka_unit_test(paths_come_back_whatever_their_names),
+	cmocka_unit_test(a_broken_data_set_is_named_with_file_and_line),
+	cmocka_unit_test(a_box_moves_with_the_pixels),
+	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
+	cmocka_unit_test(all_policies_deliver_the_same_tensors),
+};
+
+int main(int argc, char **argv)
+{
+	clock_init();
+	/* `respawn` starts this very program. */
+	if (argc > 1 && !strcmp(argv[1], "loader-worker"))
+		return rc_exit(loader_worker_main(argc - 2, argv + 2));
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
