@@ -49,9 +49,11 @@ static int check_config(const struct loader_config *c, const struct loader_polic
 		return err(USAGE, "%zu workers that prefetch %zu batches each are too many", c->workers, c->prefetch);
 	if (!c->clips || !c->epochs)
 		return err(USAGE, "%zu epochs of batches of %zu clips: there is nothing to load", c->epochs, c->clips);
-	if (!c->frames || c->frames > CLIP_FRAMES_MAX || !c->alpha || c->frames % c->alpha || !c->rate)
-		return err(USAGE, "no clip has %zu frames (1..%d), every %zu-th of the film, %zu times those of the slow "
-			   "pathway", c->frames, CLIP_FRAMES_MAX, c->rate, c->alpha);
+	if (!c->frames || c->frames > CLIP_FRAMES_MAX || !c->rate)
+		return err(USAGE, "%zu frames per clip, one of every %zu: not in 1..%d, or no step", c->frames, c->rate,
+			   CLIP_FRAMES_MAX);
+	if (!c->alpha || c->frames % c->alpha)
+		return err(USAGE, "%zu frames per clip are no multiple of alpha, %zu", c->frames, c->alpha);
 	if (!c->crop || c->scale_min < c->crop || c->scale_max < c->scale_min)
 		return err(USAGE, "a crop of %zu does not fit into frames scaled to %zu..%zu", c->crop, c->scale_min,
 			   c->scale_max);

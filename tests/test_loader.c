@@ -463,6 +463,281 @@ static void all_policies_deliver_the_same_tensors(void **state)
 		}
 }
 
+/* Counts how often each (video, second) comes, over the ranks of a world. */
+static void ranks_together_see_every_clip_once_per_epoch(void **state)
+{
+	(void)state;
+	for (size_t world = 1; world <= 3; world++) {
+		size_t seen[2][EXAMPLES] = { 0 };
+
+		for (size_t rank = 0; rank < world; rank++) {
+			struct loader_config c = config_of("threads", 2);
+			struct clip_batch b;
+			struct loader *ld;
+
+			c.clips = 1;
+			c.rank = rank;
+			c.world = world;
+			assert_int_equal(loader_open(&ld, &c), OK);
+			assert_int_equal(loader_iterations(ld), EXAMPLES / world);
+			for (size_t e = 0; e < 2; e++) {
+				assert_int_equal(loader_epoch_begin(ld, e), OK);
+				for (size_t i = 0; i < loader_iterations(ld); i++) {
+					assert_int_equal(loader_next(ld, &b), OK);
+					seen[e][b.meta[0] * KEYFRAMES + b.meta[1] - 902]++;
+				}
+			}
+			loader_close(ld);
+		}
+		for (size_t i = 0; i < EXAMPLES; i++)
+			assert_true(seen[0][i] == 1 && seen[1][i] == 1);
+	}
+}
+
+static void a_configuration_that_cannot_work_is_a_usage_error(void **state)
+{
+	struct loader_config c;
+	struct loader *ld;
+
+	(void)state;
+#define CASE(policy, workers, change, say) \
+	do { \
+		c = config_of(policy, workers); \
+		change; \
+		assert_int_equal(loader_open(&ld, &c), USAGE); \
+		assert_non_null(strstr(err_last(), say)); \
+	} while (0)
+	CASE("magic", 1, , "unknown loader policy 'magic'");
+	CASE("threads", 0, , "policy 'threads' needs at least 1 worker");
+	CASE("respawn", 0, , "policy 'respawn' needs at least 1 worker");
+	CASE("fork", 1, c.prefetch = 0, "prefetch at least 1");
+	CASE("inline", 0, c.world = EXAMPLES + 1, "19 ranks are more than the data set has clips (18)");
+	CASE("inline", 0, c.clips = EXAMPLES + 1, "too few for a batch of 19");
+	CASE("inline", 0, c.scale_min = 31, "crop of 32 does not fit");
+	CASE("inline", 0, c.alpha = 3, "8 frames per clip are no multiple of alpha, 3");
+	CASE("inline", 0, c.rank = 1, "no rank 1 of 1");
+	CASE("null", 0, , "number of iterations");
+#undef CASE
+}
+
+/* All epochs or until the first failure; the reason is in err_last(). */
+static int run_on(struct loader *ld, const struct loader_config *c)
+{
+	struct clip_batch b;
+
+	for (size_t e = 0; e < c->epochs; e++) {
+		if (loader_epoch_begin(ld, e))
+			return FAILED;
+		for (size_t i = 0; i < loader_iterations(ld); i++)
+			if (loader_next(ld, &b))
+				return FAILED;
+	}
+	return OK;
+}
+
+static void a_frame_that_is_no_good_is_named(void **state)
+{
+	enum { TRUNCATED, GARBAGE, EMPTY, ABSENT, OTHER_SIZE, BAD_KINDS };
+	static const char *const say[BAD_KINDS] = { "is damaged", "is no JPEG", "is empty", "cannot open", "pixels, others" };
+	static const char *const policies[] = { "inline", "threads", "fork", "persistent", "respawn" };
+
+	(void)state;
+	for (size_t kind = 0; kind < BAD_KINDS; kind++) {
+		char dir[64], bad[PATH_BYTES];
+		struct stat st;
+
+		make_data(dir);
+		snprintf(bad, sizeof(bad), "%s/" AVA_FRAMES "/" AVA_FRAME_PATH, dir, videos[1], videos[1], (size_t)FRAMES);
+		assert_int_equal(stat(bad, &st), 0);
+		if (kind == TRUNCATED || kind == EMPTY)
+			assert_int_equal(truncate(bad, kind == EMPTY ? 0 : st.st_size - 200), 0);
+		else if (kind == ABSENT)
+			assert_int_equal(unlink(bad), 0);
+		else if (kind == OTHER_SIZE)
+			write_frame(dir, videos[1], FRAMES, WIDTH, HEIGHT + 8);
+		else
+			assert_int_equal(file_write(bad, "no picture at all", 17), OK);
+		for (size_t p = 0; p < (kind == TRUNCATED ? ARRAY_LEN(policies) : 1); p++) {
+			struct loader_config c = config_of(policies[p], 2);
+			struct loader *ld;
+
+			c.data = dir;
+			c.frames = 32;		/* so that the last frame stands beside others */
+			assert_int_equal(loader_open(&ld, &c), OK);
+			assert_int_equal(run_on(ld, &c), FAILED);
+			assert_non_null(strstr(err_last(), bad));
+			assert_non_null(strstr(err_last(), say[kind]));
+			loader_close(ld);
+		}
+		remove_data(dir);
+	}
+}
+
+/* ---- processes ------------------------------------------------------------------------- */
+
+/* Children of this process, zombies included. */
+static size_t children(pid_t *pids, size_t room)
+{
+	char path[64], *text, *at, *end;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%ld/children", (long)getpid());
+	assert_int_equal(file_read(path, &text, NULL), OK);
+	for (at = text; n < room; at = end, n++) {
+		pids[n] = (pid_t)strtol(at, &end, 10);
+		if (end == at)
+			break;
+	}
+	free(text);
+	return n;
+}
+
+static size_t entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	size_t n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void a_killed_worker_is_an_error_that_names_it(void **state)
+{
+	static const char *const policies[] = { "fork", "persistent", "respawn" };
+
+	(void)state;
+	for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
+		struct loader_config c = config_of(policies[p], 2);
+		struct clip_batch b;
+		struct loader *ld;
+		size_t taken = 0;
+		char say[96];
+		pid_t pids[8];
+
+		c.prefetch = 1;
+		assert_int_equal(loader_open(&ld, &c), OK);
+		assert_int_equal(loader_epoch_begin(ld, 0), OK);
+		assert_int_equal(children(pids, 8), 2);
+		assert_int_equal(kill(pids[1], SIGKILL), 0);
+		while (!loader_next(ld, &b))	/* what it had made still counts */
+			assert_true(++taken < loader_iterations(ld));
+		assert_int_equal(loader_next(ld, &b), FAILED);
+		snprintf(say, sizeof(say), "loader worker 1 (process %ld) was killed by signal 9", (long)pids[1]);
+		assert_non_null(strstr(err_last(), say));
+		loader_close(ld);
+		assert_int_equal(children(pids, 8), 0);
+	}
+}
+
+static void nothing_is_left_after_close(void **state)
+{
+	static const char *const policies[] = { "inline", "respawn", "fork", "persistent", "threads" };
+	size_t descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+
+	(void)state;
+	for (size_t i = 0; i < 3 * ARRAY_LEN(policies); i++) {
+		struct loader_config c = config_of(policies[i / 3], 3);
+		struct clip_batch b;
+		struct loader *ld;
+		pid_t pid;
+
+		assert_int_equal(loader_open(&ld, &c), OK);
+		if (i % 3)		/* before, in and after the first epoch */
+			assert_int_equal(loader_epoch_begin(ld, 0), OK);
+		for (size_t k = 0; k < (i % 3 == 2 ? loader_iterations(ld) : i % 3); k++)
+			assert_int_equal(loader_next(ld, &b), OK);
+		loader_close(ld);
+		assert_int_equal(children(&pid, 1), 0);
+		assert_int_equal(entries("/proc/self/fd"), descriptors);
+		assert_int_equal(entries("/proc/self/task"), threads);
+	}
+}
+
+static void workers_die_with_the_one_who_started_them(void **state)
+{
+	static const char *const policies[] = { "persistent", "respawn" };
+
+	(void)state;
+	/* Orphans come to us, so that their end can be waited for. */
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
+		pid_t trainer = fork();
+		int ended = 0;
+
+		if (!trainer) {
+			struct loader_config c = config_of(policies[p], 2);
+			struct loader *ld;
+
+			c.epochs = 50;
+			if (!loader_open(&ld, &c) && !loader_epoch_begin(ld, 0))
+				kill(getpid(), SIGKILL);
+			_exit(1);
+		}
+		for (int status, pid; ended < 3 && (pid = wait(&status)) > 0; ended++)
+			assert_true(pid != trainer || WIFSIGNALED(status));	/* so its workers were there */
+		assert_int_equal(ended, 3);
+	}
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+/* ---- what is recorded ------------------------------------------------------------------ */
+
+static size_t count_of(const struct record *r, uint16_t lane, enum span_id id)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->event_count; i++)
+		n += r->events[i].lane == lane && r->events[i].name == id;
+	return n;
+}
+
+static void lanes_tell_who_made_which_batch(void **state)
+{
+	static const struct { const char *policy; size_t starts, stops; } cases[] = {
+		{ "inline", 0, 0 }, { "threads", 1, 0 }, { "persistent", 1, 0 }, { "fork", 3, 2 }, { "respawn", 3, 2 },
+	};
+	static const char *const names[] = { "train", "worker 0", "worker 1" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct loader_config c = config_of(cases[i].policy, 2);
+		bool alone = !strcmp(cases[i].policy, "inline");
+		char path[] = "/tmp/sfscale-test-XXXXXX";
+		struct lane *workers[2];
+		struct recorder *rec;
+		struct loader *ld;
+		struct record r;
+		cJSON *head = cJSON_CreateObject();
+
+		close(mkstemp(path));
+		c.epochs = 3;
+		assert_int_equal(recorder_open(&rec, path, head, names, 3, 1 << 10), OK);
+		assert_int_equal(loader_open(&ld, &c), OK);
+		workers[0] = recorder_lane(rec, 1);
+		workers[1] = recorder_lane(rec, 2);
+		loader_lanes(ld, recorder_lane(rec, 0), workers);
+		assert_int_equal(run_on(ld, &c), OK);
+		loader_close(ld);
+		assert_int_equal(recorder_close(rec, head), OK);
+		assert_int_equal(record_read(path, &r), OK);
+		assert_int_equal(count_of(&r, 0, SPAN_SAMPLER), 3);
+		assert_int_equal(count_of(&r, 0, SPAN_WORKERS_START), cases[i].starts);
+		assert_int_equal(count_of(&r, 0, SPAN_WORKERS_STOP), cases[i].stops);
+		assert_int_equal(count_of(&r, 0, SPAN_QUEUE_DEPTH), alone ? 0 : 27);
+		assert_int_equal(count_of(&r, 1, SPAN_MAKE_BATCH) + count_of(&r, 2, SPAN_MAKE_BATCH), alone ? 0 : 27);
+		if (!alone)
+			assert_true(count_of(&r, 1, SPAN_MAKE_BATCH) >= 13 && count_of(&r, 2, SPAN_MAKE_BATCH) >= 12);
+		for (size_t k = 0; k < r.event_count; k++)
+			assert_true(r.events[k].t0 <= r.events[k].t1);
+		record_release(&r);
+		cJSON_Delete(head);
+		unlink(path);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(the_order_of_an_epoch_is_that_of_torch_randperm),
 	cmocka_unit_test(ranks_share_an_epoch_filled_up_from_its_beginning),
@@ -475,6 +750,13 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_box_moves_with_the_pixels),
 	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
+	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
+	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
+	cmocka_unit_test(a_frame_that_is_no_good_is_named),
+	cmocka_unit_test(a_killed_worker_is_an_error_that_names_it),
+	cmocka_unit_test(nothing_is_left_after_close),
+	cmocka_unit_test(workers_die_with_the_one_who_started_them),
+	cmocka_unit_test(lanes_tell_who_made_which_batch),
 };
 
 int main(int argc, char **argv)
