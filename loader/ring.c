@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -74,6 +74,21 @@ static void measure(struct ring *r, const struct batch_plan *p)
 	r->bytes = aligned(sizeof(struct ring_control)) + p->slots * r->slot_bytes;
 }
 
+/* Bytes that the machine could still give, SIZE_MAX when it does not say.  A request beyond that would
+ * not fail: the kernel would kill some process to meet it. */
+static size_t memory_available(void)
+{
+	size_t kib = SIZE_MAX / 1024;
+	FILE *f = fopen("/proc/meminfo", "r");
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %zu kB", &kib) != 1)
+		;
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
 int ring_open(struct ring *r, const struct batch_plan *p)
 {
 	int rc;
@@ -82,10 +97,10 @@ int ring_open(struct ring *r, const struct batch_plan *p)
 	if (r->fd < 0)
 		return err(FAILED, "cannot make shared memory: %s", strerror(errno));
 	measure(r, p);
-	rc = posix_fallocate(r->fd, 0, (off_t)r->bytes);
+	rc = r->bytes > memory_available() ? ENOMEM : posix_fallocate(r->fd, 0, (off_t)r->bytes);
 	if (rc)
-		rc = err(NO_MEMORY, "no shared memory for %zu batches in flight, %zu bytes: %s", p->slots, r->bytes,
-			 strerror(rc));
+		rc = err(NO_MEMORY, "no shared memory for %zu batches of %zu MiB (fewer workers, or a smaller batch, need "
+			 "less): %s", p->slots, r->slot_bytes >> 20, strerror(rc));
 	if (!rc)
 		rc = map(r);
 	if (rc)

@@ -683,6 +683,46 @@ static void workers_die_with_the_one_who_started_them(void **state)
 	prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
+static void workers_live_beside_a_running_mpi(void **state)
+{
+	const char *build = getenv("SFSCALE_BUILD");
+	char command[PATH_BYTES];
+
+	(void)state;
+	assert_int_equal(path_make(command, "timeout -k 5 60 mpirun --oversubscribe --bind-to none -n 2 "
+				   "%s/tests/ranks_loader %s", build ? build : "build", data), OK);
+	assert_int_equal(system(command), 0);
+}
+
+static void the_null_loader_delivers_grey_in_the_order_of_the_sampler(void **state)
+{
+	struct loader_config c = config_of("null", 0);
+	struct clip_batch b;
+	struct loader *ld;
+	uint64_t sums[2];
+
+	(void)state;
+	c.data = NULL;
+	c.iterations_max = 9;
+	assert_int_equal(loader_open(&ld, &c), OK);
+	assert_int_equal(loader_iterations(ld), 9);
+	for (size_t e = 0; e < 2; e++) {
+		assert_int_equal(loader_epoch_begin(ld, e), OK);
+		for (size_t i = 0; i < 9; i++)
+			assert_int_equal(loader_next(ld, &b), OK);
+		sums[e] = loader_checksum(ld);
+	}
+	assert_true(sums[0] != sums[1]);
+	assert_int_equal(b.clips, 2);
+	assert_true(b.boxes > 0 && b.boxes <= loader_boxes_max(ld));
+	for (size_t k = 0; k < b.boxes; k++) {
+		assert_true(b.rois[5 * k] == (k < b.boxes / 2 ? 0 : 1));
+		assert_true(b.rois[5 * k + 1] < b.rois[5 * k + 3] && b.rois[5 * k + 4] < 32);
+	}
+	assert_true(b.fast[0] == 0 && b.slow[0] == 0);
+	loader_close(ld);
+}
+
 /* ---- what is recorded ------------------------------------------------------------------ */
 
 static size_t count_of(const struct record *r, uint16_t lane, enum span_id id)
@@ -756,6 +796,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_killed_worker_is_an_error_that_names_it),
 	cmocka_unit_test(nothing_is_left_after_close),
 	cmocka_unit_test(workers_die_with_the_one_who_started_them),
+	cmocka_unit_test(workers_live_beside_a_running_mpi),
+	cmocka_unit_test(the_null_loader_delivers_grey_in_the_order_of_the_sampler),
 	cmocka_unit_test(lanes_tell_who_made_which_batch),
 };
 
