@@ -6,6 +6,7 @@
 
 #include "bench/base/opt.h"
 
+extern const struct command command_data_make;
 extern const struct command command_report;
 
 #endif
