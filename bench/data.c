@@ -6,13 +6,15 @@
 #include "bench/base/err.h"
 #include "bench/base/table.h"
 #include "bench/commands.h"
+#include "loader/check.h"
 #include "loader/parallel.h"
 #include "loader/synth.h"
 
 #include <signal.h>
 #include <stdlib.h>
 
-/* Options that both commands have. */
+/* An option that both commands have. */
+enum { THREADS_MAX = 1024 };
 #define THREADS_HELP "threads; 0: as many as there are cores"
 
 /* Options into `values`, the only operand into `dir` (borrowed from argv). */
@@ -63,7 +65,7 @@ static const struct {
 	{ "width", SYNTH_SIDE_MIN, SYNTH_SIDE_MAX },
 	{ "height", SYNTH_SIDE_MIN, SYNTH_SIDE_MAX },
 	{ "quality", 1, 100 },
-	{ "threads", 0, 1024 },
+	{ "threads", 0, THREADS_MAX },
 };
 
 static int make_judge(const struct make_values *v)
@@ -125,7 +127,7 @@ static void made_print(const struct synth_config *c, const struct synth_counts c
 	table_release(&t);
 }
 
-static int make_run(int argc, char **argv)
+static int make_command(int argc, char **argv)
 {
 	struct make_values v;
 	struct synth_counts counts[SYNTH_SPLITS];
@@ -151,5 +153,121 @@ static int make_run(int argc, char **argv)
 
 const struct command command_data_make = {
 	"data make", "DIR", "makes an AVA v2.2 data set: JPEG frames, frame lists, annotations", make_opts,
-	ARRAY_LEN(make_opts), make_run
+	ARRAY_LEN(make_opts), make_command
+};
+
+/* ---- data check ------------------------------------------------------------------------ */
+
+struct check_values {
+	bool headers, json, csv;
+	uint64_t show, threads;
+};
+
+#define AT(field) offsetof(struct check_values, field)
+static const struct opt check_opts[] = {
+	{ "headers", OPT_BOOL, AT(headers), "off", "of each frame read the header and the end, do not decode it", NULL },
+	{ "show", OPT_U64, AT(show), "20", "findings of each kind that are printed; all are counted", NULL },
+	{ "threads", OPT_U64, AT(threads), "0", THREADS_HELP, NULL },
+	{ "csv", OPT_BOOL, AT(csv), "off", "the tables as CSV", NULL },
+	{ "json", OPT_BOOL, AT(json), "off", "the tables as JSON, with the meaning of their fields", NULL },
+};
+#undef AT
+
+static const struct field split_fields[] = {
+	{ "split", "", "train or val", 0 },
+	{ "videos", "1", "videos in the frame list", 0 },
+	{ "frames", "1", "frames in the frame list", 0 },
+	{ "clips", "1", "keyframes with a box, as training (val: evaluation) reads the rows", 0 },
+	{ "truth_rows", "1", "rows of the ground truth: (box, action)", 0 },
+	{ "predicted_rows", "1", "rows of the detector", 0 },
+	{ "dropped_rows", "1", "those of them whose score is too low to be read", 0 },
+	{ "excluded", "1", "keyframes that evaluation leaves out", 0 },
+	{ "frame_bytes", "B", "size of all good frames", 0 },
+};
+
+static const struct field finding_fields[] = {
+	{ "finding", "", "kind of finding", 0 },
+	{ "count", "1", "how many", 0 },
+	{ "meaning", "", "what is wrong", 0 },
+};
+
+static void check_tables(const struct check_report *report, struct table *splits, struct table *findings)
+{
+	table_init(splits, "splits", NULL, split_fields, ARRAY_LEN(split_fields));
+	for (enum check_split i = 0; i < CHECK_SPLITS; i++) {
+		const struct check_counts *n = &report->splits[i];
+
+		table_text(splits, check_splits[i]);
+		table_int(splits, (int64_t)n->videos);
+		table_int(splits, (int64_t)n->frames);
+		table_int(splits, (int64_t)n->clips);
+		table_int(splits, (int64_t)n->truth_rows);
+		table_int(splits, (int64_t)n->predicted_rows);
+		table_int(splits, (int64_t)n->dropped_rows);
+		table_int(splits, (int64_t)n->excluded);
+		table_int(splits, (int64_t)n->frame_bytes);
+	}
+	table_init(findings, "findings", NULL, finding_fields, ARRAY_LEN(finding_fields));
+	for (enum check_kind i = 0; i < CHECK_KINDS; i++) {
+		table_text(findings, check_kinds[i].name);
+		table_int(findings, (int64_t)report->found[i]);
+		table_text(findings, check_kinds[i].meaning);
+	}
+}
+
+static void json_print(const struct table *tables, size_t count)
+{
+	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
+	char *text;
+
+	for (size_t i = 0; i < count; i++) {
+		cJSON_AddItemToObject(all, tables[i].name, table_json(&tables[i]));
+		cJSON_AddItemToObject(fields, tables[i].name, table_fields_json(&tables[i]));
+	}
+	text = cJSON_Print(all);
+	printf("%s\n", text ? text : "");
+	free(text);
+	cJSON_Delete(all);
+}
+
+static void check_print(const struct check_report *report, const struct check_values *v)
+{
+	struct table tables[2];
+
+	check_tables(report, &tables[0], &tables[1]);
+	if (v->json)
+		json_print(tables, ARRAY_LEN(tables));
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		if (!v->json && i)
+			printf("\n");
+		if (!v->json)
+			(v->csv ? table_print_csv : table_print_text)(&tables[i], stdout);
+		table_release(&tables[i]);
+	}
+}
+
+static int check_command(int argc, char **argv)
+{
+	struct check_values v;
+	struct check_report report;
+	const char *dir = NULL;
+	int rc = read_words(&command_data_check, &v, argc, argv, &dir);
+	size_t count;
+
+	if (!rc && v.threads > THREADS_MAX)
+		rc = err(USAGE, "--threads: %llu is more than %d", (unsigned long long)v.threads, THREADS_MAX);
+	if (!rc)
+		rc = check_run(dir, &(struct check_config){ .headers = v.headers, .show = v.show,
+							    .threads = v.threads ? v.threads : parallel_cores() },
+			       &report);
+	if (rc)
+		return rc;
+	check_print(&report, &v);
+	count = check_found(&report);
+	return count ? err(BELOW, "'%s' is not sound: %zu finding%s", dir, count, count > 1 ? "s" : "") : OK;
+}
+
+const struct command command_data_check = {
+	"data check", "DIR", "judges an AVA data set: counts, and each finding with file and line; "
+	"exit 3 when there is one", check_opts, ARRAY_LEN(check_opts), check_command
 };

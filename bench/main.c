@@ -12,6 +12,7 @@
 
 static const struct command *const commands[] = {
 	&command_data_make,
+	&command_data_check,
 	&command_report,
 	NULL
 };
