@@ -32,7 +32,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -302,7 +302,7 @@ struct studio {
 	int8_t *grain;			/* (GRAIN), owned */
 	struct painter *painters;	/* one per thread, owned */
 	atomic_uint_fast64_t jpeg_bytes[SYNTH_SPLITS];
-	atomic_bool said;		/* what went wrong: all threads meet the same full disk */
+	atomic_bool said;		/* what went wrong */
 };
 
 struct painter {
@@ -421,6 +421,22 @@ static bool stopped(const struct studio *s)
 	return s->config->stop && atomic_load(s->config->stop);
 }
 
+static int give_up(struct studio *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Says why, unless another thread has said it: all of them meet the same full disk. */
+static int give_up(struct studio *s, const char *format, ...)
+{
+	char text[2 * PATH_BYTES];
+	va_list args;
+
+	if (atomic_exchange(&s->said, true))
+		return FAILED;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return err(FAILED, "%s", text);
+}
+
 static int frame_write(const char *path, const uint8_t *data, size_t bytes)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0666);
@@ -462,18 +478,16 @@ static int second_make(void *context, size_t thread, size_t item)
 		int why;
 
 		if (stopped(s))
-			return atomic_exchange(&s->said, true) ? FAILED : err(FAILED, "interrupted: nothing was made");
+			return give_up(s, "interrupted: nothing was made");
 		frame_paint(s, number, frame, p->rgb);
 		if (tjCompress2(p->jpeg, p->rgb, (int)c->width, 0, (int)c->height, TJPF_RGB, &p->file, &bytes,
 				TJSAMP_420, c->quality, TJFLAG_NOREALLOC))
-			return atomic_exchange(&s->said, true) ? FAILED :
-			       err(FAILED, "cannot compress a frame: %s", tjGetErrorStr2(p->jpeg));
+			return give_up(s, "cannot compress a frame: %s", tjGetErrorStr2(p->jpeg));
 		if (path_make(path, "%s/" AVA_FRAMES "/" AVA_FRAME_PATH, s->root, name, name, frame + 1))
 			return FAILED;
 		why = frame_write(path, p->file, bytes);
 		if (why)
-			return atomic_exchange(&s->said, true) ? FAILED :
-			       err(FAILED, "cannot write '%s': %s", path, strerror(why));
+			return give_up(s, "cannot write '%s': %s", path, strerror(why));
 		atomic_fetch_add(&s->jpeg_bytes[split], bytes);
 	}
 	return OK;
@@ -750,7 +764,8 @@ static int fill(struct studio *s, struct synth_counts counts[SYNTH_SPLITS])
 	int rc = OK;
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		rc = text_make(s, &texts[i], &counts[texts[i].split]);
+		rc = stopped(s) ? give_up(s, "interrupted: nothing was made")
+				: text_make(s, &texts[i], &counts[texts[i].split]);
 		if (rc)
 			return rc;
 	}
