@@ -165,7 +165,7 @@ struct check_values {
 
 #define AT(field) offsetof(struct check_values, field)
 static const struct opt check_opts[] = {
-	{ "headers", OPT_BOOL, AT(headers), "off", "of each frame read the header and the end, do not decode it", NULL },
+	{ "headers", OPT_BOOL, AT(headers), "off", "of each frame read header and end, do not decode it", NULL },
 	{ "show", OPT_U64, AT(show), "20", "findings of each kind that are printed; all are counted", NULL },
 	{ "threads", OPT_U64, AT(threads), "0", THREADS_HELP, NULL },
 	{ "csv", OPT_BOOL, AT(csv), "off", "the tables as CSV", NULL },

@@ -195,7 +195,7 @@ static int batch_judge(struct check *c, const char *list)
 		else if (f->why)
 			found(c, CHECK_FRAME, list, f->line, "%s", f->why);
 		else if (v->width && (v->width != f->width || v->height != f->height))
-			found(c, CHECK_FRAME, list, f->line, "'%s' has %zu x %zu pixels, earlier frames of '%s' %zu x %zu",
+			found(c, CHECK_FRAME, list, f->line, "'%s' has %zu x %zu pixels, the first of '%s' %zu x %zu",
 			      f->path, f->width, f->height, v->name, v->width, v->height);
 		else {
 			v->width = f->width;

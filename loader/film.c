@@ -148,7 +148,7 @@ struct film_shot film_shot(const struct film *film, size_t video, size_t frame)
 /* A sine made of parabolas, 1 is 16384: the same on every machine, and nobody sees the difference. */
 static int wave(uint32_t angle)
 {
-	int x = (int)(angle & (TURN / 2 - 1)), y = (int)(((int64_t)x * (TURN / 2 - x)) >> 14);
+	int x = (int)(angle & (TURN / 2 - 1)), y = x * (TURN / 2 - x) >> 14;
 
 	return angle & (TURN / 2) ? -y : y;
 }
@@ -183,23 +183,31 @@ static void tile_make(uint8_t *tile, uint64_t seed)
 			}
 			for (int x = 0; x < TILE; x++) {
 				uint32_t k = (uint32_t)(x / cell), fx = (uint32_t)(x % cell), size = (uint32_t)cell;
+				uint32_t value = knots[k] * (size - fx) + knots[k + 1] * fx;	/* times cell squared */
 
-				/* Interpolated, times cell squared; the strength is cell / 256. */
-				tile[y * TILE + x] += (uint8_t)((knots[k] * (size - fx) + knots[k + 1] * fx) / size / 256);
+				tile[y * TILE + x] += (uint8_t)(value / size / 256);	/* of strength cell / 256 */
 			}
 		}
 	}
 }
 
+/* The sum of two tiles, 0..510, in the colours of a video: what grain is added to. */
+enum { LIGHTS = 511 };
+
 static void background_paint(const struct film *film, size_t video, size_t frame, uint8_t *rgb)
 {
-	unsigned tint[3], near_x, near_y, far_x, far_y;
+	uint8_t shades[LIGHTS][4];	/* the fourth byte is for the address only */
+	unsigned near_x, near_y, far_x, far_y;
 	struct rng rng;
 	int speed_x, speed_y;
 
 	draw_from(&rng, film->seed, FOR_VIDEO, video, 0);
-	for (int i = 0; i < 3; i++)
-		tint[i] = (unsigned)between(&rng, 90, 170);
+	for (int i = 0; i < 3; i++) {
+		unsigned tint = (unsigned)between(&rng, 90, 170);
+
+		for (unsigned light = 0; light < LIGHTS; light++)
+			shades[light][i] = (uint8_t)(8 + light * tint / (LIGHTS - 1));
+	}
 	speed_x = between(&rng, -48, 48);	/* 1/32 of a pixel per frame: a camera that pans */
 	speed_y = between(&rng, -16, 16);
 	near_x = rng_u32(&rng) + (unsigned)(speed_x * (int)frame / 32);
@@ -213,15 +221,16 @@ static void background_paint(const struct film *film, size_t video, size_t frame
 		unsigned grain = rng_u32(&rng);
 
 		for (unsigned x = 0; x < film->width; x++, rgb += 3) {
-			unsigned light = a[(x + near_x) % TILE] + b[(x + far_x) % TILE];
+			const uint8_t *shade = shades[a[(x + near_x) % TILE] + b[(x + far_x) % TILE]];
 			int noise = film->grain[(x + grain) % GRAIN];
 
 			for (int i = 0; i < 3; i++)	/* 3..183: nothing to clip */
-				rgb[i] = (uint8_t)(8 + (int)(light * tint[i] / 510) + noise);
+				rgb[i] = (uint8_t)(shade[i] + noise);
 		}
 	}
 }
 
+/* -16384..16384 */
 static int texture_at(enum texture texture, uint32_t u, uint32_t v)
 {
 	switch (texture) {
@@ -235,6 +244,9 @@ static int texture_at(enum texture texture, uint32_t u, uint32_t v)
 	return 0;
 }
 
+/* What texture_at() says, in so many steps. */
+enum { STEPS = 512, STEP = 2 * 16384 / STEPS };
+
 static void actor_paint(const struct film *film, const struct film_actor *a, size_t within, uint8_t *rgb)
 {
 	const struct motion *m = &motions[a->motion];
@@ -246,7 +258,12 @@ static void actor_paint(const struct film *film, const struct film_actor *a, siz
 	uint32_t angle = (uint32_t)(a->sense * m->turn * t);
 	int32_t cosine = (int32_t)(step * wave(angle + TURN / 4) / 16384), sine = (int32_t)(step * wave(angle) / 16384);
 	uint32_t slide_x = (uint32_t)(a->sense * m->right * t), slide_y = (uint32_t)(m->down * t);
+	uint16_t shades[STEPS + 1][4];	/* in eighths: the rest is what lies behind */
 
+	for (int k = 0; k <= STEPS; k++)
+		for (int i = 0; i < 3; i++)	/* 41..255 of 255 */
+			shades[k][i] = (uint16_t)(7 * colours[a->colour].rgb[i] *
+						  (148 + (k * STEP - 16384) * 107 / 16384 * contrast / 16384) / 255);
 	for (int y = 0; y < h; y++) {
 		uint8_t *pixel = rgb + 3 * ((size_t)(r.y1 + y) * film->width + (size_t)r.x1);
 		int32_t from_x = -(w / 2), from_y = y - h / 2;
@@ -254,11 +271,10 @@ static void actor_paint(const struct film *film, const struct film_actor *a, siz
 		uint32_t v = (uint32_t)(sine * from_x + cosine * from_y) - slide_y;
 
 		for (int x = 0; x < w; x++, pixel += 3, u += (uint32_t)cosine, v += (uint32_t)sine) {
-			/* 40..255 of the colour; the grain below stays visible in an eighth of the light. */
-			int value = 148 + texture_at((enum texture)a->texture, u, v) * 107 / 16384 * contrast / 16384;
+			const uint16_t *shade = shades[(texture_at((enum texture)a->texture, u, v) + 16384) / STEP];
 
-			for (int i = 0; i < 3; i++)
-				pixel[i] = (uint8_t)((colours[a->colour].rgb[i] * value * 7 / 255 + pixel[i]) / 8);
+			for (int i = 0; i < 3; i++)	/* the grain shines through */
+				pixel[i] = (uint8_t)((shade[i] + pixel[i]) / 8u);
 		}
 	}
 }

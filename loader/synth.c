@@ -251,8 +251,10 @@ static void box_print(char text[BOX_BYTES], const struct synth_config *c, const 
 	int used = snprintf(text, BOX_BYTES, "%s,%04zu", name, second);
 
 	for (int i = 0; i < 4; i++) {
-		int v = slack ? clamp(corner[i] - slack + (int)rng_below(rng, 2 * (uint32_t)slack + 1), 1000) : corner[i];
+		int v = corner[i];
 
+		if (slack)
+			v = clamp(v - slack + (int)rng_below(rng, 2 * (uint32_t)slack + 1), 1000);
 		used += snprintf(text + used, BOX_BYTES - (size_t)used, ",%d.%03d", v / 1000, v % 1000);
 	}
 }

@@ -219,7 +219,7 @@ static void a_damaged_line_is_named_with_its_file(void **state)
 	} cases[] = {
 		{ AVA_TRAIN_FRAMES, 1, frame, CHECK_ROW, "skip this line" },
 		{ AVA_TRAIN_FRAMES, 9, frame, CHECK_ROW, "4 fields" },
-		{ AVA_VAL_FRAMES, 7, "val_2 0 0 val_00001/val_00001_000006.jpg \"\"", CHECK_VIDEO, "'val_2' has no box" },
+		{ AVA_VAL_FRAMES, 7, "val_2 0 0 val_00001/val_00001_000006.jpg \"\"", CHECK_VIDEO, "'val_2' has no" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,0901,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "901 is outside" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,1799,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "1799 is outside" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,0990,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "frame 2700" },
@@ -268,7 +268,7 @@ static void a_damaged_frame_is_named_with_its_line(void **state)
 		const char *said;
 	} cases[] = {
 		{ GONE, "No such file" }, { EMPTY, "" }, { CUT, "damaged" }, { TEXT, "no JPEG" },
-		{ RESIZED, "has 32 x 40 pixels, earlier frames of 'train_00002' 64 x 48" },
+		{ RESIZED, "has 32 x 40 pixels, the first of 'train_00002' 64 x 48" },
 	};
 	static const char frame[] = AVA_FRAMES "/train_00002/train_00002_000011.jpg";
 	struct synth_counts counts[SYNTH_SPLITS];
