@@ -89,14 +89,16 @@ static void interrupt(int signal_number)
 	atomic_store(&interrupted, true);
 }
 
-/* Signals that ask for an end: the half of a data set that stands by then is removed. */
+/* Signals that ask for an end: the half of a data set that stands by then is removed.  One that is
+ * ignored, as nohup arranges, stays so. */
 static void interrupts_catch(void)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = interrupt, .sa_flags = SA_RESTART };
+	struct sigaction action = { .sa_handler = interrupt, .sa_flags = SA_RESTART }, before;
 
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		sigaction(signals[i], &action, NULL);
+		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
 }
 
 static const struct field made_fields[] = {
@@ -106,7 +108,7 @@ static const struct field made_fields[] = {
 	{ "clips", "1", "keyframes, each the middle of a clip", 0 },
 	{ "boxes", "1", "boxes of the ground truth", 0 },
 	{ "rows", "1", "rows of the ground truth: (box, action)", 0 },
-	{ "jpeg_bytes", "B", "size of all frames", 0 },
+	{ "frame_bytes", "B", "size of all frames", 0 },
 };
 
 static void made_print(const struct synth_config *c, const struct synth_counts counts[SYNTH_SPLITS])
@@ -121,7 +123,7 @@ static void made_print(const struct synth_config *c, const struct synth_counts c
 		table_int(&t, (int64_t)counts[i].clips);
 		table_int(&t, (int64_t)counts[i].boxes);
 		table_int(&t, (int64_t)counts[i].rows);
-		table_int(&t, (int64_t)counts[i].jpeg_bytes);
+		table_int(&t, (int64_t)counts[i].frame_bytes);
 	}
 	table_print_text(&t, stdout);
 	table_release(&t);

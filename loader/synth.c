@@ -104,7 +104,7 @@ struct studio {
 	char root[PATH_BYTES];		/* the folder that is being filled */
 	struct film film;
 	struct painter *painters;	/* one per thread, owned */
-	atomic_uint_fast64_t jpeg_bytes[SYNTH_SPLITS];
+	atomic_uint_fast64_t frame_bytes[SYNTH_SPLITS];
 	atomic_bool said;		/* what went wrong */
 };
 
@@ -206,7 +206,7 @@ static int second_make(void *context, size_t thread, size_t item)
 		why = frame_write(path, p->file, bytes);
 		if (why)
 			return give_up(s, "cannot write '%s': %s", path, strerror(why));
-		atomic_fetch_add(&s->jpeg_bytes[split], bytes);
+		atomic_fetch_add(&s->frame_bytes[split], bytes);
 	}
 	return OK;
 }
@@ -499,7 +499,7 @@ static int fill(struct studio *s, struct synth_counts counts[SYNTH_SPLITS])
 	rc = parallel_each((c->videos[SYNTH_TRAIN] + c->videos[SYNTH_VAL]) * (c->seconds + SYNTH_SECONDS_AROUND),
 			   c->threads, second_make, s);
 	for (enum synth_split i = 0; i < SYNTH_SPLITS; i++)
-		counts[i].jpeg_bytes = atomic_load(&s->jpeg_bytes[i]);
+		counts[i].frame_bytes = atomic_load(&s->frame_bytes[i]);
 	return rc;
 }
 

@@ -36,7 +36,7 @@ struct synth_config {
 /* What was made, split by split. */
 struct synth_counts {
 	size_t frames, clips, boxes, rows;	/* boxes and rows of the ground truth */
-	uint64_t jpeg_bytes;
+	uint64_t frame_bytes;
 };
 
 /* Frames of one video. */

@@ -108,7 +108,7 @@ static void maker_checker_and_reader_count_the_same(void **state)
 		assert_int_equal(r.splits[i].frames, small.videos[i] * 30 * (5 + 4));
 		assert_int_equal(r.splits[i].clips, counts[i].clips);
 		assert_int_equal(r.splits[i].truth_rows, counts[i].rows);
-		assert_int_equal(r.splits[i].frame_bytes, counts[i].jpeg_bytes);
+		assert_int_equal(r.splits[i].frame_bytes, counts[i].frame_bytes);
 		assert_true(r.splits[i].predicted_rows > r.splits[i].dropped_rows);
 	}
 	assert_int_equal(r.splits[CHECK_VAL].excluded, 1);
