@@ -155,7 +155,7 @@ static int make_command(int argc, char **argv)
 
 const struct command command_data_make = {
 	"data make", "DIR", "makes an AVA v2.2 data set: JPEG frames, frame lists, annotations", make_opts,
-	ARRAY_LEN(make_opts), make_command
+	ARRAY_LEN(make_opts), make_command, sizeof(struct make_values)
 };
 
 /* ---- data check ------------------------------------------------------------------------ */
@@ -271,5 +271,6 @@ static int check_command(int argc, char **argv)
 
 const struct command command_data_check = {
 	"data check", "DIR", "judges an AVA data set: counts, and each finding with file and line; "
-	"exit 3 when there is one", check_opts, ARRAY_LEN(check_opts), check_command
+	"exit 3 when there is one", check_opts, ARRAY_LEN(check_opts), check_command,
+	sizeof(struct check_values)
 };

@@ -40,5 +40,5 @@ static int run(int argc, char **argv)
 
 const struct command command_report = {
 	"report", "DIR...", "speed-up, breakdown and boundary tables, figures and a page from run and sweep folders",
-	opts, ARRAY_LEN(opts), run,
+	opts, ARRAY_LEN(opts), run, sizeof(struct report_options),
 };

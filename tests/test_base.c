@@ -55,7 +55,8 @@ static const struct opt rows[] = {
 	{ "net", OPT_NAME, offsetof(struct values, net), "nano", "preset", "nano|tiny" },
 	{ "log", OPT_NAMES, offsetof(struct values, logs), NULL, "files", NULL },
 };
-static const struct command cmd = { "try", "FILE", "a command of this test", rows, ARRAY_LEN(rows), NULL };
+static const struct command cmd = { "try", "FILE", "a command of this test", rows, ARRAY_LEN(rows), NULL,
+				    sizeof(struct values) };
 
 static void options_come_from_rows(void **state)
 {
