@@ -12,7 +12,7 @@
  * A lateral connection ends in a concatenation [slow, fused].  Its tensor is made first, and
  * both producers write their slice; the identity pools behind s2_fuse are left out.
  *
- * Not here: bytes of memory (a back end plans them), work of backward (bench/net.c).
+ * Not here: bytes of memory (a back end plans them).
  */
 #include "kernels/net.h"
 
@@ -56,7 +56,7 @@ enum {
 	CONVS = 110,
 	PARAMS = 3 * CONVS + 2,
 	OPS = 2 * CONVS + 2 + 2,			/* stem pools; ROI head, projection */
-	TENSORS = 2 + OPS + 4,				/* inputs; concatenations */
+	TENSORS = NET_INPUTS + OPS + 4,			/* concatenations */
 	NAME_BYTES = sizeof(((struct net_op *)NULL)->name),
 	/* Under two slow frames, or four positions a side behind s5, temporal and dilated kernels meet little but
 	 * padding.  The upper ends keep every count far from overflow, and are beyond any memory. */
@@ -375,4 +375,20 @@ void net_release(struct net *net)
 	free(net->tensors);
 	free(net->ops);
 	*net = (struct net){ 0 };
+}
+
+uint64_t net_backward_macs(const struct net *net, size_t ready)
+{
+	uint64_t macs = 0;
+
+	for (size_t i = net->op_count; i-- > 0;) {
+		const struct net_op *op = &net->ops[i];
+
+		if (op->kind != OP_CONV)
+			continue;
+		if (net->params[op->weight].ready > ready)
+			break;
+		macs += op->in < NET_INPUTS ? op->macs : 2 * op->macs;
+	}
+	return macs;
 }

@@ -26,7 +26,7 @@ struct net_preset {
 extern const struct net_preset net_presets[];	/* ends with a NULL name */
 const struct net_preset *net_preset_find(const char *name);	/* NULL: unknown */
 
-enum { NET_ALPHA = 4, NET_BETA_INV = 8, NET_CLASSES = 80, NET_ROI_OUT = 7, NET_ROI_STRIDE = 16 };
+enum { NET_INPUTS = 2, NET_ALPHA = 4, NET_BETA_INV = 8, NET_CLASSES = 80, NET_ROI_OUT = 7, NET_ROI_STRIDE = 16 };
 
 enum param_group { PARAM_CONV, PARAM_BN, PARAM_FC };
 
@@ -80,7 +80,7 @@ struct net {
 	size_t param_count;
 	struct net_buffer *buffers;	/* owned */
 	size_t buffer_count;
-	struct net_tensor *tensors;	/* owned; 0 = slow input, 1 = fast input */
+	struct net_tensor *tensors;	/* owned; the first NET_INPUTS: slow input, fast input */
 	size_t tensor_count;
 	struct net_op *ops;		/* owned */
 	size_t op_count;
@@ -92,5 +92,9 @@ struct net {
 /* `frames` and `crop` replace the preset's when not 0.  USAGE (said) when they do not fit. */
 int net_init(struct net *, const struct net_preset *, size_t frames, size_t crop);
 void net_release(struct net *);
+
+/* MACs of backward's convolutions, one clip, until the gradient with this ready index exists: as much as forward
+ * for the weights, and once more for the inputs, except those of the network. */
+uint64_t net_backward_macs(const struct net *, size_t ready);
 
 #endif

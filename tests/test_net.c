@@ -7,6 +7,7 @@
 #include "comm/bucket.h"
 #include "kernels/net.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -285,6 +286,36 @@ static void check_list(const char *path, const char *preset, size_t crop, size_t
 	net_release(&net);
 }
 
+static void buckets_become_ready_at_the_published_shares_of_backward(void **state)
+{
+	static const struct { enum bucket_layout layout; size_t bytes[6]; double percent[6]; } rows[] = {
+		{ BUCKET_STATIC, { 15666496, 26238976, 34119680, 28590080, 29018624, 1681696 },
+		  { 10.1, 24.3, 48.3, 59.3, 89.0, 100 } },
+		{ BUCKET_REBUILT, { 1150272, 27099136, 26238976, 32022528, 27815936, 20988704 },
+		  { 0.9, 16.9, 31.1, 48.3, 64.5, 100 } },
+	};
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("r50"), 0, 0), OK);
+	assert_int_equal(net_backward_macs(&net, net.param_count - 1), 74180198400 + 70875807744);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct bucket_plan plan;
+
+		plan_make(&plan, &net, rows[i].layout);
+		assert_int_equal(plan.bucket_count, 6);
+		for (size_t b = 0; b < plan.bucket_count; b++) {
+			double share = (double)net_backward_macs(&net, plan.buckets[b].ready) /
+				       (double)net_backward_macs(&net, net.param_count - 1);
+
+			assert_int_equal(plan.buckets[b].count * sizeof(float), rows[i].bytes[b]);
+			assert_true(fabs(100 * share - rows[i].percent[b]) < 0.051);
+		}
+		bucket_plan_release(&plan);
+	}
+	net_release(&net);
+}
+
 static void every_row_equals_the_layer_lists_of_the_specification(void **state)
 {
 	static const struct { const char *path, *preset; size_t crop, col_in; } lists[] = {
@@ -310,6 +341,7 @@ int main(void)
 		cmocka_unit_test(optimiser_groups_and_running_state_have_the_published_sizes),
 		cmocka_unit_test(an_operator_reads_what_an_earlier_one_wrote),
 		cmocka_unit_test(clips_that_do_not_divide_are_refused),
+		cmocka_unit_test(buckets_become_ready_at_the_published_shares_of_backward),
 		cmocka_unit_test(every_row_equals_the_layer_lists_of_the_specification),
 	};
 
