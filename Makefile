@@ -86,6 +86,11 @@ ifdef HAVE_NVTX
 override CPPFLAGS += -DHAVE_NVTX
 endif
 
+# Back ends of kernels/ that this build has besides null.
+ifneq ($(and $(HAVE_dnnl),$(wildcard kernels/cpu/*.c)),)
+override CPPFLAGS += -DHAVE_CPU
+endif
+
 LIBS := $(foreach n,$(filter-out cmocka,$(NEEDS)),$($n_libs)) -ldl -lm
 SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels/*.c kernels/cpu/*.c loader/*.c \
 	comm/*.c comm/topo/*.c report/*.c report/import/*.c))

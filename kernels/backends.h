@@ -1,0 +1,12 @@
+/*
+ * kernels/backends.h - the back ends that kernels.c lists.
+ */
+#ifndef SFSCALE_KERNELS_BACKENDS_H
+#define SFSCALE_KERNELS_BACKENDS_H
+
+#include "kernels/kernels.h"
+
+extern const struct kernel_backend kernel_cpu;	/* oneDNN; built in where HAVE_CPU is defined */
+extern const struct kernel_backend kernel_null;	/* no arithmetic; in no time, or in an emulated time */
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * kernels/kernels.c - the list of back ends.
+ */
+#include "kernels/kernels.h"
+
+#include "kernels/backends.h"
+
+#include <string.h>
+
+const struct kernel_backend *const kernel_backends[] = {
+#ifdef HAVE_CPU
+	&kernel_cpu,
+#endif
+	&kernel_null,
+	NULL
+};
+
+const struct kernel_backend *kernel_backend_find(const char *name)
+{
+	for (size_t i = 0; kernel_backends[i]; i++)
+		if (!strcmp(kernel_backends[i]->name, name))
+			return kernel_backends[i];
+	return NULL;
+}
