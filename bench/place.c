@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static int find_host(struct place *p)
 {
@@ -28,7 +29,8 @@ static int find_host(struct place *p)
 		return err(FAILED, "hwloc cannot read the layout of this machine");
 	p->cores = (size_t)hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_CORE);
 	p->pus = (size_t)hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
-	p->memory_bytes = hwloc_get_root_obj(t)->total_memory;
+	/* Not hwloc's: it adds up NUMA nodes, and virtual machines leave some of theirs out. */
+	p->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
 	package = hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0);
 	if (package)
 		model = hwloc_obj_get_info_by_name(package, "CPUModel");

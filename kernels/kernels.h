@@ -79,6 +79,8 @@ struct kernel_backend {
 	int (*set)(struct kernels *, enum state_kind, size_t index, const float *plain);
 	/* Optional: one line per operator: implementation chosen, layout.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
+	/* Optional: of the library that computes, one line. */
+	int (*version)(char *text, size_t bytes);
 };
 
 /* The reference first; ends with NULL. */

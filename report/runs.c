@@ -292,8 +292,6 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 	place = run_part(r, "place");
 	r->ranks = (size_t)json_number(place, "ranks", 0);
 	place_append(&r->place, json_string(place, "text", "place unknown"));
-	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(run_part(r, "step"), "emulated")))
-		append(&r->place, ", kernels emulated");
 	if (r->json && !r->ranks)
 		run_spoil(r, "damaged", "%s: no number of ranks", path);
 	rc = run_records(all, r);
