@@ -8,6 +8,8 @@
 
 extern const struct command command_data_make;
 extern const struct command command_data_check;
+extern const struct command command_run;
+extern const struct command command_sweep;
 extern const struct command command_report;
 
 #endif

@@ -13,6 +13,8 @@
 static const struct command *const commands[] = {
 	&command_data_make,
 	&command_data_check,
+	&command_run,
+	&command_sweep,
 	&command_report,
 	NULL
 };

@@ -1,0 +1,600 @@
+/*
+ * bench/run.c - `sfscale run`: one measured run, alone or as one rank of a job.
+ *
+ * One straight page: options, who we are, set up, share the state, step, record, release.
+ * Every rank writes its own record; rank 0 writes run.json, before the first step with status
+ * "running" and again when all is known, so that a run that was killed says so by itself.
+ *
+ * A rank that fails writes why into the tail of its record, puts it into run.json and ends
+ * the job: the others may be waiting for it in a collective, and would wait for ever.
+ */
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/base/folder.h"
+#include "bench/base/opt.h"
+#include "bench/base/span.h"
+#include "bench/commands.h"
+#include "bench/place.h"
+#include "bench/step.h"
+#include "comm/bucket.h"
+#include "comm/comm.h"
+#include "comm/lane.h"
+#include "kernels/kernels.h"
+#include "kernels/schedule.h"
+#include "loader/loader.h"
+
+#include <build.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct run_options {
+	const char *out, *data, *net, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
+	uint64_t crop, frames, clips, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
+	uint64_t bucket_bytes, first_bucket_bytes;
+	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
+	bool overlap, nesterov;
+};
+
+#define AT(field) offsetof(struct run_options, field)
+
+static const struct opt opts[] = {
+	{ "out", OPT_NAME, AT(out), NULL, "run folder to make; must not hold a run", NULL },
+	{ "data", OPT_NAME, AT(data), NULL, "AVA data set (sfscale data make)", NULL },
+	{ "net", OPT_NAME, AT(net), "r50", "preset of the network (sfscale net --help)", NULL },
+	{ "crop", OPT_U64, AT(crop), "0", "height and width of the input; 0: the preset's", NULL },
+	{ "frames", OPT_U64, AT(frames), "0", "frames of the fast pathway; 0: the preset's", NULL },
+	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
+	{ "epochs", OPT_U64, AT(epochs), "3", "epochs", NULL },
+	{ "iterations", OPT_U64, AT(iterations), "0", "iterations per epoch at most; 0: the whole data set", NULL },
+	{ "policy", OPT_NAME, AT(policy), "threads", "who loads", "inline|respawn|fork|persistent|threads|null" },
+	{ "workers", OPT_U64, AT(workers), "2", "loader workers per rank", NULL },
+	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
+	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|null" },
+	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },
+	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },
+	{ "overlap", OPT_BOOL, AT(overlap), "on", "reduce buckets while backward still runs", NULL },
+	{ "buckets", OPT_NAME, AT(buckets), "rebuilt", "DDP's layout of PyTorch <= 1.5, of >= 1.6, or one size",
+	  "static|rebuilt|size" },
+	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), "25M", "a bucket closes at this size", NULL },
+	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), "1M", "the first one at this", NULL },
+	{ "lr", OPT_F64, AT(lr), "0.1", "learning rate after warm-up, for lr-clips clips in a step over all ranks", NULL },
+	{ "lr-clips", OPT_F64, AT(lr_clips), "64", "the rate grows in proportion to the clips (linear scaling); 0: it does not", NULL },
+	{ "warmup-lr", OPT_F64, AT(warmup_lr), "0.000125", "learning rate at the start, likewise", NULL },
+	{ "warmup-epochs", OPT_F64, AT(warmup_epochs), "5", "epochs of linear warm-up", NULL },
+	{ "momentum", OPT_F64, AT(momentum), "0.9", "of SGD", NULL },
+	{ "nesterov", OPT_BOOL, AT(nesterov), "on", "Nesterov's form of it", NULL },
+	{ "weight-decay", OPT_F64, AT(weight_decay), "1e-7", "of all but batch norm", NULL },
+	{ "dropout", OPT_F64, AT(dropout), "0.5", "in front of the classifier", NULL },
+	{ "seed", OPT_U64, AT(seed), "0", "of weights, sample order and transforms", NULL },
+	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
+	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time per phase, as const:MS|normal:MS,SD|"
+	  "lognormal:MEDIAN,SIGMA|file:PATH", NULL },
+	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, likewise", NULL },
+	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations; 0: none", NULL },
+};
+
+static int run_main(int argc, char **argv);
+
+const struct command command_run = { "run", "", "one measured run of the training step; alone, or under mpirun or srun",
+				     opts, ARRAY_LEN(opts), run_main, sizeof(struct run_options) };
+
+/* The published jitter for crop 224 is a short side of 256 to 320; other crops in proportion. */
+enum { CROP_PUBLISHED = 224, SCALE_MIN_PUBLISHED = 256, SCALE_MAX_PUBLISHED = 320, SAMPLING_RATE = 2 };
+
+enum { RING_EVENTS = 1 << 12, FIXED_LANES = 2, LANE_TRAIN = 0, LANE_COMM = 1 };
+
+/* All that a rank owns; zero is closed. */
+struct run {
+	struct run_options o;
+	char started[32];
+	struct place place;
+	struct comm *comm;
+	struct net net;
+	struct bucket_plan buckets;
+	struct kernels *kernels;
+	struct loader *loader;
+	struct comm_lane *comm_lane;
+	struct recorder *recorder;
+	struct lane **worker_lanes;	/* owned; borrowed by the loader */
+	struct schedule schedule;
+	struct span_cost event_cost;
+	struct step step;
+	char run_json[PATH_BYTES];
+	bool has_folder;	/* run.json is ours */
+	char *command;		/* owned */
+};
+
+static void now_text(char text[32])
+{
+	time_t now = time(NULL);
+	struct tm utc;
+
+	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
+static char *command_text(int argc, char **argv)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *f = open_memstream(&text, &bytes);
+
+	fprintf(f, "sfscale run");
+	for (int i = 0; i < argc; i++)
+		fprintf(f, " %s", argv[i]);
+	fclose(f);
+	return text;
+}
+
+/* ---- set-up ---------------------------------------------------------------------------- */
+
+/* Rules between options, and those that need no machine. */
+static int check_options(const struct run_options *o)
+{
+	if (!o->out)
+		return err(USAGE, "run: --out DIR is needed");
+	if (!o->data && strcmp(o->policy, "null"))
+		return err(USAGE, "run: --data DIR is needed ('sfscale data make' makes one)");
+	if (!o->clips || !o->epochs)
+		return err(USAGE, "run: --clips and --epochs are at least 1");
+	if (o->emulate_kernels && strcmp(o->kernels, "null"))
+		return err(USAGE, "run: --emulate-kernels wants --kernels null");
+	if (o->emulate_loader && strcmp(o->policy, "null"))
+		return err(USAGE, "run: --emulate-loader wants --policy null");
+	return OK;
+}
+
+/* Opens the job, and finds out whether it is the one that the launcher started. */
+static int join(struct run *r)
+{
+	struct comm_launch launch = comm_launch_detect();
+	const char *name = strcmp(r->o.comm, "auto") ? r->o.comm : launch.launched ? "mpi" : "null";
+	int rc = comm_backend_find(name)->open(&r->comm);
+
+	if (rc)
+		return rc;
+	if (r->comm->world > 1)
+		err_rank((int)r->comm->rank);
+	if (launch.world > 1 && r->comm->world == 1)
+		return err(FAILED, "%s says that %zu ranks were started, but here is a job of 1: %zu copies would each train "
+			   "alone (--comm %s; the launcher's MPI and this program's MPI may differ)",
+			   launch.source, launch.world, launch.world, name);
+	return OK;
+}
+
+static const char *emulated(const struct run_options *o)
+{
+	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null");
+
+	return compute && loader ? "compute and loader" : compute ? "compute" : loader ? "loader" : NULL;
+}
+
+static int plan_buckets(struct run *r)
+{
+	static const char *const layouts[] = { [BUCKET_STATIC] = "static", [BUCKET_REBUILT] = "rebuilt",
+					       [BUCKET_SIZE] = "size" };
+	struct bucket_tensor *tensors = calloc(r->net.param_count, sizeof(*tensors));
+	enum bucket_layout layout = BUCKET_STATIC;
+	int rc;
+
+	if (!tensors)
+		return err(NO_MEMORY, "no memory for %zu tensors", r->net.param_count);
+	while (strcmp(layouts[layout], r->o.buckets))
+		layout++;
+	for (size_t i = 0; i < r->net.param_count; i++)
+		tensors[i] = (struct bucket_tensor){ r->net.params[i].count, r->net.params[i].ready };
+	rc = bucket_plan_init(&r->buckets, tensors, r->net.param_count, layout, r->o.first_bucket_bytes, r->o.bucket_bytes);
+	free(tensors);
+	return rc;
+}
+
+static int open_loader(struct run *r)
+{
+	const struct run_options *o = &r->o;
+
+	return loader_open(&r->loader, &(struct loader_config){
+		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
+		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = SAMPLING_RATE, .crop = r->net.crop,
+		.scale_min = r->net.crop * SCALE_MIN_PUBLISHED / CROP_PUBLISHED,
+		.scale_max = r->net.crop * SCALE_MAX_PUBLISHED / CROP_PUBLISHED,
+		.seed = o->seed, .rank = r->comm->rank, .world = r->comm->world, .epochs = o->epochs,
+		.iterations_max = o->iterations, .emulate = o->emulate_loader });
+}
+
+static int open_kernels(struct run *r)
+{
+	const struct run_options *o = &r->o;
+	const struct kernel_backend *backend = kernel_backend_find(o->kernels);
+	char why[256] = "";
+
+	if (!backend)
+		return err(UNSUPPORTED, "kernels '%s' are not built in", o->kernels);
+	if (backend->probe(why, sizeof(why)))
+		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", o->kernels, why);
+	return backend->open(&r->kernels, &(struct kernel_config){
+		.net = &r->net, .clips_max = o->clips, .boxes_max = loader_boxes_max(r->loader),
+		.grad_offset = r->buckets.grad_offset,
+		.threads = o->threads ? (unsigned)o->threads : place_threads(&r->place, r->comm->local_world),
+		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank, .dropout = o->dropout,
+		.emulate = o->emulate_kernels });
+}
+
+/* Everything but files.  The loader comes before the kernels: its worker processes should not
+ * inherit the memory of the network. */
+static int set_up(struct run *r)
+{
+	const struct run_options *o = &r->o;
+	const struct net_preset *preset = net_preset_find(o->net);
+	int rc;
+
+	if (!preset)
+		return err(USAGE, "--net: unknown preset '%s' ('sfscale net --help' lists them)", o->net);
+	rc = net_init(&r->net, preset, o->frames, o->crop);
+	if (!rc)
+		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o));
+	if (!rc)
+		rc = plan_buckets(r);
+	if (!rc)
+		rc = open_loader(r);
+	if (!rc)
+		rc = open_kernels(r);
+	if (!rc)
+		rc = span_cost_measure(&r->event_cost);
+	r->schedule = schedule_ava;
+	r->schedule.base_lr = o->lr;
+	r->schedule.base_clips = o->lr_clips;
+	r->schedule.warmup_start_lr = o->warmup_lr;
+	r->schedule.warmup_epochs = o->warmup_epochs;
+	return rc;
+}
+
+/* ---- the folder ------------------------------------------------------------------------ */
+
+static cJSON *step_json(const struct run *r)
+{
+	cJSON *o = cJSON_CreateObject(), *buckets;
+
+	cJSON_AddNumberToObject(o, "parameters", (double)r->net.values);
+	cJSON_AddNumberToObject(o, "gradient_bytes", (double)(r->net.values * sizeof(float)));
+	cJSON_AddNumberToObject(o, "macs_per_clip", (double)r->net.conv_macs);
+	cJSON_AddNumberToObject(o, "clips_per_rank", (double)r->o.clips);
+	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)loader_iterations(r->loader));
+	cJSON_AddNumberToObject(o, "epochs", (double)r->o.epochs);
+	cJSON_AddBoolToObject(o, "emulated", emulated(&r->o) != NULL);
+	buckets = cJSON_AddArrayToObject(o, "buckets");
+	for (size_t i = 0; i < r->buckets.bucket_count; i++) {
+		cJSON *b = cJSON_CreateObject();
+
+		cJSON_AddNumberToObject(b, "tensors", (double)r->buckets.buckets[i].tensors);
+		cJSON_AddNumberToObject(b, "bytes", (double)(r->buckets.buckets[i].count * sizeof(float)));
+		cJSON_AddItemToArray(buckets, b);
+	}
+	return o;
+}
+
+static cJSON *results_json(const struct run *r)
+{
+	cJSON *o, *epochs;
+
+	if (!r->step.results_count)
+		return cJSON_CreateNull();
+	o = cJSON_CreateObject();
+	epochs = cJSON_AddArrayToObject(o, "epochs");
+	for (size_t i = 0; i < r->step.results_count; i++) {
+		const struct epoch_result *e = &r->step.results[i];
+		cJSON *one = cJSON_CreateObject();
+		char checksum[17];
+
+		snprintf(checksum, sizeof(checksum), "%016" PRIx64, e->checksum);
+		cJSON_AddNumberToObject(one, "loss", e->loss);
+		cJSON_AddNumberToObject(one, "lr", e->lr);
+		cJSON_AddStringToObject(one, "checksum", checksum);
+		cJSON_AddItemToArray(epochs, one);
+	}
+	return o;
+}
+
+static cJSON *libraries_json(const struct run *r)
+{
+	cJSON *o = cJSON_CreateObject();
+	char text[256];
+
+	if (r->comm->backend->version && !r->comm->backend->version(text, sizeof(text)))
+		cJSON_AddStringToObject(o, r->comm->backend->name, text);
+	if (r->kernels->backend->version && !r->kernels->backend->version(text, sizeof(text)))
+		cJSON_AddStringToObject(o, r->kernels->backend->name, text);
+	return o;
+}
+
+static cJSON *warnings_json(const struct run *r)
+{
+	cJSON *list = cJSON_CreateArray();
+	size_t threads = r->place.ranks_per_node * r->place.nodes / r->place.hosts *
+		(r->o.threads ? r->o.threads : place_threads(&r->place, r->comm->local_world));
+	char text[256];
+
+	if (threads > r->place.pus) {
+		snprintf(text, sizeof(text), "%zu compute threads share %zu cores of one host: ranks slow each other down",
+			 threads, r->place.pus);
+		cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	}
+	return list;
+}
+
+static int write_run_json(const struct run *r, const char *status, const char *reason)
+{
+	cJSON *o = cJSON_CreateObject(), *cost;
+	int rc;
+
+	cJSON_AddNumberToObject(o, "schema", FOLDER_SCHEMA);
+	cJSON_AddStringToObject(o, "status", status);
+	cJSON_AddItemToObject(o, "reason", reason ? cJSON_CreateString(reason) : cJSON_CreateNull());
+	cJSON_AddStringToObject(o, "version", BUILD_VERSION);
+	cJSON_AddStringToObject(o, "build", BUILD_FLAGS);
+	cJSON_AddStringToObject(o, "command", r->command);
+	cJSON_AddStringToObject(o, "started", r->started);
+	cJSON_AddItemToObject(o, "options", opt_json(opts, ARRAY_LEN(opts), &r->o));
+	cJSON_AddItemToObject(o, "place", place_json(&r->place));
+	cJSON_AddItemToObject(o, "libraries", libraries_json(r));
+	cJSON_AddItemToObject(o, "step", step_json(r));
+	cost = cJSON_AddObjectToObject(o, "event_cost");
+	cJSON_AddNumberToObject(cost, "pair_ns", r->event_cost.pair_ns);
+	cJSON_AddNumberToObject(cost, "next_ns", r->event_cost.next_ns);
+	cJSON_AddItemToObject(o, "results", results_json(r));
+	cJSON_AddItemToObject(o, "warnings", warnings_json(r));
+	rc = json_write(r->run_json, o);
+	cJSON_Delete(o);
+	return rc;
+}
+
+/* A rank other than 0 knows why the run failed, but run.json is rank 0's: only status and reason change. */
+static void tell_run_json(const struct run *r, const char *reason)
+{
+	cJSON *o;
+
+	if (json_read(r->run_json, &o))
+		return;
+	cJSON_ReplaceItemInObject(o, "status", cJSON_CreateString("failed"));
+	cJSON_ReplaceItemInObject(o, "reason", cJSON_CreateString(reason));
+	json_write(r->run_json, o);
+	cJSON_Delete(o);
+}
+
+/* Rank 0 claims the folder: of two runs that want the same one, the second is refused. */
+static int claim_folder(struct run *r)
+{
+	int rc = dir_make(r->o.out), fd;
+
+	if (rc)
+		return rc;
+	fd = open(r->run_json, O_WRONLY | O_CREAT | O_EXCL, 0644);
+	if (fd < 0 && errno == EEXIST)
+		return err(FAILED, "'%s' already holds a run; name another --out.  (Started by a launcher as several ranks? Then "
+			   "each may believe to be alone.)", r->o.out);
+	if (fd < 0)
+		return err(FAILED, "cannot create '%s': %s", r->run_json, strerror(errno));
+	close(fd);
+	r->has_folder = true;
+	return write_run_json(r, "running", NULL);
+}
+
+/* All ranks go on when rank 0 has the folder, or none does. */
+static int share_folder(struct run *r)
+{
+	int rc = path_make(r->run_json, "%s/%s", r->o.out, FOLDER_RUN);
+	int32_t verdict;
+
+	if (!rc && r->comm->rank == 0)
+		rc = claim_folder(r);
+	verdict = rc;
+	if (r->comm->backend->bcast(r->comm, &verdict, sizeof(verdict), 0))
+		return RANK_FAILED;
+	if (!verdict)
+		r->has_folder = true;
+	return rc ? rc : verdict;
+}
+
+static cJSON *record_head(const struct run *r)
+{
+	cJSON *o = cJSON_CreateObject();
+	char host[256] = "", *boot = NULL;
+
+	gethostname(host, sizeof(host) - 1);
+	cJSON_AddNumberToObject(o, "rank", (double)r->comm->rank);
+	cJSON_AddNumberToObject(o, "world", (double)r->comm->world);
+	cJSON_AddNumberToObject(o, "node", (double)(r->comm->rank / r->place.ranks_per_node));
+	cJSON_AddNumberToObject(o, "local_rank", (double)r->comm->local_rank);
+	cJSON_AddStringToObject(o, "host", host);
+	/* Clocks of two records agree when their boot does. */
+	if (!access("/proc/sys/kernel/random/boot_id", R_OK) && !file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
+		boot[strcspn(boot, "\n")] = '\0';
+	cJSON_AddStringToObject(o, "boot_id", boot ? boot : "");
+	cJSON_AddNumberToObject(o, "pid", (double)getpid());
+	free(boot);
+	return o;
+}
+
+static int open_recorder(struct run *r)
+{
+	size_t lanes = FIXED_LANES + r->o.workers;
+	char (*names)[32] = calloc(lanes, sizeof(*names)), path[PATH_BYTES];
+	const char **list = calloc(lanes, sizeof(*list));
+	cJSON *head;
+	int rc;
+
+	if (!names || !list) {
+		free(names);
+		free(list);
+		return err(NO_MEMORY, "no memory for %zu lanes", lanes);
+	}
+	for (size_t i = 0; i < lanes; i++) {
+		if (i < FIXED_LANES)
+			snprintf(names[i], sizeof(names[i]), "%s", i == LANE_TRAIN ? "train" : "comm");
+		else
+			snprintf(names[i], sizeof(names[i]), "worker %zu", i - FIXED_LANES);
+		list[i] = names[i];
+	}
+	head = record_head(r);
+	rc = path_make(path, "%s/" FOLDER_RECORD, r->o.out, r->comm->rank);
+	if (!rc)
+		rc = recorder_open(&r->recorder, path, head, list, lanes, RING_EVENTS);
+	cJSON_Delete(head);
+	free(names);
+	free(list);
+	return rc;
+}
+
+static int give_lanes_to_loader(struct run *r)
+{
+	r->worker_lanes = calloc(r->o.workers + 1, sizeof(*r->worker_lanes));
+	if (!r->worker_lanes)
+		return err(NO_MEMORY, "no memory for %" PRIu64 " lanes", r->o.workers);
+	for (size_t i = 0; i < r->o.workers; i++)
+		r->worker_lanes[i] = recorder_lane(r->recorder, FIXED_LANES + i);
+	loader_lanes(r->loader, recorder_lane(r->recorder, LANE_TRAIN), r->worker_lanes);
+	return OK;
+}
+
+/* ---- the run --------------------------------------------------------------------------- */
+
+static int plan_step(struct run *r)
+{
+	r->step = (struct step){
+		.loader = r->loader, .kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane,
+		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
+		.schedule = &r->schedule, .clips = r->o.clips * r->comm->world,
+		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
+		.epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
+		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
+	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
+}
+
+/* The order of samples over all ranks: FNV-1a over the ranks' checksums, in rank order. */
+static int combine_checksums(struct run *r)
+{
+	struct comm *c = r->comm;
+	uint64_t *sums = calloc(r->step.results_count + 1, sizeof(*sums));
+	int rc = sums ? OK : err(NO_MEMORY, "no memory for checksums");
+
+	for (size_t e = 0; !rc && e < r->step.results_count; e++) {
+		uint64_t all = 0xcbf29ce484222325ull;
+
+		for (size_t rank = 0; !rc && rank < c->world; rank++) {
+			uint64_t one = r->step.results[e].checksum;
+
+			rc = c->backend->bcast(c, &one, sizeof(one), rank);
+			all = (all ^ one) * 0x100000001b3ull;
+		}
+		sums[e] = all;
+	}
+	for (size_t e = 0; !rc && e < r->step.results_count; e++)
+		r->step.results[e].checksum = sums[e];
+	free(sums);
+	return rc;
+}
+
+static int measure(struct run *r)
+{
+	int rc = set_up(r);
+
+	/* A rank that could not be set up leaves at once, and the job with it, before anything is written. */
+	if (!rc)
+		rc = r->comm->backend->barrier(r->comm);
+	if (!rc)
+		rc = share_folder(r);
+	if (!rc)
+		rc = open_recorder(r);
+	if (!rc)
+		rc = give_lanes_to_loader(r);
+	if (!rc)
+		rc = comm_lane_open(&r->comm_lane, r->comm, &r->buckets, r->kernels->grads, r->o.overlap,
+				    recorder_lane(r->recorder, LANE_COMM));
+	if (!rc)
+		rc = plan_step(r);
+	if (!rc)
+		rc = step_share_state(&r->step);
+	/* Everybody is ready: the first epoch does not pay for the set-up of the slowest. */
+	if (!rc)
+		rc = r->comm->backend->barrier(r->comm);
+	if (!rc)
+		rc = step_run(&r->step);
+	return rc ? rc : combine_checksums(r);
+}
+
+/* Writes down how it ended; returns the first failure. */
+static int conclude(struct run *r, int rc)
+{
+	cJSON *tail = cJSON_CreateObject();
+	char *reason = rc ? strdup(err_last()) : NULL;
+	int closed;
+
+	cJSON_AddStringToObject(tail, "status", rc ? "failed" : "ok");
+	if (reason)
+		cJSON_AddStringToObject(tail, "reason", reason);
+	closed = recorder_close(r->recorder, tail);
+	r->recorder = NULL;
+	cJSON_Delete(tail);
+	if (!rc && closed) {
+		rc = closed;
+		reason = strdup(err_last());
+	}
+	if (r->has_folder && rc)
+		tell_run_json(r, reason ? reason : "");
+	else if (r->has_folder && r->comm->rank == 0)
+		rc = write_run_json(r, "ok", NULL);
+	free(reason);
+	return rc;
+}
+
+static void release(struct run *r)
+{
+	comm_lane_close(r->comm_lane);
+	loader_close(r->loader);
+	if (r->kernels)
+		r->kernels->backend->close(r->kernels);
+	bucket_plan_release(&r->buckets);
+	net_release(&r->net);
+	free(r->worker_lanes);
+	free(r->step.results);
+	free(r->command);
+	if (r->comm)
+		r->comm->backend->close(r->comm);
+}
+
+static int run_main(int argc, char **argv)
+{
+	const char **operands = calloc((size_t)argc + 1, sizeof(*operands));
+	size_t operand_count;
+	struct run *r = calloc(1, sizeof(*r));
+	int rc;
+
+	if (!r || !operands)
+		return err(NO_MEMORY, "no memory");
+	rc = opt_parse(&command_run, &r->o, argc, argv, operands, &operand_count);
+	free(operands);
+	if (!rc)
+		rc = check_options(&r->o);
+	if (rc) {
+		free(r);
+		return rc;
+	}
+	r->command = command_text(argc, argv);
+	now_text(r->started);
+	rc = join(r);
+	if (!rc)
+		rc = measure(r);
+	if (r->comm)
+		rc = conclude(r, rc);
+	/* The others may be inside a collective with us. */
+	if (rc && r->comm && r->comm->world > 1)
+		r->comm->backend->abort(r->comm, rc_exit(rc));
+	release(r);
+	free(r);
+	return rc;
+}

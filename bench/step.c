@@ -1,0 +1,172 @@
+/*
+ * bench/step.c - see step.h.
+ *
+ * The iteration is that of PySlowFast under DistributedDataParallel: buffers of rank 0 are
+ * broadcast in front of every forward pass, gradients travel in buckets while backward still
+ * runs, the loss is averaged over ranks after the update.  What is synchronous there (loss,
+ * buffers) is synchronous here.
+ *
+ * Not here: evaluation and checkpoints; set-up (run.c).
+ */
+#include "bench/step.h"
+
+#include "bench/base/err.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+static int load(struct step *s)
+{
+	int rc = loader_next(s->loader, &s->batch);
+
+	s->input_bytes = s->batch.bytes;
+	return rc;
+}
+
+static int input(struct step *s)
+{
+	const struct clip_batch *b = &s->batch;
+
+	return s->kernels->backend->input(s->kernels, &(struct step_input){
+		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .rois = b->rois,
+		.labels = b->labels });
+}
+
+/* Running statistics are rank 0's alone: DDP's broadcast_buffers, one call per type. */
+static int broadcast_bn(struct step *s)
+{
+	struct comm *c = s->comm;
+	size_t values = s->kernels->net->buffer_values * sizeof(float);
+	int rc = c->backend->bcast(c, s->kernels->bn_state, values, 0);
+
+	return rc ? rc : c->backend->bcast(c, s->kernels->bn_batches,
+					   s->kernels->net->buffer_count * sizeof(int64_t), 0);
+}
+
+static int forward(struct step *s)
+{
+	return s->kernels->backend->forward(s->kernels);
+}
+
+static int loss(struct step *s)
+{
+	int rc = s->kernels->backend->loss(s->kernels, &s->loss);
+
+	if (!rc && !isfinite(s->loss))
+		rc = err(FAILED, "the loss is no number any more in epoch %" PRIu64 ", iteration %" PRIu64 " (learning rate %g)",
+			 s->epoch, s->iteration, s->sgd.lr);
+	return rc;
+}
+
+static int backward(struct step *s)
+{
+	int rc = s->kernels->backend->backward(s->kernels, s->buckets->buckets[s->bucket].ready);
+
+	return rc ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
+}
+
+static int drain(struct step *s)
+{
+	return comm_lane_drain(s->comm_lane);
+}
+
+static int update(struct step *s)
+{
+	return s->kernels->backend->update(s->kernels, &s->sgd);
+}
+
+static int average_loss(struct step *s)
+{
+	int rc = s->comm->backend->sum(s->comm, &s->loss, 1);
+
+	s->loss /= (float)s->comm->world;
+	return rc;
+}
+
+static int log_iteration(struct step *s)
+{
+	s->loss_sum += s->loss;
+	if (s->iteration + 1 == s->iterations)
+		s->results[s->results_count++] = (struct epoch_result){
+			s->loss_sum / (double)s->iterations, s->sgd.lr, loader_checksum(s->loader) };
+	if (s->log_period && s->comm->rank == 0 && (s->iteration + 1) % s->log_period == 0) {
+		printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f\n", s->epoch,
+		       s->iteration + 1, s->iterations, s->loss, s->sgd.lr);
+		fflush(stdout);
+	}
+	return recorder_flush(s->recorder);
+}
+
+#define ARG(field) offsetof(struct step, field)
+
+const struct step_row step_rows[] = {
+	{ SPAN_LOAD, load, ARG(iteration), false, "wait for a batch of the loader" },
+	{ SPAN_H2D, input, ARG(input_bytes), false, "bring it into the network's layout and memory" },
+	{ SPAN_BCAST_BN, broadcast_bn, ARG(bn_bytes), false, "rank 0's batch-norm statistics to all" },
+	{ SPAN_FWD, forward, ARG(iteration), false, "forward, to the class probabilities" },
+	{ SPAN_LOSS, loss, ARG(iteration), false, "binary cross entropy" },
+	{ SPAN_BWD, backward, ARG(bucket), true, "backward until a bucket is complete, which then leaves" },
+	{ SPAN_DRAIN, drain, ARG(iteration), false, "wait until the last bucket is summed" },
+	{ SPAN_OPT, update, ARG(iteration), false, "SGD" },
+	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), false, "the loss, averaged over ranks" },
+	{ SPAN_LOG, log_iteration, ARG(iteration), false, "account, and what recording costs" },
+};
+const size_t step_row_count = ARRAY_LEN(step_rows);
+
+int step_share_state(struct step *s)
+{
+	struct comm *c = s->comm;
+	struct kernels *k = s->kernels;
+	uint64_t hash = k->layout_hash;
+	int rc = c->backend->bcast(c, &hash, sizeof(hash), 0);
+
+	if (!rc && hash != k->layout_hash)
+		rc = err(UNSUPPORTED, "this rank lays its tensors out in another way than rank 0 (another CPU or library version): "
+			 "their gradients cannot be summed");
+	if (!rc)
+		rc = c->backend->bcast(c, k->weights, k->net->values * sizeof(float), 0);
+	return rc ? rc : broadcast_bn(s);
+}
+
+static int run_rows(struct step *s)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < step_row_count && !rc; i++) {
+		const struct step_row *row = &step_rows[i];
+		uint64_t times = row->per_bucket ? s->buckets->bucket_count : 1;
+
+		for (s->bucket = 0; s->bucket < times && !rc; s->bucket++) {
+			span_next(s->lane, row->span, *(const uint64_t *)((const char *)s + row->arg));
+			rc = row->run(s);
+		}
+	}
+	return rc;
+}
+
+int step_run(struct step *s)
+{
+	int rc = OK;
+
+	s->bn_bytes = s->kernels->net->buffer_values * sizeof(float) + s->kernels->net->buffer_count * sizeof(int64_t);
+	s->loss_bytes = sizeof(s->loss);
+	s->lane->iter = 0;
+	span_begin(s->lane, SPAN_EPOCH_BEGIN, 0);
+	for (s->epoch = 0; s->epoch < s->epochs && !rc; s->epoch++) {
+		s->loss_sum = 0;
+		if (s->epoch)
+			span_next(s->lane, SPAN_EPOCH_BEGIN, s->epoch);
+		rc = loader_epoch_begin(s->loader, s->epoch);
+		for (s->iteration = 0; s->iteration < s->iterations && !rc; s->iteration++) {
+			s->sgd.lr = schedule_lr(s->schedule, s->clips,
+						(double)s->epoch + (double)s->iteration / (double)s->iterations);
+			rc = run_rows(s);
+			s->lane->iter++;
+		}
+	}
+	if (!rc)
+		span_next(s->lane, SPAN_RUN_END, 0);
+	span_end(s->lane);
+	return rc;
+}

@@ -1,0 +1,76 @@
+/*
+ * bench/step.h - the training step as a table, and its runner.
+ *
+ * A step is data: one row per phase, in the order of execution.  The runner executes the
+ * rows; names and classes of what it records are those of the rows' spans (bench/base/span.h),
+ * and the report breaks time down by the same classes.
+ *
+ * The training thread is never between two spans: each row begins at the moment at which
+ * the one before it ends, from the first SPAN_EPOCH_BEGIN to SPAN_RUN_END.
+ */
+#ifndef SFSCALE_BENCH_STEP_H
+#define SFSCALE_BENCH_STEP_H
+
+#include "bench/base/span.h"
+#include "comm/lane.h"
+#include "kernels/kernels.h"
+#include "kernels/schedule.h"
+#include "loader/loader.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What an epoch came to; the same on all ranks, but for the checksum. */
+struct epoch_result {
+	double loss;		/* mean over iterations and ranks */
+	double lr;		/* of its last iteration */
+	uint64_t checksum;	/* of the order of this rank's samples */
+};
+
+/* Everything that the rows work on.  The caller opens the parts (all borrowed) and sets the plan;
+ * the runner keeps the rest. */
+struct step {
+	/* parts */
+	struct loader *loader;
+	struct kernels *kernels;
+	struct comm *comm;
+	struct comm_lane *comm_lane;
+	const struct bucket_plan *buckets;
+	struct recorder *recorder;
+	struct lane *lane;		/* of the training thread */
+	/* plan */
+	const struct schedule *schedule;
+	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
+	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
+	uint64_t epochs, iterations;	/* iterations per epoch */
+	uint64_t log_period;		/* a line on stdout every so many iterations, from rank 0; 0: never */
+	/* state */
+	struct clip_batch batch;
+	uint64_t epoch, iteration;	/* iteration within the epoch */
+	uint64_t bucket;		/* of the row that runs per bucket */
+	uint64_t input_bytes, bn_bytes, loss_bytes;
+	float loss;			/* of this iteration; mean over ranks after LOSS_ALLREDUCE */
+	double loss_sum;		/* over the epoch so far */
+	struct epoch_result *results;	/* `epochs` of them, owned by the caller */
+	uint64_t results_count;		/* epochs that are complete */
+};
+
+struct step_row {
+	enum span_id span;
+	int (*run)(struct step *);
+	size_t arg;		/* offset of the uint64_t in struct step that the span carries */
+	bool per_bucket;	/* runs once for each bucket, in the order of reduction */
+	const char *meaning;
+};
+extern const struct step_row step_rows[];
+extern const size_t step_row_count;
+
+/* Rank 0's weights and batch-norm state become everybody's.  FAILED when the ranks lay their
+ * tensors out differently, so that flat buffers cannot be exchanged. */
+int step_share_state(struct step *);
+
+/* All epochs.  FAILED (said) when the loss is no number, or whatever a row failed with. */
+int step_run(struct step *);
+
+#endif
