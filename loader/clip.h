@@ -37,8 +37,9 @@ struct clip_view {
 struct clip_maker {
 	struct clip_geometry geometry;
 	struct jpeg_reader jpeg;
-	struct clip_column *columns;	/* owned; of the crop, in the order of output */
-	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,3,crop) */
+	struct clip_view view;
+	struct clip_column *columns;	/* owned; of the view's crop, in the order of output */
+	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,crop,4) */
 };
 
 /* Where a clip goes: all borrowed. */
@@ -63,6 +64,10 @@ void clip_frames(const struct clip_geometry *, size_t centre, size_t frame_count
 size_t clip_slow_frame(const struct clip_geometry *, size_t i);	/* index into the fast frames */
 void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example);
+/* From now on clip_pixels() sees frames through this view. */
+void clip_view_use(struct clip_maker *, const struct clip_view *);
+/* The frame that lies in `jpeg`, as frame `t` of a (3,frames,crop,crop) tensor. */
+void clip_pixels(struct clip_maker *, float *tensor, size_t frames, size_t t);
 /* `roi`: x1, y1, x2, y2 in pixels of the crop. */
 void clip_roi(const struct clip_view *, size_t crop, const struct ava_box *, float roi[4]);
 /* Fills rois, labels and meta. */

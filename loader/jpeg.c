@@ -18,8 +18,8 @@
 #include <turbojpeg.h>
 #include <unistd.h>
 
-/* No frame of a film is larger; a header that says more is damaged. */
-enum { SIDE_MAX = 16384 };
+/* No frame of a film is smaller or larger; a header that says so is damaged. */
+enum { SIDE_MIN = 2, SIDE_MAX = 16384 };
 
 int jpeg_reader_init(struct jpeg_reader *r)
 {
@@ -97,11 +97,11 @@ int jpeg_read(struct jpeg_reader *r, const char *path, char *why, size_t why_byt
 		return FAILED;
 	if (tjDecompressHeader3(r->decoder, r->file, bytes, &width, &height, &sampling, &colours))
 		return fail(why, why_bytes, "'%s' is no JPEG: %s", path, tjGetErrorStr2(r->decoder));
-	if (width > SIDE_MAX || height > SIDE_MAX)
-		return fail(why, why_bytes, "'%s': %d x %d pixels are too many", path, width, height);
+	if (width < SIDE_MIN || height < SIDE_MIN || width > SIDE_MAX || height > SIDE_MAX)
+		return fail(why, why_bytes, "'%s' has %d x %d pixels: no frame of a film", path, width, height);
 	r->width = (size_t)width;
 	r->height = (size_t)height;
-	if (make_room(&r->rgb, &r->rgb_room, 3 * r->width * r->height))
+	if (make_room(&r->rgb, &r->rgb_room, 3 * r->width * r->height + JPEG_SPARE))
 		return fail(why, why_bytes, "no memory for the pixels of '%s'", path);
 	/* A warning, such as a premature end, counts as damage: its pixels are not those of the film. */
 	if (tjDecompress2(r->decoder, r->file, bytes, r->rgb, width, 0, height, TJPF_RGB, 0))

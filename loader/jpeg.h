@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bytes behind the last row that may be read, so that pixels can be taken eight bytes at a time. */
+enum { JPEG_SPARE = 8 };
+
 struct jpeg_reader {
 	void *decoder;		/* owned */
 	uint8_t *file, *rgb;	/* owned */

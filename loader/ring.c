@@ -1,9 +1,9 @@
 /*
  * loader/ring.c - see ring.h.
  *
- * The whole file is filled with pages when it is made: a machine without the memory says so
- * then, not by a SIGBUS in the middle of a batch, and no batch pays for page faults of the
- * kernel's zeroing.
+ * The whole file gets its pages when it is made: a machine without the memory says so then, not
+ * by a SIGBUS in the middle of a batch.  The process that makes it maps them all at once, so its
+ * threads meet no page fault; worker processes map what they touch, as PyTorch's do.
  */
 #include "loader/ring.h"
 
@@ -57,9 +57,9 @@ static struct layout lay(const struct batch_plan *p)
 	return l;
 }
 
-static int map(struct ring *r)
+static int map(struct ring *r, int populate)
 {
-	r->base = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+	r->base = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | populate, r->fd, 0);
 	if (r->base == MAP_FAILED) {
 		r->base = NULL;
 		return err(NO_MEMORY, "cannot map %zu bytes of batches: %s", r->bytes, strerror(errno));
@@ -102,7 +102,7 @@ int ring_open(struct ring *r, const struct batch_plan *p)
 		rc = err(NO_MEMORY, "no shared memory for %zu batches of %zu MiB (fewer workers, or a smaller batch, need "
 			 "less): %s", p->slots, r->slot_bytes >> 20, strerror(rc));
 	if (!rc)
-		rc = map(r);
+		rc = map(r, MAP_POPULATE);
 	if (rc)
 		ring_close(r);
 	else
@@ -119,7 +119,7 @@ int ring_attach(struct ring *r, int fd)
 	if (fstat(fd, &st) || pread(fd, &head, sizeof(head), 0) != sizeof(head))
 		return err(FAILED, "no batches in descriptor %d: %s", fd, strerror(errno));
 	measure(r, &head.plan);
-	return (size_t)st.st_size == r->bytes ? map(r) : err(FAILED, "the batches in descriptor %d are not ours", fd);
+	return (size_t)st.st_size == r->bytes ? map(r, 0) : err(FAILED, "the batches in descriptor %d are not ours", fd);
 }
 
 void ring_close(struct ring *r)

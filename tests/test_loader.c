@@ -400,6 +400,52 @@ static void the_view_of_a_clip_depends_on_seed_epoch_and_example(void **state)
 	assert_true(differ > 900);
 }
 
+static void pixels_are_scaled_as_cv2_scales_them(void **state)
+{
+	enum { W = 8, H = 6, CROP = 5 };
+	/* cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)[y:y+5, x:x+5, channel] of OpenCV 4.14. */
+	static const struct { struct clip_view view; int channel, want[CROP * CROP]; } cases[] = {
+		{ { W, H, 13, 10, 8, 5, false }, 0,
+		  { 115, 139, 149, 189, 217, 74, 93, 138, 184, 216, 48, 29, 79, 129, 163, 92, 119, 173, 138, 110, 122, 179, 235,
+		    144, 75 } },
+		{ { W, H, 13, 10, 8, 5, false }, 2,
+		  { 169, 140, 56, 90, 119, 153, 146, 97, 78, 66, 85, 135, 185, 87, 13, 171, 172, 131, 120, 114, 228, 196, 95,
+		    142, 181 } },
+		{ { W, H, 7, 5, 0, 0, true }, 0,
+		  { 12, 55, 99, 130, 160, 122, 164, 162, 131, 100, 104, 150, 123, 133, 143, 86, 137, 85, 135, 70, 180, 64, 148,
+		    137, 109 } },
+		{ { W, H, 7, 5, 0, 0, false }, 2,
+		  { 118, 156, 179, 223, 118, 151, 171, 89, 109, 129, 82, 128, 101, 111, 121, 179, 85, 114, 113, 112, 70, 150,
+		    172, 115, 206 } },
+		{ { W, H, W, H, 1, 0, false }, 1, { 0 } },	/* not scaled: the pixels themselves */
+	};
+	const struct clip_geometry g = { .frames = 1, .alpha = 1, .rate = 1, .crop = CROP };
+	float tensor[2 * 3 * CROP * CROP];
+	struct clip_maker m;
+
+	(void)state;
+	assert_int_equal(clip_maker_init(&m, &g), OK);
+	m.jpeg.rgb = malloc(W * H * 3 + JPEG_SPARE);
+	for (size_t i = 0; i < W * H; i++)
+		for (size_t c = 0; c < 3; c++)
+			m.jpeg.rgb[3 * i + c] = (uint8_t)(37 * (i % W) + 91 * (i / W) + 53 * c + 11 * (i % W) * (i / W));
+	for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
+		const struct clip_view *v = &cases[k].view;
+
+		clip_view_use(&m, v);
+		clip_pixels(&m, tensor, 2, 1);		/* the second frame of two */
+		for (size_t i = 0; i < CROP * CROP; i++) {
+			size_t x = i % CROP, y = i / CROP, c = (size_t)cases[k].channel;
+			size_t at = v->flip ? y * CROP + CROP - 1 - x : i;
+			int want = v->wide == W ? m.jpeg.rgb[3 * ((y + v->y) * W + x + v->x) + c] : cases[k].want[at];
+			float got = tensor[(2 * c + 1) * CROP * CROP + i];
+
+			assert_float_equal(got, ((float)want / 255 - 0.45f) / 0.225f, 2e-6);
+		}
+	}
+	clip_maker_release(&m);
+}
+
 /* ---- policies -------------------------------------------------------------------------- */
 
 /* A whole run; FNV-1a over everything that it delivered, and the checksum of each epoch. */
@@ -790,6 +836,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_broken_data_set_is_named_with_file_and_line),
 	cmocka_unit_test(a_box_moves_with_the_pixels),
 	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
+	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
 	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
