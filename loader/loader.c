@@ -27,6 +27,7 @@ struct loader {
 	struct ring ring;
 	struct batch_maker maker;	/* makes the batches of `inline`, knows the order for the others */
 	struct workers workers;
+	struct dist emulate;		/* of `null` */
 	size_t next;			/* batch, over all epochs */
 	size_t epoch;			/* of the latest begin; SIZE_MAX: none */
 	uint64_t checksum;
@@ -115,9 +116,10 @@ static int open_parts(struct loader *ld)
 		rc = ring_open(&ld->ring, p);
 	if (!rc)
 		rc = batch_maker_init(&ld->maker, p, &ld->index);
-	if (!rc && ld->policy->null)
-		loader_null_fill(&ld->maker, &ld->ring);
-	return rc;
+	if (rc || !ld->policy->null)
+		return rc;
+	loader_null_fill(&ld->maker, &ld->ring);
+	return c->emulate ? dist_init(&ld->emulate, c->emulate) : OK;
 }
 
 int loader_open(struct loader **out, const struct loader_config *config)
@@ -203,7 +205,7 @@ static int obtain(struct loader *ld, uint32_t b)
 	int rc = OK;
 
 	if (ld->policy->null)
-		loader_null_make(&ld->maker, &ld->ring, b);
+		loader_null_make(&ld->maker, &ld->ring, b, &ld->emulate);
 	else if (ld->policy->kind == WORKER_NONE)
 		batch_make(&ld->maker, &ld->ring, b, 0);
 	if (ld->policy->kind == WORKER_NONE)
@@ -275,6 +277,7 @@ void loader_close(struct loader *ld)
 		return;
 	workers_stop(&ld->workers);
 	batch_maker_release(&ld->maker);
+	dist_release(&ld->emulate);
 	ring_close(&ld->ring);
 	ava_index_release(&ld->index);
 	free(ld);

@@ -3,10 +3,12 @@
  *
  * Its pixels are zero, which is the grey that normalisation subtracts, and each clip has three
  * boxes, near the 3.4 of AVA.  The order of the examples is drawn and dealt out as for a real data
- * set, so that the checksum means the same.
+ * set, so that the checksum means the same.  The time of a batch is drawn from the seed, the rank and
+ * its number, and slept in the call that asks for the batch: nothing is made ahead.
  */
 #include "loader/null.h"
 
+#include "bench/base/clock.h"
 #include "bench/base/err.h"
 
 #include <stdlib.h>
@@ -54,11 +56,17 @@ void loader_null_fill(const struct batch_maker *m, const struct ring *ring)
 	}
 }
 
-void loader_null_make(struct batch_maker *m, const struct ring *ring, uint32_t b)
+void loader_null_make(struct batch_maker *m, const struct ring *ring, uint32_t b, const struct dist *emulate)
 {
 	const struct batch_plan *p = m->plan;
 	struct ring_batch to = ring_batch(ring, b);
+	struct rng rng;
+	uint64_t ns;
 
+	rng_init(&rng, p->seed, (uint64_t)p->rank << 32 | b);
+	ns = dist_draw_ns(emulate, &rng);
+	if (ns)
+		clock_sleep_ns(ns);
 	for (size_t i = 0; i < p->clips; i++)
 		to.examples[i] = sampler_at(&m->sampler, b % p->iterations * p->clips + i);
 	ring_deliver(ring, b);

@@ -563,6 +563,7 @@ static void a_configuration_that_cannot_work_is_a_usage_error(void **state)
 	CASE("inline", 0, c.alpha = 3, "8 frames per clip are no multiple of alpha, 3");
 	CASE("inline", 0, c.rank = 1, "no rank 1 of 1");
 	CASE("null", 0, , "number of iterations");
+	CASE("null", 0, (c.iterations_max = 1, c.emulate = "gauss:1"), "gauss");
 #undef CASE
 }
 
@@ -741,17 +742,19 @@ static void workers_live_beside_a_running_mpi(void **state)
 	assert_int_equal(system(command), 0);
 }
 
-static void the_null_loader_delivers_grey_in_the_order_of_the_sampler(void **state)
+static void the_null_loader_takes_its_time_and_delivers_grey_in_order(void **state)
 {
 	struct loader_config c = config_of("null", 0);
 	struct clip_batch b;
 	struct loader *ld;
-	uint64_t sums[2];
+	uint64_t sums[2], begun;
 
 	(void)state;
 	c.data = NULL;
 	c.iterations_max = 9;
+	c.emulate = "const:2";
 	assert_int_equal(loader_open(&ld, &c), OK);
+	begun = clock_ns();
 	assert_int_equal(loader_iterations(ld), 9);
 	for (size_t e = 0; e < 2; e++) {
 		assert_int_equal(loader_epoch_begin(ld, e), OK);
@@ -759,6 +762,7 @@ static void the_null_loader_delivers_grey_in_the_order_of_the_sampler(void **sta
 			assert_int_equal(loader_next(ld, &b), OK);
 		sums[e] = loader_checksum(ld);
 	}
+	assert_true(clock_ns() - begun >= 2 * 9 * 2000000ull);
 	assert_true(sums[0] != sums[1]);
 	assert_int_equal(b.clips, 2);
 	assert_true(b.boxes > 0 && b.boxes <= loader_boxes_max(ld));
@@ -845,7 +849,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(nothing_is_left_after_close),
 	cmocka_unit_test(workers_die_with_the_one_who_started_them),
 	cmocka_unit_test(workers_live_beside_a_running_mpi),
-	cmocka_unit_test(the_null_loader_delivers_grey_in_the_order_of_the_sampler),
+	cmocka_unit_test(the_null_loader_takes_its_time_and_delivers_grey_in_order),
 	cmocka_unit_test(lanes_tell_who_made_which_batch),
 };
 
