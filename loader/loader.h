@@ -15,9 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The names of the policies, as a row of options wants its choices. */
+#define LOADER_POLICIES "inline|respawn|fork|persistent|threads|null"
+
 struct loader_config {
 	const char *data;	/* folder of the data set; unused by policy "null" */
-	const char *policy;	/* inline, respawn, fork, persistent, threads, null */
+	const char *policy;	/* one of LOADER_POLICIES */
 	size_t workers;		/* per rank; policies that have none ignore it */
 	size_t prefetch;	/* batches in flight per worker; 2 as in PyTorch */
 	size_t clips;		/* per batch */
@@ -30,7 +33,7 @@ struct loader_config {
 	size_t rank, world;
 	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */
 	size_t iterations_max;	/* batches per epoch at most; 0: what the data set gives */
-	const char *emulate;	/* policy "null": distribution of the time per batch; else NULL */
+	const char *emulate;	/* policy "null": distribution of the time per batch (bench/base/dist.h); NULL: none */
 };
 
 /* One batch; valid until the next loader_next() or loader_close(). */
@@ -57,7 +60,7 @@ size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
  * them, or NULL) SPAN_MAKE_BATCH.  Call before the first epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
-/* Epochs are 0, 1, 2, ... in turn. */
+/* Epochs are 0, 1, 2, ... in turn, each read to its end. */
 int loader_epoch_begin(struct loader *, size_t epoch);
 /* The next batch of the epoch, waiting for it.  FAILED (said) names the file, or the worker that died. */
 int loader_next(struct loader *, struct clip_batch *);
