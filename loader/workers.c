@@ -56,9 +56,12 @@ static int work(const struct worker *w)
 {
 	struct batch_maker maker;
 	int rc = batch_maker_init(&maker, &w->ring->control->plan, w->index);
+	char name[16];		/* as top and gdb show it */
 
 	if (rc)
 		return rc;
+	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
+	prctl(PR_SET_NAME, name);
 	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
 		if (!ring_wait_free(w->ring, b))
 			break;

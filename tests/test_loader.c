@@ -10,6 +10,7 @@
 #include "loader/clip.h"
 #include "loader/loader.h"
 #include "loader/sampler.h"
+#include "loader/workers.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -490,6 +491,16 @@ static int run_all(const struct loader_config *c, uint64_t *tensors, uint64_t *c
 	return rc;
 }
 
+static void the_choices_of_an_option_are_the_policies(void **state)
+{
+	char names[128] = "";
+
+	(void)state;
+	for (const struct loader_policy *p = loader_policies; p->name; p++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", *names ? "|" : "", p->name);
+	assert_string_equal(names, LOADER_POLICIES);
+}
+
 static void all_policies_deliver_the_same_tensors(void **state)
 {
 	static const char *const policies[] = { "threads", "fork", "persistent", "respawn" };
@@ -841,6 +852,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_box_moves_with_the_pixels),
 	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
 	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
+	cmocka_unit_test(the_choices_of_an_option_are_the_policies),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
 	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
