@@ -74,9 +74,9 @@ static const struct opt opts[] = {
 	{ "dropout", OPT_F64, AT(dropout), "0.5", "in front of the classifier", NULL },
 	{ "seed", OPT_U64, AT(seed), "0", "of weights, sample order and transforms", NULL },
 	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
-	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time per phase, as const:MS|normal:MS,SD|"
-	  "lognormal:MEDIAN,SIGMA|file:PATH", NULL },
-	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, likewise", NULL },
+	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
+	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
+	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
 	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations; 0: none", NULL },
 };
 
@@ -319,7 +319,7 @@ static cJSON *warnings_json(const struct run *r)
 		(r->o.threads ? r->o.threads : place_threads(&r->place, r->comm->local_world));
 	char text[256];
 
-	if (threads > r->place.pus) {
+	if (strcmp(r->o.kernels, "null") && threads > r->place.pus) {
 		snprintf(text, sizeof(text), "%zu compute threads share %zu cores of one host: ranks slow each other down",
 			 threads, r->place.pus);
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));

@@ -41,6 +41,18 @@ static const char *figures3(double v, char out[32])
 	return out;
 }
 
+/* One node on one host is a real one, but beside emulated nodes of the same host it is the first of them. */
+static bool is_covered(const struct runs *all, const char *place)
+{
+	static const char emulated[] = "emulated ";
+
+	for (size_t i = 0; i < all->count; i++)
+		if (all->at[i].ranks && !strncmp(all->at[i].place, emulated, strlen(emulated)) &&
+		    !strcmp(all->at[i].place + strlen(emulated), place))
+			return true;
+	return false;
+}
+
 char *summary_place(const struct runs *all)
 {
 	char *text = NULL;
@@ -53,7 +65,7 @@ char *summary_place(const struct runs *all)
 
 		while (j < i && (!all->at[j].ranks || strcmp(all->at[j].place, all->at[i].place)))
 			j++;
-		if (j < i || !all->at[i].ranks)
+		if (j < i || !all->at[i].ranks || is_covered(all, all->at[i].place))
 			continue;	/* said before, or a failed point that knows no place */
 		fprintf(f, "%s%s", any ? "; " : "", all->at[i].place);
 		any = true;
