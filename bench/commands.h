@@ -6,6 +6,7 @@
 
 #include "bench/base/opt.h"
 
+extern const struct command command_net;
 extern const struct command command_data_make;
 extern const struct command command_data_check;
 extern const struct command command_run;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
+	&command_net,
 	&command_data_make,
 	&command_data_check,
 	&command_run,

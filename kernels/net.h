@@ -17,13 +17,14 @@
 #include <stdint.h>
 
 struct net_preset {
-	const char *name;	/* "r50", "r50-16", "tiny", "nano", "small", "medium" */
+	const char *name;
 	size_t width;		/* channels of the slow stem: 64 for R50 */
-	size_t frames;		/* of the fast pathway; a multiple of alpha */
-	size_t crop;		/* height and width of the input; a multiple of 16 */
+	size_t frames;		/* of the fast pathway; a multiple of 4 from 8 to 1024 */
+	size_t crop;		/* height and width of the input; a multiple of 16 from 64 to 4096 */
 	const char *meaning;
 };
 extern const struct net_preset net_presets[];	/* ends with a NULL name */
+#define NET_PRESET_NAMES "r50|r50-16|medium|small|tiny|nano"	/* the choices of an option, in this order */
 const struct net_preset *net_preset_find(const char *name);	/* NULL: unknown */
 
 enum { NET_INPUTS = 2, NET_ALPHA = 4, NET_BETA_INV = 8, NET_CLASSES = 80, NET_ROI_OUT = 7, NET_ROI_STRIDE = 16 };

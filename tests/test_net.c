@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -58,6 +59,18 @@ static void the_totals_of_every_preset_are_the_published_ones(void **state)
 		assert_int_equal(net.tensors[roi->out].c, rows[i].features);
 		net_release(&net);
 	}
+}
+
+static void the_choices_of_an_option_are_the_presets(void **state)
+{
+	char names[256] = "";
+
+	(void)state;
+	for (const struct net_preset *p = net_presets; p->name; p++) {
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", *names ? "|" : "", p->name);
+		assert_ptr_equal(net_preset_find(p->name), p);
+	}
+	assert_string_equal(names, NET_PRESET_NAMES);
 }
 
 static void optimiser_groups_and_running_state_have_the_published_sizes(void **state)
@@ -334,15 +347,75 @@ static void every_row_equals_the_layer_lists_of_the_specification(void **state)
 	}
 }
 
+/* Runs the command with `arguments`: what it prints, on either stream, and its exit status. */
+static int run_net(const char *arguments, char *out, size_t room)
+{
+	const char *build = getenv("SFSCALE_BUILD");
+	char command[PATH_BYTES];
+	size_t used = 0, got;
+	FILE *f;
+	int status;
+
+	assert_int_equal(path_make(command, "%s/sfscale net %s 2>&1", build ? build : "build", arguments), OK);
+	f = popen(command, "r");
+	assert_non_null(f);
+	while ((got = fread(out + used, 1, room - used - 1, f)) > 0)
+		used += got;
+	out[used] = '\0';
+	status = pclose(f);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void the_command_prints_totals_or_says_what_does_not_fit(void **state)
+{
+	static const struct { const char *arguments; int status; const char *says; } rows[] = {
+		{ "--net r50 --table stages --csv", 0, "\ntotal,332,33828888,135315552,243632,110,74180198400," },
+		{ "--net r50 --crop 256 --table stages --csv", 0, "\ntotal,332,33828888,135315552,243632,110,96888422400," },
+		{ "--net tiny --table stages --csv", 0, "\ntotal,332,2163186,8652744," },
+		{ "--net tiny --table stages --csv", 0, ",110,107261952," },
+		{ "--table buckets --csv --layout static", 0,
+		  "\n5,73,1681696,s1.pathway0_stem.conv.weight,s3.pathway0_res0.branch1.weight,331,145056006144,100" },
+		{ "--table buckets --csv", 0,
+		  "\n0,11,1150272,head.projection.bias,s5.pathway1_res2.branch2.a.weight,10," },
+		{ "--table parameters --csv", 0,
+		  "\n330,head.projection.weight,80x2304,184320,fc,on,1,0\n" },
+		{ "--table layers --csv --net nano", 0,
+		  "\n0,s1,s1.pathway0_stem.conv,conv,1x7x7,1x2x2,0x3x3,1x1x1,3x2x64x64,8x2x32x32,1176,2408448," },
+		{ "--net nano --json", 0, "\"macs\":\t31030272" },
+		{ "--net r51", 1, "'r51' is none of " NET_PRESET_NAMES },
+		{ "--net ''", 1, "'' is none of" },
+		{ "--frames 31", 1, "frames '31'" },
+		{ "--crop 100", 1, "crop '100'" },
+		{ "--crop big", 1, "--crop: 'big'" },
+		{ "--bucket 0", 1, "--bucket" },
+		{ "--csv --json", 1, "--csv" },
+		{ "r50", 1, "takes no 'r50'" },
+	};
+	enum { ROOM = 1 << 20 };
+	char *out = malloc(ROOM);
+
+	(void)state;
+	assert_non_null(out);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(run_net(rows[i].arguments, out, ROOM), rows[i].status);
+		if (!strstr(out, rows[i].says))
+			fail_msg("'%s' does not say '%s'", rows[i].arguments, rows[i].says);
+	}
+	free(out);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_totals_of_every_preset_are_the_published_ones),
+		cmocka_unit_test(the_choices_of_an_option_are_the_presets),
 		cmocka_unit_test(optimiser_groups_and_running_state_have_the_published_sizes),
 		cmocka_unit_test(an_operator_reads_what_an_earlier_one_wrote),
 		cmocka_unit_test(clips_that_do_not_divide_are_refused),
 		cmocka_unit_test(buckets_become_ready_at_the_published_shares_of_backward),
 		cmocka_unit_test(every_row_equals_the_layer_lists_of_the_specification),
+		cmocka_unit_test(the_command_prints_totals_or_says_what_does_not_fit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
