@@ -36,6 +36,9 @@ override CPPFLAGS += -I. -D_GNU_SOURCE $(MPI_CFLAGS) $(call tree,$(HWLOC_HOME)) 
 override CFLAGS += -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -fno-math-errno \
 	-pthread
 override LDFLAGS += -pthread $(call lib_tree,$(HWLOC_HOME)) $(call lib_tree,$(DNNL_HOME))
+# oneDNN runs on OpenMP; the operators beside it must use the same threads.
+override LDFLAGS += -fopenmp
+$(BUILD)/kernels/cpu/%.o: override CFLAGS += -fopenmp -O3
 ifdef SAN
 override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 override LDFLAGS += -fsanitize=address,undefined

@@ -1,0 +1,216 @@
+/*
+ * kernels/cpu/conv.c - picks, connects and runs the three passes of a convolution.
+ *
+ * Scratch of a pass, in this order: the library's own, one temporary for each argument that
+ * is reordered, and the term of a sum.  No pass outlives its call, so all share one block.
+ */
+#include "kernels/cpu/conv.h"
+
+#include "bench/base/err.h"
+#include "kernels/cpu/ops.h"
+
+enum { LINE = 64 };
+
+static size_t padded(size_t bytes)
+{
+	return (bytes + LINE - 1) / LINE * LINE;
+}
+
+struct dnn_conv conv_view(struct dnn_conv c)
+{
+	for (int i = 1; i < 3; i++)
+		if (c.kernel[i] != 1 || c.stride[i] != 1 || c.pad[i] != 0)
+			return c;
+	if (c.kernel[0] == 1)
+		return c;
+	return (struct dnn_conv){
+		.n = c.n, .cin = c.cin, .cout = c.cout,
+		.in = { 1, c.in[0], c.in[1] * c.in[2] }, .out = { 1, c.out[0], c.out[1] * c.out[2] },
+		.kernel = { 1, c.kernel[0], 1 }, .stride = { 1, c.stride[0], 1 }, .pad = { 0, c.pad[0], 0 },
+		.dilation = { 1, c.dilation[0], 1 },
+	};
+}
+
+static const struct dnn_layout *stored(const struct conv *c, enum dnn_arg arg)
+{
+	return arg == DNN_SRC ? &c->x : arg == DNN_DST ? &c->y : &c->weights;
+}
+
+/* The pass's primitive and the reorders between its layouts and the stored ones. */
+static int pass_make(struct dnn *dnn, struct conv *c, enum dnn_pass pass)
+{
+	struct conv_pass *p = &c->pass[pass];
+	struct dnn_layout wish[DNN_ARGS] = { [DNN_SRC] = c->x, [DNN_DST] = c->y };
+	int rc;
+
+	if (pass == DNN_BACKWARD_WEIGHTS)
+		wish[DNN_WEIGHTS] = c->weights;
+	if (!p->prim.primitive) {
+		rc = dnn_conv_make(dnn, &p->prim, &c->shape, pass, wish);
+		if (rc)
+			return rc;
+	}
+	p->used = true;
+	for (int arg = 0; arg < DNN_ARGS; arg++) {
+		const struct dnn_layout *ours = stored(c, arg), *theirs = &p->prim.layout[arg];
+
+		if (dnn_layout_same(ours, theirs))
+			continue;
+		rc = arg == (int)dnn_result[pass] ? dnn_reorder_make(dnn, &p->reorder[arg], theirs, ours)
+						  : dnn_reorder_make(dnn, &p->reorder[arg], ours, theirs);
+		if (rc)
+			return rc;
+	}
+	return OK;
+}
+
+int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, size_t block, bool x_plain, bool wants_dx,
+	      bool adds_dx)
+{
+	const struct dnn_conv v = conv_view(*shape);
+	const size_t x[5] = { v.n, v.cin, v.in[0], v.in[1], v.in[2] }, y[5] = { v.n, v.cout, v.out[0], v.out[1], v.out[2] };
+	const size_t w[5] = { v.cout, v.cin, v.kernel[0], v.kernel[1], v.kernel[2] };
+	struct dnn_layout wish[DNN_ARGS] = { 0 };
+	struct dnn_layout plain = { 0 };
+	int rc;
+
+	*c = (struct conv){ .shape = v };
+	rc = dnn_layout_activation(&c->x, x, x_plain ? 1 : block);
+	if (!rc)
+		rc = dnn_layout_activation(&c->y, y, block);
+	if (!rc)
+		rc = dnn_layout_weights(&plain, w);
+	wish[DNN_SRC] = c->x;
+	wish[DNN_DST] = c->y;
+	if (!rc)
+		rc = dnn_conv_make(dnn, &c->pass[DNN_FORWARD].prim, &v, DNN_FORWARD, wish);
+	if (!rc) {
+		const struct dnn_layout *liked = &c->pass[DNN_FORWARD].prim.layout[DNN_WEIGHTS];
+
+		rc = dnn_layout_copy(&c->weights, dnn_layout_bytes(liked) == dnn_layout_bytes(&plain) ? liked : &plain);
+	}
+	if (!rc)
+		rc = pass_make(dnn, c, DNN_FORWARD);
+	if (!rc && wants_dx)
+		rc = pass_make(dnn, c, DNN_BACKWARD_DATA);
+	if (!rc)
+		rc = pass_make(dnn, c, DNN_BACKWARD_WEIGHTS);
+	c->pass[DNN_BACKWARD_DATA].adds = adds_dx;
+	dnn_layout_release(&plain);
+	if (rc)
+		conv_release(c);
+	return rc;
+}
+
+/* Assigns the scratch of one pass from `base` (NULL: only counts) and returns its bytes.  `at` enters with the stored
+ * places and leaves with those of the primitive. */
+static size_t pass_scratch(const struct conv *c, enum dnn_pass pass, char *base, float *at[DNN_ARGS],
+			   void *reorder_scratch[DNN_ARGS], float **term)
+{
+	const struct conv_pass *p = &c->pass[pass];
+	size_t used = padded(p->prim.scratch_bytes);
+
+	*term = NULL;
+	if (p->adds) {
+		*term = (float *)(base + used);
+		used += padded(dnn_layout_bytes(stored(c, dnn_result[pass])));
+	}
+	for (int arg = 0; arg < DNN_ARGS; arg++) {
+		if (!p->reorder[arg].primitive)
+			continue;
+		at[arg] = (float *)(base + used);
+		used += padded(dnn_layout_bytes(&p->prim.layout[arg]));
+		reorder_scratch[arg] = base + used;
+		used += padded(p->reorder[arg].scratch_bytes);
+	}
+	return used;
+}
+
+size_t conv_scratch_bytes(const struct conv *c)
+{
+	static char none[1];	/* an address to count from */
+	float *at[DNN_ARGS] = { 0 }, *term;
+	void *reorder_scratch[DNN_ARGS];
+	size_t most = 0;
+
+	for (int pass = 0; pass < DNN_PASSES; pass++) {
+		size_t bytes = c->pass[pass].used ? pass_scratch(c, pass, none, at, reorder_scratch, &term) : 0;
+
+		most = bytes > most ? bytes : most;
+	}
+	return most;
+}
+
+static int pass_bind(struct dnn *dnn, struct conv *c, enum dnn_pass pass, float *const ends[DNN_ARGS], void *scratch)
+{
+	struct conv_pass *p = &c->pass[pass];
+	const int result = dnn_result[pass];
+	float *from[DNN_ARGS] = { ends[0], ends[1], ends[2] }, *at[DNN_ARGS];
+	void *reorder_scratch[DNN_ARGS] = { 0 };
+	int rc;
+
+	for (int arg = 0; arg < DNN_ARGS; arg++)
+		at[arg] = from[arg];
+	pass_scratch(c, pass, scratch, at, reorder_scratch, &p->term);
+	if (p->adds) {
+		p->sum = from[result];
+		from[result] = p->term;
+		if (!p->reorder[result].primitive)
+			at[result] = p->term;
+	}
+	rc = dnn_bind(dnn, &p->prim, (void *const[]){ at[0], at[1], at[2] }, scratch);
+	for (int arg = 0; !rc && arg < DNN_ARGS; arg++) {
+		void *way[DNN_ARGS] = { [DNN_SRC] = arg == result ? at[arg] : from[arg],
+					[DNN_DST] = arg == result ? from[arg] : at[arg] };
+
+		if (p->reorder[arg].primitive)
+			rc = dnn_bind(dnn, &p->reorder[arg], way, reorder_scratch[arg]);
+	}
+	return rc;
+}
+
+int conv_bind(struct dnn *dnn, struct conv *c, const struct conv_place *at, void *scratch)
+{
+	float *const ends[DNN_PASSES][DNN_ARGS] = {
+		[DNN_FORWARD] = { at->x, at->weights, at->y },
+		[DNN_BACKWARD_DATA] = { at->dx, at->weights, at->dy },
+		[DNN_BACKWARD_WEIGHTS] = { at->x, at->dweights, at->dy },
+	};
+	int rc = OK;
+
+	for (int pass = 0; !rc && pass < DNN_PASSES; pass++)
+		if (c->pass[pass].used)
+			rc = pass_bind(dnn, c, pass, ends[pass], scratch);
+	return rc;
+}
+
+int conv_run(struct dnn *dnn, const struct conv *c, enum dnn_pass pass)
+{
+	const struct conv_pass *p = &c->pass[pass];
+	const int result = dnn_result[pass];
+	int rc = OK;
+
+	for (int arg = 0; !rc && arg < DNN_ARGS; arg++)
+		if (arg != result && p->reorder[arg].primitive)
+			rc = dnn_run(dnn, &p->reorder[arg]);
+	if (!rc)
+		rc = dnn_run(dnn, &p->prim);
+	if (!rc && p->reorder[result].primitive)
+		rc = dnn_run(dnn, &p->reorder[result]);
+	if (!rc && p->adds)
+		add_to(p->sum, p->term, dnn_layout_bytes(stored(c, result)) / sizeof(float));
+	return rc;
+}
+
+void conv_release(struct conv *c)
+{
+	for (int pass = 0; pass < DNN_PASSES; pass++) {
+		dnn_prim_release(&c->pass[pass].prim);
+		for (int arg = 0; arg < DNN_ARGS; arg++)
+			dnn_prim_release(&c->pass[pass].reorder[arg]);
+	}
+	dnn_layout_release(&c->x);
+	dnn_layout_release(&c->y);
+	dnn_layout_release(&c->weights);
+	*c = (struct conv){ 0 };
+}
