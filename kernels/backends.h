@@ -6,7 +6,7 @@
 
 #include "kernels/kernels.h"
 
-extern const struct kernel_backend kernel_cpu;	/* oneDNN; built in where HAVE_CPU is defined */
+extern const struct kernel_backend kernel_cpu;	/* oneDNN: the reference, the others are judged against it */
 extern const struct kernel_backend kernel_null;	/* no arithmetic; in no time, or in an emulated time */
 
 #endif

@@ -8,9 +8,7 @@
 #include <string.h>
 
 const struct kernel_backend *const kernel_backends[] = {
-#ifdef HAVE_CPU
 	&kernel_cpu,
-#endif
 	&kernel_null,
 	NULL
 };

@@ -1,0 +1,806 @@
+/*
+ * kernels/cpu/cpu.c - the CPU back end: oneDNN's convolutions, our own everything else.
+ *
+ * open() turns the net's operators into nodes.  The arena is planned in bytes per clip from
+ * one timeline, forward then backward: operator i runs at moment i + 1, its backward at
+ * 2n - i; a value lives until the last of both that reads it, a gradient from the first
+ * consumer's backward to its producer's.  All sizes are proportional to the clips, so a plan
+ * for one clip, times the clips, is the plan for many.
+ *
+ * Activations are in blocks of 8 or 16 channels, whatever oneDNN likes on this machine; the
+ * two inputs, with three channels, in plain order.  Nodes are bound to addresses by
+ * prepare(): once, and again when a step brings another number of clips than the last.
+ *
+ * A tensor with several readers gets its gradient from the first of them in backward's
+ * order; the others add theirs.
+ *
+ * A step is called from one thread, always the same; the operators are parallel inside.
+ */
+#include "kernels/kernels.h"
+
+#include "bench/base/err.h"
+#include "kernels/backends.h"
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/ops.h"
+#include "kernels/initial.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOW, FAST };
+
+/* An operator, ready to run. */
+struct node {
+	const struct net_op *op;
+	bool adds;		/* to the gradient of its input (convolution) or shortcut (batch norm) */
+	struct conv conv;
+	struct norm norm;
+	struct pool pool;
+};
+
+struct cpu {
+	struct kernels base;
+	struct kernel_config config;
+	struct dnn dnn;
+	size_t block;			/* channels innermost */
+	struct node *nodes;		/* owned, as all below; one per operator */
+	size_t *offset;			/* per parameter, in the flat buffers */
+	size_t *bn_offset;		/* per batch norm: first of its channels */
+	size_t *op_of_ready;		/* per place in backward's order: the operator that makes it */
+	float *momentum;		/* flat */
+	float *bn_mean, *bn_inv_std;	/* of the batch, all channels */
+	double *partial;		/* of one batch norm */
+	struct piece *values, *grads, *winners;	/* per tensor; bytes and offsets for one clip */
+	char *arena;
+	char *scratch;
+	size_t scratch_bytes;
+	size_t prepared_clips;		/* 0: nodes are not bound */
+
+	size_t clips, boxes;		/* of this step */
+	uint64_t steps;
+	size_t backward_left;		/* operators [0, left) have not run backward yet */
+	float *rois, *labels;		/* (R,5), (R,80) */
+	struct roi roi[2];		/* by pathway */
+	size_t feature_count;		/* per box */
+	float *features, *dfeatures;	/* (R,F), behind dropout */
+	float *drop;			/* (R,F): 0 or 1/(1-p) */
+	float *logits, *dlogits, *preds;	/* (R,80) */
+};
+
+static struct cpu *cpu_of(struct kernels *k)
+{
+	return (struct cpu *)k;
+}
+
+static int cpu_probe(char *why, size_t why_bytes)
+{
+	struct dnn dnn;
+	int rc = dnn_open(&dnn);
+
+	if (rc)
+		snprintf(why, why_bytes, "%s", err_last());
+	else
+		dnn_close(&dnn);
+	return rc;
+}
+
+/* ---- tensors ---- */
+
+static bool is_input(int tensor)
+{
+	return tensor < NET_INPUTS;
+}
+
+/* The tensor whose memory it is in. */
+static int root_of(const struct net *net, int tensor)
+{
+	return net->tensors[tensor].of >= 0 ? net->tensors[tensor].of : tensor;
+}
+
+static size_t blocks_of(const struct cpu *c, size_t channels)
+{
+	return (channels + c->block - 1) / c->block;
+}
+
+static size_t clip_floats(const struct cpu *c, int tensor)
+{
+	const struct net_tensor *t = &c->base.net->tensors[tensor];
+	size_t channels = is_input(tensor) ? t->c : blocks_of(c, t->c) * c->block;
+
+	return channels * t->t * t->h * t->w;
+}
+
+/* A tensor, or with `pieces` = grads its gradient, with the clips for which nodes are being prepared. */
+static struct act act_of(const struct cpu *c, const struct piece *pieces, int tensor)
+{
+	const struct net_tensor *t = &c->base.net->tensors[tensor];
+	int root = root_of(c->base.net, tensor);
+	float *at = (float *)(c->arena + pieces[root].offset * c->prepared_clips);
+
+	return (struct act){ .at = at + t->c0 * t->t * t->h * t->w, .clip = clip_floats(c, root),
+			     .n = c->prepared_clips, .c = t->c, .dims = { t->t, t->h, t->w }, .block = c->block };
+}
+
+/* ---- memory ---- */
+
+static void use(struct piece *pieces, int tensor, size_t moment)
+{
+	struct piece *p = &pieces[tensor];
+
+	p->from = moment < p->from ? moment : p->from;
+	p->to = moment > p->to ? moment : p->to;
+}
+
+static void plan_op(struct cpu *c, size_t index)
+{
+	const struct net *net = c->base.net;
+	const struct net_op *op = &net->ops[index];
+	const size_t forward = index + 1, backward = 2 * net->op_count - index;
+	const int in = root_of(net, op->in), out = root_of(net, op->out);
+	const bool head = op->kind == OP_ROI_HEAD;
+
+	if (op->kind == OP_FC)
+		return;
+	use(c->values, in, is_input(in) ? 0 : forward);
+	use(c->values, in, op->kind == OP_CONV || op->kind == OP_BN ? backward : forward);
+	if (!is_input(in))
+		use(c->grads, in, backward);
+	if (op->in2 >= 0) {
+		use(c->values, root_of(net, op->in2), forward);
+		use(c->grads, root_of(net, op->in2), backward);
+	}
+	if (head)
+		return;
+	use(c->values, out, forward);
+	use(c->values, out, op->kind == OP_BN && op->relu ? backward : forward);
+	use(c->grads, out, backward);
+	if (op->kind == OP_MAXPOOL) {
+		use(c->winners, op->out, forward);
+		use(c->winners, op->out, backward);
+	}
+}
+
+/* Places values, gradients and winners; `bytes` for one clip. */
+static int plan(struct cpu *c, size_t *bytes)
+{
+	const struct net *net = c->base.net;
+
+	c->values = calloc(3 * net->tensor_count, sizeof(*c->values));
+	if (!c->values)
+		return err(NO_MEMORY, "no memory for the plan of %zu tensors", net->tensor_count);
+	c->grads = c->values + net->tensor_count;
+	c->winners = c->grads + net->tensor_count;
+	for (size_t i = 0; i < 3 * net->tensor_count; i++)
+		c->values[i].from = SIZE_MAX;
+	for (size_t i = 0; i < net->op_count; i++)
+		plan_op(c, i);
+	for (size_t i = 0; i < 3 * net->tensor_count; i++) {
+		struct piece *p = &c->values[i];
+		size_t floats = clip_floats(c, (int)(i % net->tensor_count));
+
+		if (p->from != SIZE_MAX)
+			p->bytes = p >= c->winners ? floats : floats * sizeof(float);
+	}
+	*bytes = arena_plan(c->values, 3 * net->tensor_count);
+	return *bytes ? OK : NO_MEMORY;
+}
+
+/* Which gradients are sums.  Slices are read only through their concatenation. */
+static int find_sums(struct cpu *c)
+{
+	const struct net *net = c->base.net;
+	bool *written = calloc(net->tensor_count, sizeof(*written));
+
+	if (!written)
+		return err(NO_MEMORY, "no memory for %zu tensors", net->tensor_count);
+	for (size_t i = net->op_count; i-- > 0;) {
+		const struct net_op *op = &net->ops[i];
+
+		assert(net->tensors[op->in].of < 0 && (op->in2 < 0 || net->tensors[op->in2].of < 0));
+		if (op->kind == OP_CONV)
+			c->nodes[i].adds = written[op->in];
+		else
+			assert(!written[op->in]);
+		written[op->in] = true;
+		if (op->in2 < 0)
+			continue;
+		if (op->kind == OP_BN)
+			c->nodes[i].adds = written[op->in2];
+		else
+			assert(!written[op->in2]);
+		written[op->in2] = true;
+	}
+	free(written);
+	return OK;
+}
+
+/* ---- nodes ---- */
+
+static float *weights_at(const struct cpu *c, int param)
+{
+	return c->base.weights + c->offset[param];
+}
+
+static float *grads_at(const struct cpu *c, int param)
+{
+	return c->base.grads + c->offset[param];
+}
+
+static int conv_node_make(struct cpu *c, struct node *node)
+{
+	const struct net_op *op = node->op;
+	const struct net_tensor *x = &c->base.net->tensors[op->in], *y = &c->base.net->tensors[op->out];
+	struct dnn_conv shape = { .n = c->prepared_clips, .cin = x->c, .cout = y->c, .in = { x->t, x->h, x->w },
+				  .out = { y->t, y->h, y->w } };
+
+	memcpy(shape.kernel, op->kernel, sizeof(shape.kernel));
+	memcpy(shape.stride, op->stride, sizeof(shape.stride));
+	memcpy(shape.pad, op->pad, sizeof(shape.pad));
+	memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
+	return conv_make(&c->dnn, &node->conv, &shape, c->block, is_input(op->in), !is_input(op->in), node->adds);
+}
+
+static int conv_node_bind(struct cpu *c, struct node *node)
+{
+	const struct net_op *op = node->op;
+	const struct conv_place at = {
+		.x = act_of(c, c->values, op->in).at, .y = act_of(c, c->values, op->out).at,
+		.dx = is_input(op->in) ? NULL : act_of(c, c->grads, op->in).at,
+		.dy = act_of(c, c->grads, op->out).at,
+		.weights = weights_at(c, op->weight), .dweights = grads_at(c, op->weight),
+	};
+
+	return conv_bind(&c->dnn, &node->conv, &at, c->scratch);
+}
+
+static void norm_node_bind(struct cpu *c, struct node *node)
+{
+	const struct net_op *op = node->op;
+	const size_t first = c->bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
+
+	node->norm = (struct norm){
+		.x = act_of(c, c->values, op->in), .y = act_of(c, c->values, op->out),
+		.dx = act_of(c, c->grads, op->in), .dy = act_of(c, c->grads, op->out),
+		.relu = op->relu, .add_dshortcut = node->adds,
+		.weight = weights_at(c, op->weight), .bias = weights_at(c, op->bias),
+		.dweight = grads_at(c, op->weight), .dbias = grads_at(c, op->bias),
+		.running_mean = c->base.bn_state + 2 * first,
+		.running_var = c->base.bn_state + 2 * first + channels,
+		.mean = c->bn_mean + first, .inv_std = c->bn_inv_std + first,
+		.partial = c->partial,
+	};
+	if (op->in2 >= 0) {
+		node->norm.shortcut = act_of(c, c->values, op->in2);
+		node->norm.dshortcut = act_of(c, c->grads, op->in2);
+	}
+}
+
+static void pool_node_bind(struct cpu *c, struct node *node)
+{
+	const struct net_op *op = node->op;
+
+	node->pool = (struct pool){
+		.x = act_of(c, c->values, op->in), .y = act_of(c, c->values, op->out),
+		.dx = act_of(c, c->grads, op->in), .dy = act_of(c, c->grads, op->out),
+		.winner = (uint8_t *)c->arena + c->winners[op->out].offset * c->prepared_clips,
+		.kernel = { op->kernel[1], op->kernel[2] }, .stride = { op->stride[1], op->stride[2] },
+		.pad = { op->pad[1], op->pad[2] },
+	};
+}
+
+static void roi_node_bind(struct cpu *c, const struct net_op *op)
+{
+	const int in[2] = { [SLOW] = op->in, [FAST] = op->in2 };
+
+	for (int p = 0; p < 2; p++) {
+		c->roi[p].x = act_of(c, c->values, in[p]);
+		c->roi[p].dx = act_of(c, c->grads, in[p]);
+	}
+}
+
+/* Makes and binds all nodes for this number of clips. */
+static int prepare(struct cpu *c, size_t clips)
+{
+	const struct net *net = c->base.net;
+	size_t most = 0;
+
+	for (size_t i = 0; i < net->op_count; i++)
+		conv_release(&c->nodes[i].conv);
+	c->prepared_clips = clips;
+	for (size_t i = 0; i < net->op_count; i++) {
+		int rc = net->ops[i].kind == OP_CONV ? conv_node_make(c, &c->nodes[i]) : OK;
+		size_t bytes = net->ops[i].kind == OP_CONV && !rc ? conv_scratch_bytes(&c->nodes[i].conv) : 0;
+
+		if (rc)
+			return rc;
+		most = bytes > most ? bytes : most;
+	}
+	if (most > c->scratch_bytes) {
+		free(c->scratch);
+		c->scratch_bytes = 0;
+		c->scratch = arena_alloc(most, "the convolutions' scratch");
+		if (!c->scratch)
+			return NO_MEMORY;
+		c->scratch_bytes = most;
+	}
+	for (size_t i = 0; i < net->op_count; i++) {
+		struct node *node = &c->nodes[i];
+		int rc = OK;
+
+		switch (net->ops[i].kind) {
+		case OP_CONV: rc = conv_node_bind(c, node); break;
+		case OP_BN: norm_node_bind(c, node); break;
+		case OP_MAXPOOL: pool_node_bind(c, node); break;
+		case OP_ROI_HEAD: roi_node_bind(c, node->op); break;
+		case OP_FC: break;
+		}
+		if (rc)
+			return rc;
+	}
+	return OK;
+}
+
+/* ---- forward and backward of an operator ---- */
+
+/* The kept values times 1/(1-p), the others 0; with p = 0 nothing happens. */
+static void drop(const struct cpu *c, float *features)
+{
+	if (c->config.dropout > 0)
+		for (size_t i = 0; i < c->boxes * c->feature_count; i++)
+			features[i] *= c->drop[i];
+}
+
+static int node_forward(struct cpu *c, const struct node *node)
+{
+	const struct net_op *op = node->op;
+
+	switch (op->kind) {
+	case OP_CONV:
+		return conv_run(&c->dnn, &node->conv, DNN_FORWARD);
+	case OP_BN:
+		norm_forward(&node->norm);
+		c->base.bn_batches[op->buffer]++;
+		break;
+	case OP_MAXPOOL:
+		pool_forward(&node->pool);
+		break;
+	case OP_ROI_HEAD:
+		roi_forward(&c->roi[SLOW]);
+		roi_forward(&c->roi[FAST]);
+		dropout_draw(c->config.dropout_seed, c->steps, c->config.dropout, c->boxes * c->feature_count, c->drop);
+		drop(c, c->features);
+		break;
+	case OP_FC:
+		fc_forward(c->features, weights_at(c, op->weight), weights_at(c, op->bias), c->boxes, c->feature_count,
+			   NET_CLASSES, c->logits);
+		sigmoid_forward(c->logits, c->boxes * NET_CLASSES, c->preds);
+		break;
+	}
+	return OK;
+}
+
+static int node_backward(struct cpu *c, const struct node *node)
+{
+	const struct net_op *op = node->op;
+	int rc = OK;
+
+	switch (op->kind) {
+	case OP_CONV:
+		rc = conv_run(&c->dnn, &node->conv, DNN_BACKWARD_WEIGHTS);
+		if (!rc && node->conv.pass[DNN_BACKWARD_DATA].used)
+			rc = conv_run(&c->dnn, &node->conv, DNN_BACKWARD_DATA);
+		break;
+	case OP_BN:
+		norm_backward(&node->norm);
+		break;
+	case OP_MAXPOOL:
+		pool_backward(&node->pool);
+		break;
+	case OP_ROI_HEAD:
+		drop(c, c->dfeatures);
+		roi_backward(&c->roi[SLOW]);
+		roi_backward(&c->roi[FAST]);
+		break;
+	case OP_FC:
+		bce_backward(c->preds, c->labels, c->boxes * NET_CLASSES, c->dlogits);
+		fc_backward(c->features, weights_at(c, op->weight), c->dlogits, c->boxes, c->feature_count, NET_CLASSES,
+			    c->dfeatures, grads_at(c, op->weight), grads_at(c, op->bias));
+		break;
+	}
+	return rc;
+}
+
+/* ---- a step ---- */
+
+static int cpu_input(struct kernels *k, const struct step_input *in)
+{
+	struct cpu *c = cpu_of(k);
+	const size_t slow_floats = in->clips * clip_floats(c, SLOW), fast_floats = in->clips * clip_floats(c, FAST);
+
+	if (!in->clips || in->clips > c->config.clips_max || !in->boxes || in->boxes > c->config.boxes_max)
+		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips,
+			   in->boxes, c->config.clips_max, c->config.boxes_max);
+	for (size_t i = 0; i < in->boxes; i++)
+		if (!(in->rois[i * 5] >= 0 && in->rois[i * 5] < (float)in->clips))
+			return err(FAILED, "box %zu belongs to clip %g of %zu", i, in->rois[i * 5], in->clips);
+	omp_set_num_threads((int)c->config.threads);
+	if (in->clips != c->prepared_clips) {
+		int rc = prepare(c, in->clips);
+
+		if (rc)
+			return rc;
+	}
+	c->clips = in->clips;
+	c->boxes = in->boxes;
+	c->roi[SLOW].box_count = c->roi[FAST].box_count = in->boxes;
+	c->backward_left = c->base.net->op_count;
+	memcpy(act_of(c, c->values, SLOW).at, in->slow, slow_floats * sizeof(float));
+	memcpy(act_of(c, c->values, FAST).at, in->fast, fast_floats * sizeof(float));
+	memcpy(c->rois, in->rois, in->boxes * 5 * sizeof(float));
+	memcpy(c->labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
+	return OK;
+}
+
+static int cpu_forward(struct kernels *k)
+{
+	struct cpu *c = cpu_of(k);
+	int rc = OK;
+
+	for (size_t i = 0; !rc && i < k->net->op_count; i++)
+		rc = node_forward(c, &c->nodes[i]);
+	c->steps++;
+	return rc;
+}
+
+static int cpu_loss(struct kernels *k, float *loss)
+{
+	struct cpu *c = cpu_of(k);
+
+	*loss = (float)bce(c->preds, c->labels, c->boxes * NET_CLASSES);
+	return OK;
+}
+
+static int cpu_backward(struct kernels *k, size_t ready)
+{
+	struct cpu *c = cpu_of(k);
+	const size_t until = ready + 1 == k->net->param_count ? 0 : c->op_of_ready[ready];
+	int rc = OK;
+
+	while (!rc && c->backward_left > until)
+		rc = node_backward(c, &c->nodes[--c->backward_left]);
+	return rc;
+}
+
+static int cpu_update(struct kernels *k, const struct sgd *sgd)
+{
+	struct cpu *c = cpu_of(k);
+
+	for (size_t i = 0; i < k->net->param_count; i++) {
+		const struct net_param *p = &k->net->params[i];
+		const struct sgd_step s = { (float)sgd->lr, (float)sgd->momentum,
+					    p->decays ? (float)sgd->weight_decay : 0, sgd->nesterov };
+
+		sgd_update(k->weights + c->offset[i], c->momentum + c->offset[i], k->grads + c->offset[i], p->count, &s);
+	}
+	return OK;
+}
+
+/* ---- state in and out ---- */
+
+static const struct conv *conv_of_param(const struct cpu *c, size_t param)
+{
+	for (size_t i = 0; i < c->base.net->op_count; i++)
+		if (c->nodes[i].op->kind == OP_CONV && c->nodes[i].op->weight == (int)param)
+			return &c->nodes[i].conv;
+	return NULL;
+}
+
+/* Copies a parameter-like tensor between its place and plain order; `out`: towards plain. */
+static int copy_param(struct cpu *c, size_t param, float *stored, float *plain, bool out)
+{
+	const struct conv *conv = conv_of_param(c, param);
+	const size_t bytes = c->base.net->params[param].count * sizeof(float);
+	struct dnn_layout order = { 0 };
+	struct dnn_prim reorder = { 0 };
+	void *scratch = NULL;
+	int rc;
+
+	if (!conv) {
+		memcpy(out ? plain : stored, out ? stored : plain, bytes);
+		return OK;
+	}
+	rc = dnn_layout_weights(&order, (const size_t[]){ conv->shape.cout, conv->shape.cin, conv->shape.kernel[0],
+				conv->shape.kernel[1], conv->shape.kernel[2] });
+	if (!rc)
+		rc = out ? dnn_reorder_make(&c->dnn, &reorder, &conv->weights, &order)
+			 : dnn_reorder_make(&c->dnn, &reorder, &order, &conv->weights);
+	if (!rc && reorder.scratch_bytes && !(scratch = malloc(reorder.scratch_bytes)))
+		rc = err(NO_MEMORY, "no memory to reorder '%s'", c->base.net->params[param].name);
+	if (!rc)
+		rc = dnn_bind(&c->dnn, &reorder, (void *const[]){ out ? stored : plain, NULL, out ? plain : stored },
+			      scratch);
+	if (!rc)
+		rc = dnn_run(&c->dnn, &reorder);
+	dnn_prim_release(&reorder);
+	dnn_layout_release(&order);
+	free(scratch);
+	return rc;
+}
+
+static int copy_state(struct cpu *c, enum state_kind kind, size_t index, float *plain, bool out)
+{
+	float *const flat[] = { [STATE_WEIGHT] = c->base.weights, [STATE_GRAD] = c->base.grads,
+				[STATE_MOMENTUM] = c->momentum };
+	size_t channels;
+	float *stored;
+
+	if (kind == STATE_WEIGHT || kind == STATE_GRAD || kind == STATE_MOMENTUM)
+		return copy_param(c, index, flat[kind] + c->offset[index], plain, out);
+	channels = c->base.net->buffers[index].channels;
+	stored = c->base.bn_state + 2 * c->bn_offset[index] + (kind == STATE_VAR ? channels : 0);
+	memcpy(out ? plain : stored, out ? stored : plain, channels * sizeof(float));
+	return OK;
+}
+
+static int cpu_get(struct kernels *k, enum state_kind kind, size_t index, float *plain)
+{
+	return copy_state(cpu_of(k), kind, index, plain, true);
+}
+
+static int cpu_set(struct kernels *k, enum state_kind kind, size_t index, const float *plain)
+{
+	return copy_state(cpu_of(k), kind, index, (float *)plain, false);	/* read only on this way */
+}
+
+/* ---- open and close ---- */
+
+static void cpu_close(struct kernels *k)
+{
+	struct cpu *c = cpu_of(k);
+
+	if (!c)
+		return;
+	for (size_t i = 0; c->nodes && i < k->net->op_count; i++)
+		conv_release(&c->nodes[i].conv);
+	dnn_close(&c->dnn);
+	free(c->nodes);
+	free(c->offset);
+	free(c->bn_offset);
+	free(c->op_of_ready);
+	free(c->momentum);
+	free(c->bn_mean);
+	free(c->bn_inv_std);
+	free(c->partial);
+	free(c->values);
+	free(c->arena);
+	free(c->scratch);
+	free(c->rois);
+	free(c->labels);
+	for (int p = 0; p < 2; p++) {
+		free(c->roi[p].mean);
+		free(c->roi[p].winner);
+	}
+	free(c->features);
+	free(c->dfeatures);
+	free(c->drop);
+	free(c->logits);
+	free(c->dlogits);
+	free(c->preds);
+	free(k->grads);
+	free(k->weights);
+	free(k->bn_state);
+	free(k->bn_batches);
+	free(c);
+}
+
+static void *need(size_t count, size_t size, int *rc)
+{
+	void *at = *rc ? NULL : arena_alloc(count * size, "the network's state");
+
+	if (!at && !*rc)
+		*rc = NO_MEMORY;
+	return at;
+}
+
+static int open_state(struct cpu *c)
+{
+	const struct net *net = c->base.net;
+	size_t at = 0;
+	int rc = OK;
+
+	c->nodes = calloc(net->op_count, sizeof(*c->nodes));
+	c->offset = calloc(net->param_count, sizeof(*c->offset));
+	c->bn_offset = calloc(net->buffer_count, sizeof(*c->bn_offset));
+	c->op_of_ready = calloc(net->param_count, sizeof(*c->op_of_ready));
+	c->base.bn_batches = calloc(net->buffer_count, sizeof(*c->base.bn_batches));
+	c->bn_mean = calloc(net->buffer_values, sizeof(*c->bn_mean));
+	c->bn_inv_std = calloc(net->buffer_values, sizeof(*c->bn_inv_std));
+	if (!c->nodes || !c->offset || !c->bn_offset || !c->op_of_ready || !c->base.bn_batches || !c->bn_mean ||
+	    !c->bn_inv_std)
+		return err(NO_MEMORY, "no memory for %zu operators", net->op_count);
+	for (size_t i = 0; i < net->param_count; at += net->params[i++].count)
+		c->offset[i] = c->config.grad_offset ? c->config.grad_offset[i] : at;
+	at = 0;
+	for (size_t i = 0; i < net->buffer_count; at += net->buffers[i++].channels)
+		c->bn_offset[i] = at;
+	for (size_t i = 0; i < net->op_count; i++) {
+		const int params[2] = { net->ops[i].weight, net->ops[i].bias };
+
+		c->nodes[i].op = &net->ops[i];
+		for (int p = 0; p < 2; p++)
+			if (params[p] >= 0)
+				c->op_of_ready[net->params[params[p]].ready] = i;
+	}
+	c->base.grads = need(net->values, sizeof(float), &rc);
+	c->base.weights = need(net->values, sizeof(float), &rc);
+	c->momentum = need(net->values, sizeof(float), &rc);
+	c->base.bn_state = need(net->buffer_values, sizeof(float), &rc);
+	return rc;
+}
+
+/* The head's memory depends on boxes, not on clips. */
+static int open_head(struct cpu *c)
+{
+	const struct net *net = c->base.net;
+	const size_t boxes = c->config.boxes_max, clips = c->config.clips_max;
+	size_t first = 0;
+	int rc = OK;
+
+	for (size_t i = 0; i < net->op_count; i++) {
+		const struct net_op *op = &net->ops[i];
+		const int in[2] = { [SLOW] = op->in, [FAST] = op->in2 };
+
+		if (op->kind != OP_ROI_HEAD)
+			continue;
+		c->feature_count = net->tensors[op->out].c;
+		c->features = need(boxes * c->feature_count, sizeof(float), &rc);
+		c->dfeatures = need(boxes * c->feature_count, sizeof(float), &rc);
+		c->drop = need(boxes * c->feature_count, sizeof(float), &rc);
+		for (int p = 0; !rc && p < 2; p++) {
+			const struct net_tensor *t = &net->tensors[in[p]];
+
+			c->roi[p] = (struct roi){
+				.mean = need(clips * blocks_of(c, t->c) * c->block * t->h * t->w, sizeof(float), &rc),
+				.winner = need(boxes * t->c, 1, &rc),
+				.out = NET_ROI_OUT, .scale = 1.0f / NET_ROI_STRIDE, .aligned = true,
+				.features = c->features + first, .dfeatures = c->dfeatures + first,
+				.stride = c->feature_count,
+			};
+			first += t->c;
+		}
+	}
+	c->rois = need(boxes * 5, sizeof(float), &rc);
+	c->labels = need(boxes * NET_CLASSES, sizeof(float), &rc);
+	c->logits = need(boxes * NET_CLASSES, sizeof(float), &rc);
+	c->dlogits = need(boxes * NET_CLASSES, sizeof(float), &rc);
+	c->preds = need(boxes * NET_CLASSES, sizeof(float), &rc);
+	c->base.preds = c->preds;
+	c->roi[SLOW].boxes = c->roi[FAST].boxes = c->rois;
+	return rc;
+}
+
+/* Room for the partial sums of the largest batch norm. */
+static int open_partial(struct cpu *c)
+{
+	const struct net *net = c->base.net;
+	size_t most = 0;
+	int rc = OK;
+
+	for (size_t i = 0; i < net->tensor_count; i++) {
+		const struct net_tensor *t = &net->tensors[i];
+		const struct act x = { .n = c->config.clips_max, .c = t->c, .dims = { t->t, t->h, t->w },
+				       .block = c->block };
+		size_t doubles = norm_partial_doubles(&x);
+
+		most = doubles > most ? doubles : most;
+	}
+	c->partial = need(most, sizeof(double), &rc);
+	return rc;
+}
+
+/* Blocks of channels that every slice of a concatenation begins with. */
+static int choose_block(struct cpu *c)
+{
+	int rc = dnn_block(&c->dnn, &c->block);
+
+	for (size_t i = 0; !rc && i < c->base.net->tensor_count; i++)
+		if (c->base.net->tensors[i].c0 % c->block)
+			c->block = 8;
+	return rc;
+}
+
+static uint64_t layout_hash(const struct cpu *c)
+{
+	char version[64];
+	uint64_t hash = 0xcbf29ce484222325ull;
+
+	dnn_version(version, sizeof(version));
+	for (const char *p = version; *p; p++)
+		hash = (hash ^ (uint8_t)*p) * 0x100000001b3ull;
+	for (size_t i = 0; i < c->base.net->param_count; i++)
+		for (int byte = 0; byte < 64; byte += 8)
+			hash = (hash ^ (c->offset[i] >> byte & 0xff)) * 0x100000001b3ull;
+	for (size_t i = 0; i < c->base.net->op_count; i++)
+		if (c->nodes[i].op->kind == OP_CONV)
+			hash = dnn_layout_hash(&c->nodes[i].conv.weights, hash);
+	return hash;
+}
+
+/* Weights by the rules of initialisation: drawn in parallel where momentum will be, then laid out. */
+static int open_weights(struct cpu *c)
+{
+	const struct net *net = c->base.net;
+	int rc = OK;
+
+#pragma omp parallel for schedule(dynamic)
+	for (size_t i = 0; i < net->param_count; i++)
+		initial_weights(net, i, c->config.seed, c->momentum + c->offset[i]);
+	for (size_t i = 0; !rc && i < net->param_count; i++)
+		rc = copy_param(c, i, c->base.weights + c->offset[i], c->momentum + c->offset[i], false);
+	memset(c->momentum, 0, net->values * sizeof(float));
+	for (size_t i = 0; i < net->buffer_count; i++)
+		for (size_t j = 0; j < net->buffers[i].channels; j++)
+			c->base.bn_state[2 * c->bn_offset[i] + net->buffers[i].channels + j] = 1;
+	return rc;
+}
+
+static int cpu_open(struct kernels **k, const struct kernel_config *config)
+{
+	struct cpu *c = calloc(1, sizeof(*c));
+	size_t clip_bytes = 0;
+	int rc;
+
+	*k = NULL;
+	if (!c)
+		return err(NO_MEMORY, "no memory for the CPU back end");
+	c->base = (struct kernels){ .backend = &kernel_cpu, .net = config->net };
+	c->config = *config;
+	if (!c->config.threads)
+		c->config.threads = 1;
+	omp_set_num_threads((int)c->config.threads);	/* oneDNN asks for it when it makes primitives */
+	rc = dnn_open(&c->dnn);
+	if (!rc)
+		rc = choose_block(c);
+	if (!rc)
+		rc = open_state(c);
+	if (!rc)
+		rc = open_head(c);
+	if (!rc)
+		rc = open_partial(c);
+	if (!rc)
+		rc = find_sums(c);
+	if (!rc)
+		rc = plan(c, &clip_bytes);
+	if (!rc && !(c->arena = arena_alloc(clip_bytes * config->clips_max, "activations and their gradients")))
+		rc = NO_MEMORY;
+	if (!rc)
+		rc = prepare(c, config->clips_max);
+	if (!rc)
+		rc = open_weights(c);
+	if (rc) {
+		cpu_close(&c->base);
+		return rc;
+	}
+	c->config.grad_offset = c->offset;
+	c->base.layout_hash = layout_hash(c);
+	*k = &c->base;
+	return OK;
+}
+
+const struct kernel_backend kernel_cpu = {
+	.name = "cpu",
+	.probe = cpu_probe,
+	.open = cpu_open,
+	.close = cpu_close,
+	.input = cpu_input,
+	.forward = cpu_forward,
+	.loss = cpu_loss,
+	.backward = cpu_backward,
+	.update = cpu_update,
+	.get = cpu_get,
+	.set = cpu_set,
+};
