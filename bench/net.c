@@ -369,5 +369,5 @@ static int net_command(int argc, char **argv)
 
 const struct command command_net = {
 	"net", "", "every layer of the network: shapes, parameters, multiply-adds, bytes, buckets", net_opts,
-	ARRAY_LEN(net_opts), net_command
+	ARRAY_LEN(net_opts), net_command, sizeof(struct net_values)
 };
