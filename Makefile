@@ -120,6 +120,9 @@ $(BUILD)/build.h: FORCE
 	@mkdir -p $(@D) && printf '%s\n' '#define BUILD_VERSION "$(VERSION)"' \
 		'#define BUILD_FLAGS "$(CFLAGS)"' > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
+# Its list of back ends changes when the first source of one appears.
+$(BUILD)/kernels/kernels.o: $(wildcard kernels/cpu/*.c)
+
 $(BUILD)/%.o: %.c | $(BUILD)/build.h need-all
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
