@@ -47,7 +47,7 @@ struct run_options {
 static const struct opt opts[] = {
 	{ "out", OPT_NAME, AT(out), NULL, "run folder to make; must not hold a run", NULL },
 	{ "data", OPT_NAME, AT(data), NULL, "AVA data set (sfscale data make)", NULL },
-	{ "net", OPT_NAME, AT(net), "r50", "preset of the network (sfscale net --help)", NULL },
+	{ "net", OPT_NAME, AT(net), "r50", "preset of the network", NET_PRESET_NAMES },
 	{ "crop", OPT_U64, AT(crop), "0", "height and width of the input; 0: the preset's", NULL },
 	{ "frames", OPT_U64, AT(frames), "0", "frames of the fast pathway; 0: the preset's", NULL },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
@@ -230,12 +230,8 @@ static int open_kernels(struct run *r)
 static int set_up(struct run *r)
 {
 	const struct run_options *o = &r->o;
-	const struct net_preset *preset = net_preset_find(o->net);
-	int rc;
+	int rc = net_init(&r->net, net_preset_find(o->net), o->frames, o->crop);
 
-	if (!preset)
-		return err(USAGE, "--net: unknown preset '%s' ('sfscale net --help' lists them)", o->net);
-	rc = net_init(&r->net, preset, o->frames, o->crop);
 	if (!rc)
 		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o));
 	if (!rc)

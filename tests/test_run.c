@@ -1,0 +1,442 @@
+/*
+ * tests/test_run.c - the program as its users meet it: runs, sweeps, and what bad input gets.
+ *
+ * A small data set is made once.  Where no arithmetic is asked for, the null kernels stand in for it.
+ */
+#include "bench/base/clock.h"
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/base/folder.h"
+#include "bench/base/record.h"
+#include "bench/step.h"
+
+#include <glob.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char work[] = "/tmp/sfscale-test-XXXXXX";
+static const char *build;
+
+/* Runs `format` through the shell, with $S for the program, $D for the data set, $W for the folder of this
+ * test and $B for the build folder; what it says goes to $W/said. */
+static int sh(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int sh(const char *format, ...)
+{
+	char command[PATH_BYTES], whole[2 * PATH_BYTES];
+	va_list args;
+	int status;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	snprintf(whole, sizeof(whole), "W=%s D=%s/data B=%s S=%s/sfscale; { %s\n} >%s/said 2>&1", work, work, build, build,
+		 command, work);
+	status = system(whole);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static bool said(const char *words)
+{
+	char path[PATH_BYTES], *text;
+	bool found;
+
+	if (path_make(path, "%s/said", work) || file_read(path, &text, NULL))
+		return false;
+	found = strstr(text, words) != NULL;
+	if (!found)
+		print_message("looked for '%s' in:\n%s\n", words, text);
+	free(text);
+	return found;
+}
+
+static cJSON *read_json(const char *name)
+{
+	char path[PATH_BYTES];
+	cJSON *o = NULL;
+
+	assert_int_equal(path_make(path, "%s/%s", work, name), OK);
+	assert_int_equal(json_read(path, &o), OK);
+	return o;
+}
+
+static void read_record(struct record *r, const char *folder, size_t rank)
+{
+	char path[PATH_BYTES];
+
+	assert_int_equal(path_make(path, "%s/%s/" FOLDER_RECORD, work, folder, rank), OK);
+	assert_int_equal(record_read(path, r), OK);
+}
+
+static size_t count_spans(const struct record *r, enum span_id id)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->event_count; i++)
+		n += r->events[i].name == id;
+	return n;
+}
+
+/* The lines of a ledger, newest last. */
+static cJSON *read_ledger(const char *folder)
+{
+	char path[PATH_BYTES];
+	struct line_reader l;
+	cJSON *lines = cJSON_CreateArray();
+
+	assert_int_equal(path_make(path, "%s/%s/" FOLDER_LEDGER, work, folder), OK);
+	assert_int_equal(line_reader_open(&l, path), OK);
+	while (line_reader_next(&l))
+		cJSON_AddItemToArray(lines, cJSON_Parse(l.line));
+	line_reader_close(&l);
+	return lines;
+}
+
+static int make_data(void **state)
+{
+	(void)state;
+	build = getenv("SFSCALE_BUILD") ? getenv("SFSCALE_BUILD") : "build";
+	setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+	setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+	if (!mkdtemp(work))
+		return -1;
+	return sh("$S data make $D --videos 2 --seconds 4 --val-videos 1");
+}
+
+static int remove_all(void **state)
+{
+	(void)state;
+	return dir_remove(work);
+}
+
+#define SMALL "--data $D --net nano --clips 1 --log-period 0 "
+#define EMPTY "--kernels null --policy null --iterations 4 --net nano --log-period 0 "
+
+/* ---- runs ------------------------------------------------------------------------------ */
+
+static void a_run_covers_its_time_without_a_gap(void **state)
+{
+	struct record r;
+	const struct event *before = NULL;
+	cJSON *run;
+
+	(void)state;
+	assert_int_equal(sh("$S run " SMALL "--epochs 2 --iterations 3 --workers 1 --out $W/alone"), 0);
+	run = read_json("alone/" FOLDER_RUN);
+	assert_string_equal(json_string(run, "status", ""), "ok");
+	assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs")), 2);
+	cJSON_Delete(run);
+	read_record(&r, "alone", 0);
+	assert_non_null(r.tail);
+	assert_int_equal(r.bad_bytes, 0);
+	assert_int_equal(count_spans(&r, SPAN_EPOCH_BEGIN), 2);
+	assert_int_equal(count_spans(&r, SPAN_LOAD), 6);
+	/* On the training thread a row begins when the one before it ends. */
+	for (size_t i = 0; i < r.event_count; i++) {
+		const struct event *e = &r.events[i];
+		bool row = e->name == SPAN_EPOCH_BEGIN || e->name == SPAN_RUN_END;
+
+		for (size_t k = 0; k < step_row_count; k++)
+			row = row || e->name == step_rows[k].span;
+		if (e->lane != 0 || !row)
+			continue;
+		if (before)
+			assert_int_equal(e->t0, before->t1);
+		before = e;
+	}
+	assert_int_equal(before->name, SPAN_RUN_END);
+	record_release(&r);
+}
+
+static void every_policy_trains_on_the_same_samples_to_the_same_loss(void **state)
+{
+	static const char *const policies[] = { "inline", "respawn", "fork", "persistent", "threads" };
+	cJSON *first = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
+		char name[64];
+		cJSON *run, *results;
+
+		assert_int_equal(sh("$S run " SMALL "--epochs 2 --iterations 2 --policy %s --out $W/%s", policies[i], policies[i]), 0);
+		snprintf(name, sizeof(name), "%s/" FOLDER_RUN, policies[i]);
+		run = read_json(name);
+		results = cJSON_DetachItemFromObject(run, "results");
+		cJSON_Delete(run);
+		assert_true(json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(results, "epochs"), 0), "loss", 0) > 0);
+		if (first)
+			assert_true(cJSON_Compare(first, results, 1));
+		else
+			first = results;
+		if (first != results)
+			cJSON_Delete(results);
+	}
+	cJSON_Delete(first);
+}
+
+/* What a thread of a run should push: the rows in order, buckets times where a row says so. */
+static void every_row_of_the_step_is_an_nvtx_range(void **state)
+{
+#ifdef HAVE_NVTX
+	enum { ITERATIONS = 3 };
+	char path[PATH_BYTES], line[256], name[64], expected[64];
+	size_t buckets, iteration = 0, row = 0, times = 0, reductions = 0, depth = 0;
+	unsigned long long payload;
+	long thread, trainer = 0;
+	cJSON *run;
+	FILE *f;
+
+	(void)state;
+	assert_int_equal(sh("SFSCALE_NVTX_LOG=$W/nvtx NVTX_INJECTION64_PATH=$B/tests/inject_nvtx.so "
+			    "$S run " SMALL "--epochs 1 --iterations %d --policy inline --bucket-bytes 200K "
+			    "--first-bucket-bytes 64K --out $W/ranges", ITERATIONS), 0);
+	run = read_json("ranges/" FOLDER_RUN);
+	buckets = (size_t)cJSON_GetArraySize(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "step"), "buckets"));
+	cJSON_Delete(run);
+	assert_true(buckets > 2);
+	assert_int_equal(path_make(path, "%s/nvtx", work), OK);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%ld push sfscale %63s %llu", &thread, name, &payload) != 3) {
+			depth -= thread == trainer && strstr(line, " pop") != NULL;
+			continue;
+		}
+		if (!strcmp(name, span_rows[SPAN_EPOCH_BEGIN].name))
+			trainer = thread;
+		depth += thread == trainer;
+		if (!strcmp(name, span_rows[SPAN_ALLREDUCE].name)) {
+			assert_true(thread != trainer);
+			assert_int_equal(payload, reductions++ / buckets);
+		}
+		if (thread != trainer || depth != 1 || !strcmp(name, span_rows[SPAN_EPOCH_BEGIN].name) ||
+		    !strcmp(name, span_rows[SPAN_RUN_END].name))
+			continue;
+		snprintf(expected, sizeof(expected), "%s", span_rows[step_rows[row].span].name);
+		assert_string_equal(name, expected);
+		assert_int_equal(payload, iteration);
+		if (++times == (step_rows[row].per_bucket ? buckets : 1)) {
+			times = 0;
+			row = (row + 1) % step_row_count;
+			iteration += row == 0;
+		}
+	}
+	fclose(f);
+	assert_int_equal(iteration, ITERATIONS);
+	assert_int_equal(reductions, ITERATIONS * buckets);
+	assert_int_equal(depth, 0);
+#else
+	(void)state;
+	print_message("SKIP: no NVTX headers on this machine\n");
+	skip();
+#endif
+}
+
+/* ---- bad input ------------------------------------------------------------------------- */
+
+static void bad_input_is_named_and_leaves_nothing(void **state)
+{
+	static const struct { const char *command; int exit; const char *words; } cases[] = {
+		{ "$S walk", 1, "unknown command 'walk'" },
+		{ "$S run --out $W/bad --data $D --netto nano", 1, "unknown option '--netto'" },
+		{ "$S run --out $W/bad --data $D --net r51", 1, "'r51' is none of" },
+		{ "$S run --out $W/bad --data $D --net nano --crop 65", 1, "65" },
+		{ "$S run --out $W/bad --data $D --net nano --workers 0 --policy respawn", 1, "at least 1 worker" },
+		{ "$S run --out $W/bad --data $D --net nano --policy sometimes", 1, "'sometimes' is none of" },
+		{ "$S run --out $W/bad --data $W/nowhere --net nano", 2, "nowhere" },
+		{ "$S run --data $D --net nano", 1, "--out" },
+		{ "$S run --out $W/bad --data $D --net nano --nodes 3", 1, "--nodes" },
+		{ "timeout 60 mpirun --oversubscribe -n 9 $S run --out $W/bad " SMALL, 1, "9" },
+		{ "OMPI_COMM_WORLD_SIZE=4 $S run --comm null --out $W/bad " SMALL, 2, "4 copies" },
+		{ "$S sweep --out $W/bad --over policy=respawn,never -- " SMALL, 1, "'never' is none of" },
+		{ "$S sweep --out $W/bad --over colour=red -- " SMALL, 1, "'colour' is no option of run" },
+		{ "$S sweep --out $W/bad --nodes 1,two -- " SMALL, 1, "'two'" },
+		{ "$S sweep --out $W/bad2 --launcher nompirun -- " SMALL, 2, "cannot start 'nompirun'" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		int rc = sh("%s", cases[i].command);
+
+		if (rc != cases[i].exit)
+			print_message("%s\n", cases[i].command);
+		assert_int_equal(rc, cases[i].exit);
+		assert_true(said(cases[i].words));
+		assert_int_equal(sh("test -e $W/bad/" FOLDER_RUN), 1);
+	}
+}
+
+static void a_folder_that_holds_a_run_is_not_written_again(void **state)
+{
+	(void)state;
+	assert_int_equal(sh("$S run " EMPTY "--out $W/twice && cp $W/twice/" FOLDER_RUN " $W/first.json"), 0);
+	assert_int_equal(sh("$S run " EMPTY "--out $W/twice"), 2);
+	assert_true(said("already holds a run"));
+	assert_int_equal(sh("cmp $W/first.json $W/twice/" FOLDER_RUN), 0);
+}
+
+static void a_corrupt_frame_is_named_and_what_was_measured_is_kept(void **state)
+{
+	struct record r;
+	cJSON *run;
+
+	(void)state;
+	/* The middle of every frame of the second video: the first clips of the other one are read before. */
+	assert_int_equal(sh("cp -r $D $W/broken; for f in $(ls -d $W/broken/frames/*/ | sed -n 2p)*.jpg; do "
+			    "truncate -s 300 $f; done"), 0);
+	assert_int_equal(sh("$S run --data $W/broken --net nano --log-period 0 --epochs 1 --policy inline --out $W/corrupt"), 2);
+	assert_true(said(".jpg"));
+	run = read_json("corrupt/" FOLDER_RUN);
+	assert_string_equal(json_string(run, "status", ""), "failed");
+	assert_non_null(strstr(json_string(run, "reason", ""), ".jpg"));
+	cJSON_Delete(run);
+	read_record(&r, "corrupt", 0);
+	assert_string_equal(json_string(r.tail, "status", ""), "failed");
+	record_release(&r);
+}
+
+static void a_full_disk_ends_the_run_and_keeps_its_blocks(void **state)
+{
+	struct record r;
+	char path[PATH_BYTES];
+
+	(void)state;
+	assert_int_equal(path_make(path, "%s/small", work), OK);
+	assert_int_equal(dir_make(path), OK);
+	if (mount("tmpfs", path, "tmpfs", 0, "size=64k")) {
+		print_message("SKIP: a small file system cannot be mounted here\n");
+		skip();
+	}
+	assert_int_equal(sh("$S run --kernels null --policy null --net nano --log-period 0 --iterations 2000 --out $W/small/run"), 2);
+	assert_true(said("rank-00000.sfr"));
+	read_record(&r, "small/run", 0);
+	assert_true(count_spans(&r, SPAN_LOAD) > 10);
+	record_release(&r);
+	assert_int_equal(umount(path), 0);
+}
+
+/* ---- sweeps ---------------------------------------------------------------------------- */
+
+/* Waits until the second rank of the only point of a sweep has opened its record. */
+static pid_t pid_of_rank_1(const char *sweep)
+{
+	char pattern[PATH_BYTES];
+	glob_t found;
+	pid_t pid = 0;
+
+	assert_int_equal(path_make(pattern, "%s/%s/runs/*/rank-00001.sfr", work, sweep), OK);
+	for (int i = 0; i < 300 && !pid; i++) {
+		struct record r;
+
+		clock_sleep_ns(NS_PER_S / 10);
+		if (!glob(pattern, 0, NULL, &found) && !record_read(found.gl_pathv[0], &r)) {
+			pid = (pid_t)json_number(r.head, "pid", 0);
+			record_release(&r);
+		}
+		globfree(&found);
+	}
+	return pid;
+}
+
+static void a_rank_that_is_killed_is_a_failed_line_and_leaves_records(void **state)
+{
+	cJSON *ledger, *line;
+	struct record r;
+	char name[64];
+	pid_t pid;
+
+	(void)state;
+	/* Some 20 s of emulated steps and more. */
+	assert_int_equal(sh("{ timeout 100 $S sweep --nodes 2 --repeat 1 --out $W/killed -- --kernels null --emulate-kernels "
+			    "forward=const:20 --policy null --net nano --iterations 1000 --epochs 1 --log-period 0; echo $? >$W/exit; } "
+			    ">/dev/null 2>&1 &"), 0);
+	pid = pid_of_rank_1("killed");
+	assert_true(pid > 1);
+	clock_sleep_ns(NS_PER_S);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(sh("for i in $(seq 100); do [ -s $W/exit ] && break; sleep 0.1; done; cat $W/exit"), 0);
+	assert_true(said("4\n"));
+	ledger = read_ledger("killed");
+	assert_int_equal(cJSON_GetArraySize(ledger), 1);
+	line = cJSON_GetArrayItem(ledger, 0);
+	assert_string_equal(json_string(line, "status", ""), "failed");
+	assert_non_null(strstr(json_string(line, "reason", ""), "signal 9"));
+	snprintf(name, sizeof(name), "killed/%s", json_string(line, "folder", ""));
+	for (size_t rank = 0; rank < 2; rank++) {
+		read_record(&r, name, rank);
+		assert_null(r.tail);
+		assert_true(count_spans(&r, SPAN_LOAD) > 5);
+		record_release(&r);
+	}
+	cJSON_Delete(ledger);
+}
+
+static void a_sweep_that_is_killed_goes_on_where_it_was(void **state)
+{
+	static const char sweep[] = "$S sweep --nodes 1,2 --over workers=1,2 --repeat 1 --out $W/resumed -- " EMPTY
+		"--emulate-kernels forward=const:30 --epochs 1";
+	cJSON *before, *after;
+
+	(void)state;
+	assert_int_equal(sh("%s & pid=$!; while [ ! -s $W/resumed/" FOLDER_LEDGER " ]; do sleep 0.05; done; kill -9 $pid; "
+			    "wait $pid", sweep), 137);
+	before = read_ledger("resumed");
+	assert_in_range(cJSON_GetArraySize(before), 1, 3);
+	/* A point cut off in the middle of its line runs again. */
+	assert_int_equal(sh("printf '{\"schema\": 1, \"key\": \"12' >> $W/resumed/" FOLDER_LEDGER "; %s", sweep), 0);
+	after = read_ledger("resumed");
+	assert_int_equal(cJSON_GetArraySize(after), 4);
+	assert_true(cJSON_Compare(cJSON_GetArrayItem(before, 0), cJSON_GetArrayItem(after, 0), 1));
+	for (int i = 0; i < 4; i++)
+		assert_string_equal(json_string(cJSON_GetArrayItem(after, i), "status", ""), "ok");
+	assert_int_equal(sh("%s", sweep), 0);
+	assert_true(said("0 of 4 runs to do"));
+	cJSON_Delete(before);
+	cJSON_Delete(after);
+}
+
+static void ranks_of_a_job_agree_on_losses_and_share_the_samples(void **state)
+{
+	cJSON *run, *epochs;
+	struct record r;
+
+	(void)state;
+	assert_int_equal(sh("timeout 100 mpirun --oversubscribe --bind-to none -n 2 $S run " SMALL "--threads 1 --epochs 2 --nodes 2 "
+			    "--iterations 2 --out $W/job"), 0);
+	run = read_json("job/" FOLDER_RUN);
+	assert_string_equal(json_string(run, "status", ""), "ok");
+	assert_non_null(strstr(json_string(cJSON_GetObjectItem(run, "place"), "text", ""), "2 emulated nodes, one host"));
+	epochs = cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs");
+	assert_true(json_number(cJSON_GetArrayItem(epochs, 1), "loss", 0) > 0);
+	for (size_t rank = 0; rank < 2; rank++) {
+		read_record(&r, "job", rank);
+		assert_int_equal(json_number(r.head, "node", -1), rank);
+		assert_int_equal(count_spans(&r, SPAN_LOSS_ALLREDUCE), 4);
+		record_release(&r);
+	}
+	cJSON_Delete(run);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
+		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
+		cmocka_unit_test(every_row_of_the_step_is_an_nvtx_range),
+		cmocka_unit_test(bad_input_is_named_and_leaves_nothing),
+		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
+		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),
+		cmocka_unit_test(a_full_disk_ends_the_run_and_keeps_its_blocks),
+		cmocka_unit_test(a_rank_that_is_killed_is_a_failed_line_and_leaves_records),
+		cmocka_unit_test(a_sweep_that_is_killed_goes_on_where_it_was),
+		cmocka_unit_test(ranks_of_a_job_agree_on_losses_and_share_the_samples),
+	};
+
+	return cmocka_run_group_tests(tests, make_data, remove_all);
+}
