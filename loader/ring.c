@@ -91,11 +91,16 @@ static size_t memory_available(void)
 
 int ring_open(struct ring *r, const struct batch_plan *p)
 {
-	int rc;
+	int rc = 0, fd = memfd_create("sfscale-batches", MFD_CLOEXEC);
 
-	*r = (struct ring){ .fd = memfd_create("sfscale-batches", MFD_CLOEXEC) };
+	/* Away from the low numbers, which a worker's program gets for its own use. */
+	*r = (struct ring){ .fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 10) };
 	if (r->fd < 0)
-		return err(FAILED, "cannot make shared memory: %s", strerror(errno));
+		rc = errno;
+	if (fd >= 0)
+		close(fd);
+	if (r->fd < 0)
+		return err(FAILED, "cannot make shared memory: %s", strerror(rc));
 	measure(r, p);
 	rc = r->bytes > memory_available() ? ENOMEM : posix_fallocate(r->fd, 0, (off_t)r->bytes);
 	if (rc)

@@ -17,17 +17,17 @@
 #include "loader/workers.h"
 
 #include "bench/base/err.h"
-#include "loader/batch.h"
 #include "loader/loader.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,38 +52,63 @@ const struct loader_policy *loader_policy_find(const char *name)
 
 /* ---- what a worker does ---------------------------------------------------------------- */
 
-static int work(const struct worker *w)
+static int work(const struct worker *w, struct batch_maker *maker)
 {
-	struct batch_maker maker;
-	int rc = batch_maker_init(&maker, &w->ring->control->plan, w->index);
 	char name[16];		/* as top and gdb show it */
+	int rc = OK;
 
-	if (rc)
-		return rc;
 	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
 	prctl(PR_SET_NAME, name);
 	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
 		if (!ring_wait_free(w->ring, b))
 			break;
-		rc = batch_make(&maker, w->ring, b, w->number);
+		rc = batch_make(maker, w->ring, b, w->number);
 	}
-	batch_maker_release(&maker);
 	return rc;
 }
 
 static void *thread_main(void *arg)
 {
-	work(arg);
+	struct worker *w = arg;
+
+	work(w, &w->maker);
 	return NULL;
 }
 
-static void child_settle(pid_t parent)
+/* A process from its index to its last batch. */
+static int process_main(const struct worker *w)
+{
+	struct batch_maker maker;
+	int rc = batch_maker_init(&maker, &w->ring->control->plan, w->index);
+
+	if (rc)
+		return rc;
+	rc = work(w, &maker);
+	batch_maker_release(&maker);
+	return rc;
+}
+
+static void close_from(int first)
+{
+	long end = sysconf(_SC_OPEN_MAX);
+
+#ifdef SYS_close_range
+	if (!syscall(SYS_close_range, first, ~0u, 0))
+		return;
+#endif
+	for (int fd = first; fd < end; fd++)
+		close(fd);
+}
+
+/* Keeps the descriptors below `first`. */
+static void child_settle(pid_t parent, int first)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(0);		/* it died before we asked */
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
+	close_from(first);
 }
 
 /* ---- starting -------------------------------------------------------------------------- */
@@ -91,8 +116,10 @@ static void child_settle(pid_t parent)
 static int start_thread(struct worker *w)
 {
 	sigset_t all, before;
-	int rc;
+	int rc = batch_maker_init(&w->maker, &w->ring->control->plan, w->index);
 
+	if (rc)
+		return rc;
 	/* Signals are for the training thread. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -111,9 +138,8 @@ static int start_fork(struct worker *w)
 	if (pid < 0)
 		return err(FAILED, "cannot fork loader worker %zu: %s", w->number, strerror(errno));
 	if (!pid) {
-		child_settle(parent);
-		close_range(STDERR_FILENO + 1, ~0u, 0);
-		_exit(rc_exit(work(w)));
+		child_settle(parent, STDERR_FILENO + 1);
+		_exit(rc_exit(process_main(w)));
 	}
 	w->pid = pid;
 	return OK;
@@ -263,9 +289,10 @@ int workers_check(struct workers *ws)
 
 	for (size_t k = 0; k < ws->count && !rc && ws->kind != WORKER_THREAD; k++) {
 		struct worker *w = &ws->all[k];
-		int status;
+		int status = 0;		/* stays when somebody else has buried it */
+		pid_t got = w->pid ? waitpid(w->pid, &status, WNOHANG) : 0;
 
-		if (!w->pid || waitpid(w->pid, &status, WNOHANG) != w->pid)
+		if (!got || (got < 0 && errno == EINTR))
 			continue;
 		rc = tell(w, status);
 		w->pid = 0;
@@ -285,6 +312,7 @@ void workers_stop(struct workers *ws)
 
 		if (w->has_thread)
 			pthread_join(w->thread, NULL);
+		batch_maker_release(&w->maker);
 		while (w->pid && waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
@@ -306,8 +334,7 @@ int loader_worker_main(int argc, char **argv)
 	    sscanf(argv[2], "%u", &w.first) != 1 || sscanf(argv[3], "%u", &w.end) != 1 ||
 	    sscanf(argv[4], "%ld", &parent) != 1 || !w.step)
 		return err(USAGE, "'loader-worker' is started by the loader, not by people");
-	child_settle((pid_t)parent);
-	close_range(CHILD_RING_FD + 1, ~0u, 0);
+	child_settle((pid_t)parent, CHILD_RING_FD + 1);
 	rc = ring_attach(&ring, CHILD_RING_FD);
 	if (rc)
 		return rc;
@@ -316,7 +343,7 @@ int loader_worker_main(int argc, char **argv)
 	if (!rc) {
 		atomic_fetch_add(&ring.control->up, 1);
 		ring_futex_wake(&ring.control->up);
-		rc = work(&w);
+		rc = process_main(&w);
 		ava_index_release(&index);
 	}
 	ring_close(&ring);

@@ -8,7 +8,7 @@
 #ifndef SFSCALE_LOADER_WORKERS_H
 #define SFSCALE_LOADER_WORKERS_H
 
-#include "loader/ring.h"
+#include "loader/batch.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -37,8 +37,9 @@ struct worker {
 	const struct ring *ring;	/* borrowed */
 	const struct ava_index *index;	/* borrowed */
 	pthread_t thread;
-	pid_t pid;			/* 0: none, or buried */
 	bool has_thread;
+	struct batch_maker maker;	/* of a thread; a process makes its own */
+	pid_t pid;			/* 0: none, or buried */
 };
 
 /* How often whoever waits for a worker looks whether it is still alive. */

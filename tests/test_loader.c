@@ -690,6 +690,23 @@ static void a_killed_worker_is_an_error_that_names_it(void **state)
 	}
 }
 
+static void a_worker_that_does_not_come_up_is_an_error(void **state)
+{
+	struct loader_config c = config_of("respawn", 3);
+	struct loader *ld;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(loader_open(&ld, &c), OK);
+	assert_int_equal(setenv("SFSCALE_TEST_WORKER", "fails", 1), 0);
+	assert_int_equal(loader_epoch_begin(ld, 0), FAILED);
+	unsetenv("SFSCALE_TEST_WORKER");
+	assert_non_null(strstr(err_last(), "loader worker 0 "));
+	assert_non_null(strstr(err_last(), "ended with exit status 7 before batch 0 of epoch 0"));
+	loader_close(ld);
+	assert_int_equal(children(&pid, 1), 0);
+}
+
 static void nothing_is_left_after_close(void **state)
 {
 	static const char *const policies[] = { "inline", "respawn", "fork", "persistent", "threads" };
@@ -858,6 +875,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
 	cmocka_unit_test(a_frame_that_is_no_good_is_named),
 	cmocka_unit_test(a_killed_worker_is_an_error_that_names_it),
+	cmocka_unit_test(a_worker_that_does_not_come_up_is_an_error),
 	cmocka_unit_test(nothing_is_left_after_close),
 	cmocka_unit_test(workers_die_with_the_one_who_started_them),
 	cmocka_unit_test(workers_live_beside_a_running_mpi),
@@ -869,6 +887,8 @@ int main(int argc, char **argv)
 {
 	clock_init();
 	/* `respawn` starts this very program. */
+	if (argc > 1 && !strcmp(argv[1], "loader-worker") && getenv("SFSCALE_TEST_WORKER"))
+		return 7;
 	if (argc > 1 && !strcmp(argv[1], "loader-worker"))
 		return rc_exit(loader_worker_main(argc - 2, argv + 2));
 	return cmocka_run_group_tests(tests, set_up, tear_down);
