@@ -106,9 +106,8 @@ int ava_box_row(char *line, struct ava_box_row *row, char why[AVA_WHY_BYTES])
 	if (end == field[SCORE] || *end)
 		return no_row(why, "score or person '%s' is no number", field[SCORE]);
 	/* The commas between the corners come back: together they are the name of the box. */
-	for (size_t i = X2; i > X1; i--)
-		field[i][-1] = ',';
-	field[Y2][-1] = ',';
+	for (size_t i = X1; i < Y2; i++)
+		field[i][strlen(field[i])] = ',';
 	row->video = field[VIDEO];
 	row->corners = field[X1];
 	row->x1 = corner[0];

@@ -103,6 +103,7 @@ int jpeg_read(struct jpeg_reader *r, const char *path, char *why, size_t why_byt
 	r->height = (size_t)height;
 	if (make_room(&r->rgb, &r->rgb_room, 3 * r->width * r->height + JPEG_SPARE))
 		return fail(why, why_bytes, "no memory for the pixels of '%s'", path);
+	memset(r->rgb + 3 * r->width * r->height, 0, JPEG_SPARE);
 	/* A warning, such as a premature end, counts as damage: its pixels are not those of the film. */
 	if (tjDecompress2(r->decoder, r->file, bytes, r->rgb, width, 0, height, TJPF_RGB, 0))
 		return fail(why, why_bytes, "'%s' is damaged: %s", path, tjGetErrorStr2(r->decoder));

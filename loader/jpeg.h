@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes behind the last row that may be read, so that pixels can be taken eight bytes at a time. */
+/* Zero bytes behind the last row, so that pixels can be read eight bytes at a time. */
 enum { JPEG_SPARE = 8 };
 
 struct jpeg_reader {

@@ -426,7 +426,7 @@ static void pixels_are_scaled_as_cv2_scales_them(void **state)
 
 	(void)state;
 	assert_int_equal(clip_maker_init(&m, &g), OK);
-	m.jpeg.rgb = malloc(W * H * 3 + JPEG_SPARE);
+	m.jpeg.rgb = calloc(W * H * 3 + JPEG_SPARE, 1);
 	for (size_t i = 0; i < W * H; i++)
 		for (size_t c = 0; c < 3; c++)
 			m.jpeg.rgb[3 * i + c] = (uint8_t)(37 * (i % W) + 91 * (i / W) + 53 * c + 11 * (i % W) * (i / W));
