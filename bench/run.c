@@ -53,7 +53,7 @@ static const struct opt opts[] = {
 	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
 	{ "epochs", OPT_U64, AT(epochs), "3", "epochs", NULL },
 	{ "iterations", OPT_U64, AT(iterations), "0", "iterations per epoch at most; 0: the whole data set", NULL },
-	{ "policy", OPT_NAME, AT(policy), "threads", "who loads", "inline|respawn|fork|persistent|threads|null" },
+	{ "policy", OPT_NAME, AT(policy), "threads", "who loads", LOADER_POLICIES },
 	{ "workers", OPT_U64, AT(workers), "2", "loader workers per rank", NULL },
 	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|null" },
