@@ -1,0 +1,1027 @@
+/*
+ * tests/test_kernels_cpu.c - the CPU back end against naive loops, finite differences and the spec's numbers.
+ *
+ * Forward is compared with loops in double over plain order; backward with central differences
+ * of those loops, so neither side shares code with what is tested.
+ */
+#include "bench/base/err.h"
+#include "bench/base/rng.h"
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/conv.h"
+#include "kernels/cpu/ops.h"
+#include "kernels/initial.h"
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* ---- helpers ---- */
+
+static float *floats(size_t count)
+{
+	float *at = calloc(count + 16, sizeof(*at));
+
+	assert_non_null(at);
+	return at;
+}
+
+static float *random_floats(size_t count, uint64_t stream)
+{
+	float *at = floats(count);
+	struct rng rng;
+
+	rng_init(&rng, 7, stream);
+	for (size_t i = 0; i < count; i++)
+		at[i] = (float)rng_normal(&rng);
+	return at;
+}
+
+/* Largest difference, relative to the largest value. */
+static double distance(const float *a, const double *b, size_t count)
+{
+	double most = 0, scale = 1e-30;
+
+	for (size_t i = 0; i < count; i++) {
+		scale = fmax(scale, fabs(b[i]));
+		most = fmax(most, fabs(a[i] - b[i]));
+	}
+	return most / scale;
+}
+
+/* An activation on the heap, its padding zero. */
+static struct act act_new(size_t n, size_t c, size_t t, size_t h, size_t w, size_t block)
+{
+	struct act a = { .n = n, .c = c, .dims = { t, h, w }, .block = block };
+
+	a.clip = act_blocks(&a) * t * h * w * block;
+	a.at = floats(n * a.clip);
+	return a;
+}
+
+/* Between plain order (N,C,T,H,W) and an activation. */
+static void act_copy(const struct act *a, float *plain, bool out)
+{
+	size_t positions = act_positions(a);
+
+	for (size_t n = 0; n < a->n; n++)
+		for (size_t c = 0; c < a->c; c++)
+			for (size_t s = 0; s < positions; s++) {
+				float *at = act_at(a, n, c / a->block) + s * a->block + c % a->block;
+				float *p = plain + (n * a->c + c) * positions + s;
+
+				if (out)
+					*p = *at;
+				else
+					*at = *p;
+			}
+}
+
+static size_t act_count(const struct act *a)
+{
+	return a->n * a->c * act_positions(a);
+}
+
+static struct act act_random(size_t n, size_t c, size_t t, size_t h, size_t w, size_t block, uint64_t stream)
+{
+	struct act a = act_new(n, c, t, h, w, block);
+	float *plain = random_floats(act_count(&a), stream);
+
+	act_copy(&a, plain, false);
+	free(plain);
+	return a;
+}
+
+static float *act_plain(const struct act *a)
+{
+	float *plain = floats(act_count(a));
+
+	act_copy(a, plain, true);
+	return plain;
+}
+
+static void assert_padding_is_zero(const struct act *a)
+{
+	for (size_t n = 0; n < a->n; n++)
+		for (size_t c = a->c; c < act_blocks(a) * a->block; c++)
+			for (size_t s = 0; s < act_positions(a); s++)
+				assert_true(act_at(a, n, c / a->block)[s * a->block + c % a->block] == 0);
+}
+
+/* ---- convolution ---- */
+
+/* Calls `visit` semantics inline: accumulates one of the three results from the other two, in double. */
+static void naive_conv(const struct dnn_conv *c, enum dnn_pass pass, const float *x, const float *w, const float *y,
+		       double *result)
+{
+	const size_t *k = c->kernel, *o = c->out, *in = c->in;
+
+	for (size_t n = 0; n < c->n; n++)
+	for (size_t co = 0; co < c->cout; co++)
+	for (size_t ci = 0; ci < c->cin; ci++)
+	for (size_t out = 0; out < o[0] * o[1] * o[2]; out++)
+	for (size_t kk = 0; kk < k[0] * k[1] * k[2]; kk++) {
+		const size_t op[3] = { out / (o[1] * o[2]), out / o[2] % o[1], out % o[2] };
+		const size_t kp[3] = { kk / (k[1] * k[2]), kk / k[2] % k[1], kk % k[2] };
+		size_t ip[3], xi, wi, yi;
+		bool inside = true;
+
+		for (int d = 0; d < 3; d++) {
+			ip[d] = op[d] * c->stride[d] + kp[d] * c->dilation[d] - c->pad[d];
+			inside = inside && ip[d] < in[d];
+		}
+		if (!inside)
+			continue;
+		xi = (((n * c->cin + ci) * in[0] + ip[0]) * in[1] + ip[1]) * in[2] + ip[2];
+		wi = (co * c->cin + ci) * k[0] * k[1] * k[2] + kk;
+		yi = (n * c->cout + co) * o[0] * o[1] * o[2] + out;
+		if (pass == DNN_FORWARD)
+			result[yi] += (double)x[xi] * w[wi];
+		else if (pass == DNN_BACKWARD_DATA)
+			result[xi] += (double)w[wi] * y[yi];
+		else
+			result[wi] += (double)x[xi] * y[yi];
+	}
+}
+
+static void reorder(struct dnn *dnn, const struct dnn_layout *from, float *a, const struct dnn_layout *to, float *b)
+{
+	struct dnn_prim prim;
+	void *scratch;
+
+	assert_int_equal(dnn_reorder_make(dnn, &prim, from, to), OK);
+	scratch = malloc(prim.scratch_bytes + 1);
+	assert_int_equal(dnn_bind(dnn, &prim, (void *const[]){ a, NULL, b }, scratch), OK);
+	assert_int_equal(dnn_run(dnn, &prim), OK);
+	dnn_prim_release(&prim);
+	free(scratch);
+}
+
+static void a_convolution_is_the_sum_that_its_formula_says(void **state)
+{
+	static const struct dnn_conv cases[] = {
+		{ 2, 3, 16, { 2, 18, 16 }, { 2, 9, 8 }, { 1, 7, 7 }, { 1, 2, 2 }, { 0, 3, 3 }, { 1, 1, 1 } },
+		{ 1, 3, 2, { 8, 16, 16 }, { 8, 8, 8 }, { 5, 7, 7 }, { 1, 2, 2 }, { 2, 3, 3 }, { 1, 1, 1 } },
+		{ 2, 20, 8, { 4, 5, 3 }, { 4, 5, 3 }, { 3, 1, 1 }, { 1, 1, 1 }, { 1, 0, 0 }, { 1, 1, 1 } },
+		{ 1, 24, 32, { 5, 7, 7 }, { 5, 7, 7 }, { 3, 1, 1 }, { 1, 1, 1 }, { 1, 0, 0 }, { 1, 1, 1 } },
+		{ 2, 8, 16, { 8, 5, 5 }, { 2, 5, 5 }, { 7, 1, 1 }, { 4, 1, 1 }, { 3, 0, 0 }, { 1, 1, 1 } },
+		{ 1, 2, 4, { 8, 4, 4 }, { 2, 4, 4 }, { 7, 1, 1 }, { 4, 1, 1 }, { 3, 0, 0 }, { 1, 1, 1 } },
+		{ 2, 16, 16, { 2, 9, 7 }, { 2, 5, 4 }, { 1, 3, 3 }, { 1, 2, 2 }, { 0, 1, 1 }, { 1, 1, 1 } },
+		{ 1, 2, 2, { 3, 6, 6 }, { 3, 6, 6 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 1, 1 }, { 1, 1, 1 } },
+		{ 2, 16, 8, { 2, 6, 6 }, { 2, 6, 6 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 2, 2 } },
+		{ 1, 4, 4, { 2, 4, 4 }, { 2, 4, 4 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 2, 2 } },
+		{ 2, 20, 32, { 2, 6, 6 }, { 2, 3, 3 }, { 1, 1, 1 }, { 1, 2, 2 }, { 0, 0, 0 }, { 1, 1, 1 } },
+		{ 1, 1, 4, { 2, 6, 6 }, { 2, 6, 6 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, { 1, 1, 1 } },
+		{ 2, 40, 72, { 1, 3, 5 }, { 1, 3, 5 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, { 1, 1, 1 } },
+	};
+	struct dnn dnn;
+	size_t block;
+
+	(void)state;
+	assert_int_equal(dnn_open(&dnn), OK);
+	assert_int_equal(dnn_block(&dnn, &block), OK);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct dnn_conv *s = &cases[i];
+		const bool first = s->cin == 3, adds = i % 2;
+		const size_t w_count = s->cout * s->cin * s->kernel[0] * s->kernel[1] * s->kernel[2];
+		struct act x = act_random(s->n, s->cin, s->in[0], s->in[1], s->in[2], first ? 1 : block, 1);
+		struct act dx = act_random(s->n, s->cin, s->in[0], s->in[1], s->in[2], first ? 1 : block, 2);
+		struct act y = act_new(s->n, s->cout, s->out[0], s->out[1], s->out[2], block);
+		struct act dy = act_random(s->n, s->cout, s->out[0], s->out[1], s->out[2], block, 3);
+		float *w = random_floats(w_count, 4), *stored = floats(w_count), *dstored = floats(w_count), *dw = floats(w_count);
+		float *px = act_plain(&x), *pdx = act_plain(&dx), *pdy = act_plain(&dy), *got;
+		double *sum = calloc(act_count(&x) + act_count(&y) + w_count, sizeof(*sum));
+		struct dnn_layout plain = { 0 };
+		struct conv conv;
+		void *scratch;
+
+		assert_int_equal(conv_make(&dnn, &conv, s, block, first, !first, adds), OK);
+		scratch = aligned_alloc(64, conv_scratch_bytes(&conv) + 64);
+		assert_int_equal(dnn_layout_weights(&plain, (const size_t[]){ s->cout, s->cin, conv.shape.kernel[0],
+				 conv.shape.kernel[1], conv.shape.kernel[2] }), OK);
+		reorder(&dnn, &plain, w, &conv.weights, stored);
+		assert_int_equal(conv_bind(&dnn, &conv, &(struct conv_place){ x.at, stored, y.at, dx.at, dstored, dy.at },
+				 scratch), OK);
+
+		assert_int_equal(conv_run(&dnn, &conv, DNN_FORWARD), OK);
+		naive_conv(s, DNN_FORWARD, px, w, NULL, sum);
+		got = act_plain(&y);
+		assert_true(distance(got, sum, act_count(&y)) < 2e-6);
+		assert_padding_is_zero(&y);
+		free(got);
+
+		assert_int_equal(conv_run(&dnn, &conv, DNN_BACKWARD_WEIGHTS), OK);
+		reorder(&dnn, &conv.weights, dstored, &plain, dw);
+		memset(sum, 0, w_count * sizeof(*sum));
+		naive_conv(s, DNN_BACKWARD_WEIGHTS, px, NULL, pdy, sum);
+		assert_true(distance(dw, sum, w_count) < 2e-6);
+
+		if (!first) {
+			assert_int_equal(conv_run(&dnn, &conv, DNN_BACKWARD_DATA), OK);
+			for (size_t j = 0; j < act_count(&x); j++)
+				sum[j] = adds ? pdx[j] : 0;
+			naive_conv(s, DNN_BACKWARD_DATA, NULL, w, pdy, sum);
+			got = act_plain(&dx);
+			assert_true(distance(got, sum, act_count(&x)) < 2e-6);
+			assert_padding_is_zero(&dx);
+			free(got);
+		}
+		dnn_layout_release(&plain);
+		conv_release(&conv);
+		free(scratch);
+		free(x.at); free(dx.at); free(y.at); free(dy.at);
+		free(w); free(stored); free(dstored); free(dw); free(px); free(pdx); free(pdy); free(sum);
+	}
+	dnn_close(&dnn);
+}
+
+/* ---- batch norm ---- */
+
+/* y in double, plain order. */
+static void naive_norm(const double *x, const double *shortcut, const double *weight, const double *bias, size_t n,
+		       size_t c, size_t s, bool relu, double *y, double *means, double *vars)
+{
+	for (size_t ch = 0; ch < c; ch++) {
+		double mean = 0, var = 0;
+
+		for (size_t i = 0; i < n * s; i++)
+			mean += x[(i / s * c + ch) * s + i % s];
+		mean /= (double)(n * s);
+		for (size_t i = 0; i < n * s; i++)
+			var += pow(x[(i / s * c + ch) * s + i % s] - mean, 2);
+		var /= (double)(n * s);
+		means[ch] = mean;
+		vars[ch] = var;
+		for (size_t i = 0; i < n * s; i++) {
+			size_t at = (i / s * c + ch) * s + i % s;
+			double v = (x[at] - mean) / sqrt(var + 1e-5) * weight[ch] + bias[ch] + (shortcut ? shortcut[at] : 0);
+
+			y[at] = relu && v < 0 ? 0 : v;
+		}
+	}
+}
+
+static double *doubles_of(const float *from, size_t count)
+{
+	double *to = calloc(count, sizeof(*to));
+
+	for (size_t i = 0; i < count; i++)
+		to[i] = from[i];
+	return to;
+}
+
+/* All that a batch norm is asked about. */
+struct norm_case {
+	size_t n, c, t, h, w, block;
+	bool relu, shortcut, adds;
+};
+
+struct norm_truth {
+	double *x, *shortcut, *weight, *bias, *y, *dy, *means, *vars;
+	const struct norm_case *of;
+};
+
+static double norm_objective(struct norm_truth *truth)
+{
+	const struct norm_case *k = truth->of;
+	size_t s = k->t * k->h * k->w;
+	double sum = 0;
+
+	naive_norm(truth->x, truth->shortcut, truth->weight, truth->bias, k->n, k->c, s, k->relu, truth->y, truth->means,
+		   truth->vars);
+	for (size_t i = 0; i < k->n * k->c * s; i++)
+		sum += truth->y[i] * truth->dy[i];
+	return sum;
+}
+
+static double slope_of(struct norm_truth *truth, double *at)
+{
+	const double h = 1e-5, was = *at;
+	double up, down;
+
+	*at = was + h;
+	up = norm_objective(truth);
+	*at = was - h;
+	down = norm_objective(truth);
+	*at = was;
+	return (up - down) / (2 * h);
+}
+
+static void check_norm(const struct norm_case *k)
+{
+	struct act x = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 1), dy = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 2);
+	struct act sc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 3), dsc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 4);
+	struct act y = act_new(k->n, k->c, k->t, k->h, k->w, k->block), dx = act_new(k->n, k->c, k->t, k->h, k->w, k->block);
+	float *weight = random_floats(k->c, 5), *bias = random_floats(k->c, 6), *dweight = floats(k->c), *dbias = floats(k->c);
+	float *rmean = floats(k->c), *rvar = floats(k->c), *mean = floats(k->c), *inv_std = floats(k->c);
+	double *partial = calloc(norm_partial_doubles(&x), sizeof(*partial));
+	float *px = act_plain(&x), *pdy = act_plain(&dy), *psc = act_plain(&sc), *pdsc = act_plain(&dsc), *got, *dgot, *sgot;
+	size_t count = act_count(&x);
+	const double m = (double)(count / k->c);
+	struct norm norm = { .x = x, .y = y, .dx = dx, .dy = dy, .relu = k->relu, .add_dshortcut = k->adds,
+			     .weight = weight, .bias = bias, .dweight = dweight, .dbias = dbias, .running_mean = rmean,
+			     .running_var = rvar, .mean = mean, .inv_std = inv_std, .partial = partial };
+	struct norm_truth truth = { doubles_of(px, count), k->shortcut ? doubles_of(psc, count) : NULL,
+				    doubles_of(weight, k->c), doubles_of(bias, k->c), calloc(count, sizeof(double)),
+				    doubles_of(pdy, count), calloc(k->c, sizeof(double)), calloc(k->c, sizeof(double)), k };
+	struct rng rng;
+
+	if (k->shortcut) {
+		norm.shortcut = sc;
+		norm.dshortcut = dsc;
+	}
+	for (size_t c = 0; c < k->c; c++)
+		rvar[c] = 1;
+	norm_forward(&norm);
+	norm_objective(&truth);
+	got = act_plain(&y);
+	assert_true(distance(got, truth.y, count) < 1e-5);
+	assert_padding_is_zero(&y);
+	for (size_t c = 0; c < k->c; c++) {
+		assert_true(fabs(rmean[c] - 0.1 * truth.means[c]) < 1e-6);
+		assert_true(fabs(rvar[c] - (0.9 + 0.1 * truth.vars[c] * m / (m - 1))) < 1e-6);
+	}
+
+	norm_backward(&norm);
+	dgot = act_plain(&dx);
+	sgot = act_plain(&dsc);
+	assert_padding_is_zero(&dx);
+	for (size_t c = 0; c < k->c; c++) {
+		assert_true(fabs(dweight[c] - slope_of(&truth, &truth.weight[c])) < 1e-4 * m);
+		assert_true(fabs(dbias[c] - slope_of(&truth, &truth.bias[c])) < 1e-4 * m);
+	}
+	rng_init(&rng, 3, 3);
+	for (int i = 0; i < 30; i++) {
+		size_t at = rng_below(&rng, (uint32_t)count);
+
+		assert_true(fabs(dgot[at] - slope_of(&truth, &truth.x[at])) < 1e-4);
+		if (k->shortcut)
+			assert_true(fabs(sgot[at] - (k->adds ? pdsc[at] : 0) - slope_of(&truth, &truth.shortcut[at])) < 1e-4);
+	}
+
+	norm_evaluate(&norm);
+	free(got);
+	got = act_plain(&y);
+	for (size_t i = 0; i < count; i++) {
+		size_t c = i / (k->t * k->h * k->w) % k->c;
+		double v = (px[i] - rmean[c]) / sqrt(rvar[c] + 1e-5) * weight[c] + bias[c] + (k->shortcut ? psc[i] : 0);
+
+		assert_true(fabs(got[i] - (k->relu && v < 0 ? 0 : v)) < 1e-5);
+	}
+	free(x.at); free(y.at); free(dx.at); free(dy.at); free(sc.at); free(dsc.at);
+	free(weight); free(bias); free(dweight); free(dbias); free(rmean); free(rvar); free(mean); free(inv_std);
+	free(partial); free(px); free(pdy); free(psc); free(pdsc); free(got); free(dgot); free(sgot);
+	free(truth.x); free(truth.shortcut); free(truth.weight); free(truth.bias); free(truth.y); free(truth.dy);
+	free(truth.means); free(truth.vars);
+}
+
+static void batch_norm_and_its_gradients_follow_the_formulas(void **state)
+{
+	static const struct norm_case cases[] = {
+		{ 1, 8, 2, 3, 3, 8, false, false, false },
+		{ 2, 20, 2, 3, 5, 8, true, false, false },
+		{ 2, 8, 1, 5, 3, 8, true, true, false },
+		{ 1, 3, 2, 4, 4, 8, true, true, true },
+		{ 2, 2, 3, 23, 17, 8, false, false, false },	/* more than one chunk */
+		{ 1, 24, 2, 3, 3, 16, true, true, true },
+		{ 2, 16, 2, 3, 3, 16, true, false, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		check_norm(&cases[i]);
+}
+
+static void a_large_mean_does_not_spoil_the_variance(void **state)
+{
+	struct act x = act_random(1, 8, 4, 20, 20, 8, 1), y = act_new(1, 8, 4, 20, 20, 8);
+	float ones[8], zeros[8] = { 0 }, rmean[8] = { 0 }, rvar[8] = { 0 }, mean[8], inv_std[8], *px;
+	double *partial = calloc(norm_partial_doubles(&x), sizeof(*partial));
+	const struct norm norm = { .x = x, .y = y, .weight = ones, .bias = zeros, .running_mean = rmean,
+				   .running_var = rvar, .mean = mean, .inv_std = inv_std, .partial = partial };
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++)
+		ones[i] = 1;
+	for (size_t i = 0; i < x.clip; i++)
+		x.at[i] = x.at[i] * 0.01f + 1000;
+	norm_forward(&norm);
+	px = act_plain(&x);
+	for (size_t c = 0; c < 8; c++) {
+		double m = 0, v = 0;
+
+		for (size_t s = 0; s < 1600; s++)
+			m += px[c * 1600 + s] / 1600.0;
+		for (size_t s = 0; s < 1600; s++)
+			v += pow(px[c * 1600 + s] - m, 2) / 1600;
+		assert_true(fabs(inv_std[c] * sqrt(v + 1e-5) - 1) < 0.01);
+	}
+	free(px); free(x.at); free(y.at); free(partial);
+}
+
+/* ---- pooling ---- */
+
+static void pooling_takes_the_first_maximum_and_sends_the_gradient_there(void **state)
+{
+	static const struct { size_t n, c, t, h, w, block; } cases[] = {
+		{ 2, 8, 2, 8, 6, 8 }, { 1, 2, 3, 7, 9, 8 }, { 1, 20, 1, 5, 5, 16 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const size_t oh = (cases[i].h - 1) / 2 + 1, ow = (cases[i].w - 1) / 2 + 1;
+		struct act x = act_random(cases[i].n, cases[i].c, cases[i].t, cases[i].h, cases[i].w, cases[i].block, 1);
+		struct act y = act_new(x.n, x.c, x.dims[0], oh, ow, x.block), dy = act_random(x.n, x.c, x.dims[0], oh, ow, x.block, 2);
+		struct act dx = act_random(x.n, x.c, x.dims[0], x.dims[1], x.dims[2], x.block, 3);
+		uint8_t *winner = malloc(y.n * y.clip);
+		const struct pool pool = { x, y, dx, dy, winner, { 3, 3 }, { 2, 2 }, { 1, 1 } };
+		float *px, *py, *pdx, *pdy = act_plain(&dy), *expect = floats(act_count(&x));
+		const size_t h = x.dims[1], w = x.dims[2];
+
+		for (size_t j = 0; j < x.n * x.clip; j++)	/* as behind a ReLU: many equal zeros */
+			x.at[j] = x.at[j] > 0.5f ? x.at[j] : 0;
+		px = act_plain(&x);
+		pool_forward(&pool);
+		pool_backward(&pool);
+		py = act_plain(&y);
+		pdx = act_plain(&dx);
+		for (size_t o = 0; o < act_count(&y); o++) {
+			size_t plane = o / (oh * ow), best = SIZE_MAX;
+
+			for (size_t k = 0; k < 9; k++) {
+				size_t ih = o / ow % oh * 2 + k / 3 - 1, iw = o % ow * 2 + k % 3 - 1, at = (plane * h + ih) * w + iw;
+
+				if (ih < h && iw < w && (best == SIZE_MAX || px[at] > px[best]))
+					best = at;
+			}
+			assert_true(py[o] == px[best]);
+			expect[best] += pdy[o];
+		}
+		for (size_t j = 0; j < act_count(&x); j++)
+			assert_true(pdx[j] == expect[j]);
+		assert_padding_is_zero(&y);
+		free(x.at); free(y.at); free(dx.at); free(dy.at); free(winner);
+		free(px); free(py); free(pdx); free(pdy); free(expect);
+	}
+}
+
+/* ---- the head ---- */
+
+static void roi_align_gives_the_spec_s_values(void **state)
+{
+	static const float map[20] = { 0, 1, 4, 9, 16, 3, 4.5f, 8, 13.5f, 21, 12, 14, 18, 24, 32, 27, 29.5f, 34, 40.5f, 49 };
+	static const struct { float box[5]; bool aligned; float bins[4]; } cases[] = {
+		{ { 0, 8, 16, 72, 56 }, true, { 6.75f, 15.875f, 20.3125f, 30.6875f } },
+		{ { 0, 8, 16, 72, 56 }, false, { 12.34375f, 23.96875f, 28.3046875f, 41.0859375f } },
+		{ { 0, 0, 0, 79, 63 }, true, { 2.786756727f, 13.019042969f, 20.986436632f, 33.606553819f } },
+		{ { 0, 0, 0, 79, 63 }, false, { 7.124037001f, 18.893446181f, 26.775922987f, 40.547580295f } },
+		{ { 0, 30, 10, 34, 12 }, true, { 2.8935546875f, 3.2783203125f, 3.1259765625f, 3.5146484375f } },
+		{ { 0, 30, 10, 34, 12 }, false, { 8.1796875f, 10.8984375f, 12.4609375f, 15.3046875f } },
+		{ { 0, 40, 40, 40, 40 }, true, { 0, 0, 0, 0 } },
+		{ { 0, 40, 40, 40, 40 }, false, { 34.78125f, 38.46875f, 38.875f, 42.625f } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		float bins[4];
+
+		roi_align(map, 4, 5, 1, cases[i].box, 1.0f / 16, cases[i].aligned, 2, bins);
+		for (size_t k = 0; k < 4; k++)
+			assert_true(fabsf(bins[k] - cases[i].bins[k]) < 1e-5f);
+	}
+}
+
+static void the_head_s_gradients_are_its_slopes(void **state)
+{
+	/* The last box has no area, the one before reaches over the map's edge. */
+	static const float boxes[4 * 5] = { 1, 8, 16, 72, 56, 0, 0, 0, 79, 63, 1, 40, 30, 100, 90, 0, 33, 33, 33, 33 };
+	struct act x = act_random(2, 11, 3, 4, 5, 8, 1), dx = act_new(2, 11, 3, 4, 5, 8);
+	float *mean = floats(2 * 2 * 20 * 8), *features = floats(4 * 13), *dfeatures = random_floats(4 * 13, 2);
+	uint8_t winner[4 * 11];
+	const struct roi roi = { .x = x, .dx = dx, .mean = mean, .winner = winner, .boxes = boxes, .box_count = 4, .out = 7,
+				 .scale = 1.0f / 16, .aligned = true, .features = features, .dfeatures = dfeatures, .stride = 13 };
+	float *slopes, *plain = act_plain(&x);
+
+	(void)state;
+	roi_forward(&roi);
+	for (size_t c = 0; c < 11; c++)
+		assert_true(features[3 * 13 + c] == 0);
+	roi_backward(&roi);
+	slopes = act_plain(&dx);
+	assert_padding_is_zero(&dx);
+	for (size_t i = 0; i < act_count(&x); i += 7) {
+		const float h = 1e-2f, was = plain[i];
+		double side[2];
+
+		for (int s = 0; s < 2; s++) {
+			plain[i] = was + (s ? h : -h);
+			act_copy(&x, plain, false);
+			roi_forward(&roi);
+			side[s] = 0;
+			for (size_t j = 0; j < 4 * 13; j++)
+				side[s] += j % 13 < 11 ? (double)features[j] * dfeatures[j] : 0;
+		}
+		plain[i] = was;
+		assert_true(fabs((side[1] - side[0]) / (2 * h) - slopes[i]) < 2e-3);
+	}
+	free(x.at); free(dx.at); free(mean); free(features); free(dfeatures); free(slopes); free(plain);
+}
+
+static void the_projection_s_gradients_are_its_slopes(void **state)
+{
+	enum { ROWS = 3, IN = 37, OUT = 5 };
+	float *x = random_floats(ROWS * IN, 1), *w = random_floats(OUT * IN, 2), *b = random_floats(OUT, 3), *dy = random_floats(ROWS * OUT, 4);
+	float y[ROWS * OUT], dx[ROWS * IN], dw[OUT * IN], db[OUT];
+
+	(void)state;
+	fc_forward(x, w, b, ROWS, IN, OUT, y);
+	fc_backward(x, w, dy, ROWS, IN, OUT, dx, dw, db);
+	for (size_t r = 0; r < ROWS; r++)
+		for (size_t o = 0; o < OUT; o++) {
+			double sum = b[o];
+
+			for (size_t i = 0; i < IN; i++)
+				sum += (double)x[r * IN + i] * w[o * IN + i];
+			assert_true(fabs(sum - y[r * OUT + o]) < 1e-5);
+		}
+	for (size_t i = 0; i < IN; i++)
+		for (size_t o = 0; o < OUT; o++) {
+			double sum = 0;
+
+			for (size_t r = 0; r < ROWS; r++)
+				sum += (double)dy[r * OUT + o] * x[r * IN + i];
+			assert_true(fabs(sum - dw[o * IN + i]) < 1e-5);
+		}
+	for (size_t i = 0; i < ROWS * IN; i++) {
+		double sum = 0;
+
+		for (size_t o = 0; o < OUT; o++)
+			sum += (double)dy[i / IN * OUT + o] * w[o * IN + i % IN];
+		assert_true(fabs(sum - dx[i]) < 1e-5);
+	}
+	for (size_t o = 0; o < OUT; o++)
+		assert_true(fabsf(db[o] - (dy[o] + dy[OUT + o] + dy[2 * OUT + o])) < 1e-5f);
+	free(x); free(w); free(b); free(dy);
+}
+
+static void the_loss_has_the_spec_s_value_and_slopes(void **state)
+{
+	static const float preds[4] = { 0.9f, 0.2f, 0.4f, 0 }, labels[4] = { 1, 0, 1, 1 };
+	float logits[6] = { -3, -0.5f, 0, 0.7f, 2, 200 }, p[6], slopes[6];
+	static const float y[6] = { 1, 0, 1, 0, 1, 0 };
+
+	(void)state;
+	assert_true(fabs(bce(preds, labels, 4) - 25.3111987) < 1e-6);
+	sigmoid_forward(logits, 6, p);
+	bce_backward(p, y, 6, slopes);
+	for (size_t i = 0; i < 5; i++) {
+		double x = logits[i], h = 1e-6, side[2];
+
+		for (int s = 0; s < 2; s++) {
+			double q = 1 / (1 + exp(-(x + (s ? h : -h))));
+
+			side[s] = -(y[i] * log(q) + (1 - y[i]) * log(1 - q)) / 6;
+		}
+		assert_true(fabs((side[1] - side[0]) / (2 * h) - slopes[i]) < 1e-6);
+	}
+	assert_true(p[5] == 1 && slopes[5] == 0);	/* saturated: 100 of loss, no gradient */
+}
+
+static void dropout_keeps_the_mean_and_depends_on_seed_and_step(void **state)
+{
+	enum { COUNT = 20000 };
+	static float a[COUNT], b[COUNT];
+	double sum = 0;
+
+	(void)state;
+	dropout_draw(1, 5, 0.25, COUNT, a);
+	for (size_t i = 0; i < COUNT; i++) {
+		assert_true(a[i] == 0 || fabsf(a[i] - 4.0f / 3) < 1e-6f);
+		sum += a[i];
+	}
+	assert_true(fabs(sum / COUNT - 1) < 0.02);
+	dropout_draw(1, 5, 0.25, COUNT, b);
+	assert_memory_equal(a, b, sizeof(a));
+	dropout_draw(1, 6, 0.25, COUNT, b);
+	assert_memory_not_equal(a, b, sizeof(a));
+	dropout_draw(2, 5, 0.25, COUNT, b);
+	assert_memory_not_equal(a, b, sizeof(a));
+	dropout_draw(1, 5, 0, COUNT, a);
+	for (size_t i = 0; i < COUNT; i++)
+		assert_true(a[i] == 1);
+}
+
+static void sgd_gives_the_spec_s_values(void **state)
+{
+	static const struct { float g; double w, v; } steps[] = {
+		{ 0.5f, 0.904999981, 0.5000001 }, { -0.25f, 0.911999955705, 0.2000001805 }, { 0.1f, 0.876799923757, 0.2800002536 },
+	};
+	const struct sgd_step nesterov = { 0.1f, 0.9f, 1e-7f, true }, heavy_ball = { 0.1f, 0.9f, 0, false };
+	float w = 1, v = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		sgd_update(&w, &v, &steps[i].g, 1, &nesterov);
+		assert_true(fabs(w - steps[i].w) < 2e-7);
+		assert_true(fabs(v - steps[i].v) < 1e-7);
+	}
+	w = 1;
+	v = 0.5f;
+	sgd_update(&w, &v, &steps[0].g, 1, &heavy_ball);
+	assert_true(fabs(v - 0.95) < 1e-7 && fabs(w - 0.905) < 1e-6);
+}
+
+/* ---- memory ---- */
+
+static void pieces_that_live_together_never_overlap(void **state)
+{
+	enum { COUNT = 200 };
+	struct piece pieces[COUNT];
+	struct rng rng;
+	size_t total, live_most = 0;
+
+	(void)state;
+	rng_init(&rng, 1, 1);
+	for (size_t i = 0; i < COUNT; i++) {
+		pieces[i] = (struct piece){ .bytes = rng_below(&rng, 10) ? 1 + rng_below(&rng, 5000) : 0, .from = rng_below(&rng, 100) };
+		pieces[i].to = pieces[i].from + rng_below(&rng, 30);
+	}
+	total = arena_plan(pieces, COUNT);
+	for (size_t i = 0; i < COUNT; i++)
+		for (size_t j = 0; j < i; j++) {
+			const struct piece *p = &pieces[i], *q = &pieces[j];
+			bool together = p->bytes && q->bytes && p->from <= q->to && q->from <= p->to;
+
+			assert_true(!together || p->offset >= q->offset + q->bytes || q->offset >= p->offset + p->bytes);
+		}
+	for (size_t moment = 0; moment < 130; moment++) {
+		size_t live = 0;
+
+		for (size_t i = 0; i < COUNT; i++)
+			live += pieces[i].from <= moment && moment <= pieces[i].to ? pieces[i].bytes : 0;
+		live_most = live > live_most ? live : live_most;
+	}
+	assert_true(total >= live_most && total < 2 * live_most);
+}
+
+/* ---- the whole network ---- */
+
+struct job {
+	struct net net;
+	const struct kernel_backend *backend;
+	struct kernels *k;
+	float *slow, *fast, *rois, *labels;
+	struct step_input in;
+	size_t last;	/* ready index of the last gradient */
+};
+
+static void batch_set(struct job *j, size_t clips, size_t boxes)
+{
+	j->in = (struct step_input){ clips, boxes, j->slow, j->fast, j->rois, j->labels };
+}
+
+static void job_open(struct job *j, const char *preset, size_t clips, const struct kernel_config *like)
+{
+	struct kernel_config config = *like;
+	const size_t boxes = 2 * clips;
+	struct rng rng;
+
+	*j = (struct job){ .backend = kernel_backend_find("cpu") };
+	assert_non_null(j->backend);
+	assert_int_equal(net_init(&j->net, net_preset_find(preset), 0, 0), OK);
+	config.net = &j->net;
+	config.clips_max = clips;
+	config.boxes_max = boxes;
+	assert_int_equal(j->backend->open(&j->k, &config), OK);
+	j->last = j->net.param_count - 1;
+	j->slow = random_floats(clips * 3 * j->net.slow_frames * j->net.crop * j->net.crop, 11);
+	j->fast = random_floats(clips * 3 * j->net.frames * j->net.crop * j->net.crop, 12);
+	j->rois = floats(boxes * 5);
+	j->labels = floats(boxes * NET_CLASSES);
+	rng_init(&rng, 9, 9);
+	for (size_t i = 0; i < boxes; i++) {
+		float *box = j->rois + i * 5, side = (float)j->net.crop / 2;
+
+		box[0] = (float)(i / 2);
+		box[1] = (float)rng_uniform(&rng) * side;
+		box[2] = (float)rng_uniform(&rng) * side;
+		box[3] = box[1] + (float)rng_uniform(&rng) * side;
+		box[4] = box[2] + (float)rng_uniform(&rng) * side;
+	}
+	for (size_t i = 0; i < boxes * NET_CLASSES; i++)
+		j->labels[i] = rng_uniform(&rng) < 0.1;
+	batch_set(j, clips, boxes);
+}
+
+static void job_close(struct job *j)
+{
+	j->backend->close(j->k);
+	net_release(&j->net);
+	free(j->slow);
+	free(j->fast);
+	free(j->rois);
+	free(j->labels);
+}
+
+static float job_forward(struct job *j)
+{
+	float loss;
+
+	assert_int_equal(j->backend->input(j->k, &j->in), OK);
+	assert_int_equal(j->backend->forward(j->k), OK);
+	assert_int_equal(j->backend->loss(j->k, &loss), OK);
+	return loss;
+}
+
+static float job_step(struct job *j, double lr)
+{
+	const struct sgd sgd = { lr, 0.9, 1e-4, true };
+	float loss = job_forward(j);
+
+	assert_int_equal(j->backend->backward(j->k, j->last), OK);
+	assert_int_equal(j->backend->update(j->k, &sgd), OK);
+	return loss;
+}
+
+/* Residual branches count for something. */
+static void awaken(struct job *j)
+{
+	float ones[2048];
+
+	for (size_t i = 0; i < ARRAY_LEN(ones); i++)
+		ones[i] = 0.5f;
+	for (size_t i = 0; i < j->net.param_count; i++)
+		if (strstr(j->net.params[i].name, "branch2.c_bn.weight"))
+			assert_int_equal(j->backend->set(j->k, STATE_WEIGHT, i, ones), OK);
+}
+
+static const struct kernel_config two_threads = { .threads = 2, .seed = 3, .dropout_seed = 4 };
+
+/* The slope along a tensor's own gradient is the gradient's length. */
+static void every_kind_of_parameter_has_the_gradient_that_the_loss_shows(void **state)
+{
+	static const char *const names[] = {
+		"head.projection.bias", "head.projection.weight", "s5.pathway1_res2.branch2.c_bn.weight",
+		"s5.pathway0_res1.branch2.b.weight", "s5.pathway0_res0.branch1.weight", "s5.pathway0_res0.branch2.c_bn.bias",
+		"s4_fuse.conv_f2s.weight", "s4.pathway0_res2.branch2.a.weight", "s4.pathway1_res0.branch2.b.weight",
+		"s3.pathway0_res0.branch2.a.weight", "s2_fuse.bn.weight", "s2.pathway1_res1.branch2.b_bn.bias",
+		"s1_fuse.conv_f2s.weight", "s1.pathway0_stem.conv.weight", "s1.pathway1_stem.conv.weight",
+		"s1.pathway1_stem.bn.weight",
+	};
+	static const char *const presets[] = { "tiny", "nano" };
+
+	(void)state;
+	for (size_t p = 0; p < ARRAY_LEN(presets); p++) {
+		struct job j;
+
+		job_open(&j, presets[p], 2, &two_threads);
+		awaken(&j);
+		for (size_t n = 0; n < ARRAY_LEN(names); n++) {
+			size_t i = 0;
+			float *w, *g, *moved;
+			double norm = 0, h, side[2];
+
+			while (strcmp(j.net.params[i].name, names[n]))
+				i++;
+			w = floats(j.net.params[i].count);
+			g = floats(j.net.params[i].count);
+			moved = floats(j.net.params[i].count);
+			job_forward(&j);
+			assert_int_equal(j.backend->backward(j.k, j.last), OK);
+			assert_int_equal(j.backend->get(j.k, STATE_WEIGHT, i, w), OK);
+			assert_int_equal(j.backend->get(j.k, STATE_GRAD, i, g), OK);
+			for (size_t k = 0; k < j.net.params[i].count; k++)
+				norm += (double)g[k] * g[k];
+			norm = sqrt(norm);
+			assert_true(norm > 0);
+			h = 1e-3 / norm;	/* moves the loss by a thousandth, far above rounding */
+			for (int s = 0; s < 2; s++) {
+				for (size_t k = 0; k < j.net.params[i].count; k++)
+					moved[k] = (float)(w[k] + (s ? h : -h) * g[k] / norm);
+				assert_int_equal(j.backend->set(j.k, STATE_WEIGHT, i, moved), OK);
+				side[s] = job_forward(&j);
+			}
+			assert_int_equal(j.backend->set(j.k, STATE_WEIGHT, i, w), OK);
+			print_message("%s %s %g\n", presets[p], names[n], (side[1] - side[0]) / (2 * h) / norm);
+			assert_true(fabs((side[1] - side[0]) / (2 * h) / norm - 1) < 0.02);
+			free(w);
+			free(g);
+			free(moved);
+		}
+		job_close(&j);
+	}
+}
+
+static void the_loss_falls_on_a_batch_seen_again(void **state)
+{
+	struct job j;
+	float first, last = 0;
+
+	(void)state;
+	job_open(&j, "tiny", 2, &two_threads);
+	first = job_step(&j, 0.05);
+	assert_true(fabsf(first - 0.7f) < 0.05f);	/* ln 2: nothing is known yet */
+	for (int i = 0; i < 5; i++)
+		last = job_step(&j, 0.05);
+	assert_true(last < 0.6f * first);
+	job_close(&j);
+}
+
+static void a_step_repeated_gives_the_same_bits(void **state)
+{
+	struct kernel_config config = two_threads;
+	struct job a, b;
+
+	(void)state;
+	config.dropout = 0.5;
+	job_open(&a, "tiny", 2, &config);
+	job_open(&b, "tiny", 2, &config);
+	assert_true(a.k->layout_hash == b.k->layout_hash);
+	for (int i = 0; i < 2; i++)
+		assert_true(job_step(&a, 0.1) == job_step(&b, 0.1));
+	assert_memory_equal(a.k->weights, b.k->weights, a.net.values * sizeof(float));
+	assert_memory_equal(a.k->grads, b.k->grads, a.net.values * sizeof(float));
+	assert_memory_equal(a.k->bn_state, b.k->bn_state, a.net.buffer_values * sizeof(float));
+	for (size_t i = 0; i < a.net.buffer_count; i++)
+		assert_int_equal(a.k->bn_batches[i], 2);
+	job_close(&a);
+	job_close(&b);
+}
+
+static void state_comes_back_as_it_went_in(void **state)
+{
+	struct job j;
+	size_t *offset;
+	size_t at = 0;
+
+	(void)state;
+	assert_int_equal(net_init(&j.net, net_preset_find("nano"), 0, 0), OK);
+	offset = calloc(j.net.param_count, sizeof(*offset));
+	for (size_t i = j.net.param_count; i-- > 0; at += j.net.params[i].count)	/* last parameter first */
+		offset[i] = at;
+	net_release(&j.net);
+	job_open(&j, "nano", 1, &(struct kernel_config){ .threads = 1, .seed = 3, .grad_offset = offset });
+	for (int kind = STATE_WEIGHT; kind <= STATE_VAR; kind++) {
+		const bool param = kind <= STATE_MOMENTUM;
+
+		for (size_t i = 0; i < (param ? j.net.param_count : j.net.buffer_count); i++) {
+			size_t count = param ? j.net.params[i].count : j.net.buffers[i].channels;
+			float *in = random_floats(count, 100 * i + (size_t)kind), *out = floats(count);
+
+			assert_int_equal(j.backend->set(j.k, kind, i, in), OK);
+			assert_int_equal(j.backend->get(j.k, kind, i, out), OK);
+			assert_memory_equal(in, out, count * sizeof(float));
+			free(in);
+			free(out);
+		}
+	}
+	for (size_t i = 0; i < j.net.param_count; i++) {
+		/* Each tensor is at its place in the flat buffer, permuted at most. */
+		size_t count = j.net.params[i].count;
+		double sum = 0, flat = 0;
+		float *plain = floats(count);
+
+		assert_int_equal(j.backend->get(j.k, STATE_WEIGHT, i, plain), OK);
+		for (size_t k = 0; k < count; k++) {
+			sum += plain[k];
+			flat += j.k->weights[offset[i] + k];
+		}
+		assert_true(fabs(sum - flat) < 1e-6 * (double)count);
+		free(plain);
+	}
+	job_close(&j);
+	free(offset);
+}
+
+static void the_start_follows_the_rules_of_initialisation(void **state)
+{
+	struct job j;
+
+	(void)state;
+	job_open(&j, "nano", 1, &(struct kernel_config){ .threads = 1, .seed = 5 });
+	for (size_t i = 0; i < j.net.param_count; i++) {
+		const struct net_param *p = &j.net.params[i];
+		float *w = floats(p->count), *expect = floats(p->count);
+		double square = 0;
+
+		assert_int_equal(j.backend->get(j.k, STATE_WEIGHT, i, w), OK);
+		initial_weights(&j.net, i, 5, expect);
+		assert_memory_equal(w, expect, p->count * sizeof(float));
+		for (size_t k = 0; k < p->count; k++)
+			square += (double)w[k] * w[k] / (double)p->count;
+		if (strstr(p->name, "c_bn.weight") || strstr(p->name, ".bias"))
+			assert_true(square == 0);
+		else if (p->group == PARAM_BN)
+			assert_true(square == 1);
+		else if (p->group == PARAM_CONV && p->count > 5000)
+			assert_true(fabs(square * (double)(p->count / p->dims[1]) / 2 - 1) < 0.1);
+		free(w);
+		free(expect);
+	}
+	for (size_t i = 0; i < j.net.buffer_count; i++) {
+		float value[1024];
+
+		assert_int_equal(j.backend->get(j.k, STATE_MEAN, i, value), OK);
+		assert_true(value[0] == 0);
+		assert_int_equal(j.backend->get(j.k, STATE_VAR, i, value), OK);
+		assert_true(value[j.net.buffers[i].channels - 1] == 1);
+	}
+	job_close(&j);
+}
+
+static void gradients_are_ready_when_backward_says_so(void **state)
+{
+	struct job j;
+	float *whole;
+
+	(void)state;
+	job_open(&j, "nano", 1, &two_threads);
+	awaken(&j);
+	job_forward(&j);
+	assert_int_equal(j.backend->backward(j.k, j.last), OK);
+	whole = floats(j.net.values);
+	memcpy(whole, j.k->grads, j.net.values * sizeof(float));
+	memset(j.k->grads, 0xff, j.net.values * sizeof(float));	/* NaN */
+	job_forward(&j);
+	for (size_t ready = 0; ready <= j.last; ready += ready + 40 <= j.last ? 40 : j.last - ready ? j.last - ready : 1) {
+		size_t at = 0;
+
+		assert_int_equal(j.backend->backward(j.k, ready), OK);
+		for (size_t i = 0; i < j.net.param_count; at += j.net.params[i++].count)
+			if (j.net.params[i].ready <= ready)
+				assert_memory_equal(whole + at, j.k->grads + at, j.net.params[i].count * sizeof(float));
+	}
+	free(whole);
+	job_close(&j);
+}
+
+static void a_smaller_batch_is_as_good_as_an_instance_of_its_size(void **state)
+{
+	struct job big, small;
+	float alone, between;
+
+	(void)state;
+	job_open(&big, "nano", 3, &two_threads);
+	job_open(&small, "nano", 1, &two_threads);
+	memcpy(small.labels, big.labels, 2 * NET_CLASSES * sizeof(float));
+	memcpy(small.rois, big.rois, 2 * 5 * sizeof(float));
+	/* The first clip of both is the same. */
+	job_forward(&big);
+	batch_set(&big, 1, 2);
+	between = job_step(&big, 0.1);
+	alone = job_step(&small, 0.1);
+	assert_true(alone == between);
+	assert_memory_equal(big.k->grads, small.k->grads, big.net.values * sizeof(float));
+	batch_set(&big, 3, 6);
+	assert_true(isfinite(job_step(&big, 0.1)));
+	job_close(&big);
+	job_close(&small);
+}
+
+static void a_batch_that_does_not_fit_is_refused(void **state)
+{
+	struct job j;
+
+	(void)state;
+	job_open(&j, "nano", 1, &(struct kernel_config){ .threads = 1 });
+	batch_set(&j, 2, 1);
+	assert_int_equal(j.backend->input(j.k, &j.in), FAILED);
+	batch_set(&j, 1, 3);
+	assert_int_equal(j.backend->input(j.k, &j.in), FAILED);
+	batch_set(&j, 1, 0);
+	assert_int_equal(j.backend->input(j.k, &j.in), FAILED);
+	batch_set(&j, 1, 2);
+	j.rois[5] = 1;	/* there is no clip 1 */
+	assert_int_equal(j.backend->input(j.k, &j.in), FAILED);
+	job_close(&j);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_convolution_is_the_sum_that_its_formula_says),
+		cmocka_unit_test(batch_norm_and_its_gradients_follow_the_formulas),
+		cmocka_unit_test(a_large_mean_does_not_spoil_the_variance),
+		cmocka_unit_test(pooling_takes_the_first_maximum_and_sends_the_gradient_there),
+		cmocka_unit_test(roi_align_gives_the_spec_s_values),
+		cmocka_unit_test(the_head_s_gradients_are_its_slopes),
+		cmocka_unit_test(the_projection_s_gradients_are_its_slopes),
+		cmocka_unit_test(the_loss_has_the_spec_s_value_and_slopes),
+		cmocka_unit_test(dropout_keeps_the_mean_and_depends_on_seed_and_step),
+		cmocka_unit_test(sgd_gives_the_spec_s_values),
+		cmocka_unit_test(pieces_that_live_together_never_overlap),
+		cmocka_unit_test(every_kind_of_parameter_has_the_gradient_that_the_loss_shows),
+		cmocka_unit_test(the_loss_falls_on_a_batch_seen_again),
+		cmocka_unit_test(a_step_repeated_gives_the_same_bits),
+		cmocka_unit_test(state_comes_back_as_it_went_in),
+		cmocka_unit_test(the_start_follows_the_rules_of_initialisation),
+		cmocka_unit_test(gradients_are_ready_when_backward_says_so),
+		cmocka_unit_test(a_smaller_batch_is_as_good_as_an_instance_of_its_size),
+		cmocka_unit_test(a_batch_that_does_not_fit_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
