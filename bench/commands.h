@@ -12,5 +12,6 @@ extern const struct command command_data_check;
 extern const struct command command_run;
 extern const struct command command_sweep;
 extern const struct command command_report;
+extern const struct command command_bench;
 
 #endif

@@ -17,6 +17,7 @@ static const struct command *const commands[] = {
 	&command_run,
 	&command_sweep,
 	&command_report,
+	&command_bench,
 	NULL
 };
 

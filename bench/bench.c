@@ -1,0 +1,387 @@
+/*
+ * bench/bench.c - `sfscale bench`: the speeds of this program, each beside its yardstick.
+ *
+ * A figure is a ratio of two things measured in the same run, in turns, or it is a time that
+ * an issue sets a bound for: machines are shared and noisy, and a bare number says little.
+ * A figure past its bound is told at the end (exit 3).  Later speeds are rows more.
+ */
+#include "bench/base/clock.h"
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/base/rng.h"
+#include "bench/base/span.h"
+#include "bench/base/stats.h"
+#include "bench/commands.h"
+#include "bench/place.h"
+#include "kernels/kernels.h"
+#include "loader/jpeg.h"
+#include "loader/loader.h"
+#include "loader/synth.h"
+
+#include <build.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench_options {
+	const char *out, *only, *net;
+	uint64_t crop, threads, repeat;
+};
+
+#define AT(field) offsetof(struct bench_options, field)
+
+static const struct opt opts[] = {
+	{ "out", OPT_NAME, AT(out), "results/bench", "folder of bench.json, and of the data set that the loader reads", NULL },
+	{ "only", OPT_NAME, AT(only), NULL, "figures whose name begins with this word", NULL },
+	{ "net", OPT_NAME, AT(net), "r50", "network of the step", NET_PRESET_NAMES },
+	{ "crop", OPT_U64, AT(crop), "0", "its input; 0: the preset's", NULL },
+	{ "threads", OPT_U64, AT(threads), "0", "compute threads; 0: all", NULL },
+	{ "repeat", OPT_U64, AT(repeat), "3", "turns of each measurement; the median counts", NULL },
+};
+
+static int bench_main(int argc, char **argv);
+
+const struct command command_bench = { "bench", "", "the speeds of this program beside their yardsticks; exit 3 when one is past its bound",
+				       opts, ARRAY_LEN(opts), bench_main, sizeof(struct bench_options) };
+
+struct figure {
+	double value;
+	char yardstick[256];	/* what it was measured against, with its numbers */
+};
+
+struct bench_row {
+	const char *name, *unit;
+	double bound;		/* NaN: none */
+	bool at_least;		/* the bound is a floor, not a ceiling */
+	int (*measure)(const struct bench_options *, struct figure *);
+};
+
+/* ---- events ---------------------------------------------------------------------------- */
+
+static double stamp_ns(void)
+{
+	enum { STAMPS = 1 << 20 };
+	uint64_t begin = clock_ns(), sum = 0;
+
+	for (int i = 0; i < STAMPS; i++)
+		sum += clock_ticks();
+	/* The sum is used, or the compiler would drop the loop. */
+	return (double)(clock_ns() - begin) / STAMPS + (sum == 0);
+}
+
+static int event_next(const struct bench_options *o, struct figure *f)
+{
+	struct span_cost cost;
+	int rc = span_cost_measure(&cost);
+
+	(void)o;
+	f->value = cost.next_ns;
+	snprintf(f->yardstick, sizeof(f->yardstick), "a span that begins as another ends, as in the step; one time stamp alone %.1f ns",
+		 stamp_ns());
+	return rc;
+}
+
+static int event_pair(const struct bench_options *o, struct figure *f)
+{
+	struct span_cost cost;
+	int rc = span_cost_measure(&cost);
+
+	(void)o;
+	f->value = cost.pair_ns;
+	snprintf(f->yardstick, sizeof(f->yardstick), "begin and end; two time stamps alone %.1f ns", 2 * stamp_ns());
+	return rc;
+}
+
+/* ---- the step -------------------------------------------------------------------------- */
+
+/* One step on inputs of noise. */
+static int one_step(struct kernels *k, const struct step_input *in)
+{
+	static const struct sgd sgd = { .lr = 1e-4, .momentum = 0.9, .nesterov = true };
+	const struct kernel_backend *b = k->backend;
+	float loss;
+	int rc = b->input(k, in);
+
+	if (!rc)
+		rc = b->forward(k);
+	if (!rc)
+		rc = b->loss(k, &loss);
+	if (!rc)
+		rc = b->backward(k, k->net->param_count - 1);
+	return rc ? rc : b->update(k, &sgd);
+}
+
+static float *noise(size_t count)
+{
+	float *x = malloc(count * sizeof(*x));
+	struct rng r;
+
+	rng_init(&r, 1, count);
+	for (size_t i = 0; x && i < count; i++)
+		x[i] = (float)(rng_uniform(&r) * 2 - 1);
+	return x;
+}
+
+/* Steps and bare convolutions in turns, so that both see the same machine. */
+static int race(const struct bench_options *o, struct kernels *k, const struct step_input *in, struct figure *f)
+{
+	double *step_s = calloc(o->repeat, sizeof(*step_s)), *convolutions_s = calloc(o->repeat, sizeof(*convolutions_s));
+	int rc = step_s && convolutions_s ? one_step(k, in) : err(NO_MEMORY, "no memory for times");
+
+	for (size_t i = 0; i < o->repeat && !rc; i++) {
+		uint64_t begin = clock_ns(), alone_ns = 0;
+
+		rc = one_step(k, in);
+		step_s[i] = (double)(clock_ns() - begin) / NS_PER_S;
+		if (!rc)
+			rc = k->backend->convolutions_ns(k, &alone_ns);
+		convolutions_s[i] = (double)alone_ns / NS_PER_S;
+	}
+	if (!rc) {
+		double step = quantile(step_s, o->repeat, 0.5), alone = quantile(convolutions_s, o->repeat, 0.5);
+
+		f->value = step / alone;
+		snprintf(f->yardstick, sizeof(f->yardstick), "%s at %zu, 1 clip: step %.3f s, its convolutions alone %.3f s", o->net,
+			 k->net->crop, step, alone);
+	}
+	free(step_s);
+	free(convolutions_s);
+	return rc;
+}
+
+static int step_over_convolutions(const struct bench_options *o, struct figure *f)
+{
+	const struct kernel_backend *backend = kernel_backend_find("cpu");
+	struct place place;
+	struct net net;
+	struct kernels *k;
+	float rois[5] = { 0 }, labels[NET_CLASSES] = { 1 };
+	struct step_input in = { .clips = 1, .boxes = 1, .rois = rois, .labels = labels };
+	size_t pixels;
+	float *slow, *fast;
+	int rc;
+
+	if (!backend || !backend->convolutions_ns)
+		return err(UNSUPPORTED, "kernels 'cpu' are not built in");
+	rc = place_find(&place, 1, 1, 1, NULL);
+	if (!rc)
+		rc = net_init(&net, net_preset_find(o->net), 0, o->crop);
+	if (rc)
+		return rc;
+	rois[3] = rois[4] = (float)net.crop;
+	pixels = 3 * net.crop * net.crop;
+	in.slow = slow = noise(pixels * net.slow_frames);
+	in.fast = fast = noise(pixels * net.frames);
+	rc = slow && fast ? OK : err(NO_MEMORY, "no memory for a clip");
+	if (!rc)
+		rc = backend->open(&k, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1,
+				   .threads = o->threads ? (unsigned)o->threads : place_threads(&place, 1) });
+	if (!rc) {
+		rc = race(o, k, &in, f);
+		backend->close(k);
+	}
+	free(slow);
+	free(fast);
+	net_release(&net);
+	return rc;
+}
+
+/* ---- the loader ------------------------------------------------------------------------ */
+
+/* As AVA's frames are, but for the short side, which is 256 here as in the copies that people train on. */
+enum { FRAME_WIDTH = 340, FRAME_HEIGHT = 256, VIDEOS = 2, SECONDS = 24, CROP = 224, FRAMES = 32 };
+
+static int data_set(const struct bench_options *o, char path[PATH_BYTES])
+{
+	struct synth_counts counts[SYNTH_SPLITS];
+	int rc = path_make(path, "%s/data", o->out);
+
+	if (rc || dir_exists(path))
+		return rc;
+	return synth_make(path, &(struct synth_config){ .videos = { VIDEOS, 1 }, .seconds = SECONDS, .width = FRAME_WIDTH,
+							.height = FRAME_HEIGHT, .quality = 90, .threads = 2 }, counts);
+}
+
+/* Frames per second of a loop that reads and decodes and does nothing else, over all files of the training set. */
+static int decode_rate(const char *data, double *frames_per_s)
+{
+	char pattern[PATH_BYTES], why[256];
+	struct jpeg_reader reader;
+	glob_t files;
+	uint64_t begin;
+	int rc = path_make(pattern, "%s/frames/*/*.jpg", data);
+
+	if (!rc && glob(pattern, 0, NULL, &files))
+		rc = err(FAILED, "no frames as '%s'", pattern);
+	if (rc)
+		return rc;
+	rc = jpeg_reader_init(&reader);
+	begin = clock_ns();
+	for (size_t i = 0; i < files.gl_pathc && !rc; i++)
+		if (jpeg_read(&reader, files.gl_pathv[i], why, sizeof(why)))
+			rc = err(FAILED, "%s", why);
+	*frames_per_s = (double)files.gl_pathc * NS_PER_S / (double)(clock_ns() - begin);
+	jpeg_reader_release(&reader);
+	globfree(&files);
+	return rc;
+}
+
+/* Frames per second that come out of the loader as tensors, one epoch, start-up included: what a policy fetches ahead
+ * of the first request is not free. */
+static int loader_rate(const char *data, const char *policy, size_t workers, double *frames_per_s)
+{
+	struct loader *l;
+	struct clip_batch batch;
+	uint64_t begin = clock_ns();
+	size_t frames = 0;
+	int rc = loader_open(&l, &(struct loader_config){ .data = data, .policy = policy, .workers = workers, .prefetch = 2,
+			     .clips = 1, .frames = FRAMES, .alpha = NET_ALPHA, .rate = 2, .crop = CROP, .scale_min = 256,
+			     .scale_max = 320, .world = 1, .epochs = 1 });
+
+	if (rc)
+		return rc;
+	rc = loader_epoch_begin(l, 0);
+	for (size_t i = 0; i < loader_iterations(l) && !rc; i++) {
+		rc = loader_next(l, &batch);
+		frames += FRAMES;
+	}
+	*frames_per_s = (double)frames * NS_PER_S / (double)(clock_ns() - begin);
+	loader_close(l);
+	return rc;
+}
+
+static int loader_over_decode(const struct bench_options *o, struct figure *f)
+{
+	double *bare = calloc(o->repeat, sizeof(*bare)), *loaded = calloc(o->repeat, sizeof(*loaded));
+	char data[PATH_BYTES];
+	int rc = bare && loaded ? data_set(o, data) : err(NO_MEMORY, "no memory for rates");
+
+	for (size_t i = 0; i < o->repeat && !rc; i++) {
+		rc = decode_rate(data, &bare[i]);
+		if (!rc)
+			rc = loader_rate(data, "inline", 0, &loaded[i]);
+	}
+	if (!rc) {
+		double a = quantile(loaded, o->repeat, 0.5), b = quantile(bare, o->repeat, 0.5);
+
+		f->value = a / b;
+		snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding %.0f",
+			 FRAME_WIDTH, FRAME_HEIGHT, CROP, a, b);
+	}
+	free(bare);
+	free(loaded);
+	return rc;
+}
+
+static int loader_two_over_one(const struct bench_options *o, struct figure *f)
+{
+	double *one = calloc(o->repeat, sizeof(*one)), *two = calloc(o->repeat, sizeof(*two));
+	char data[PATH_BYTES];
+	int rc = one && two ? data_set(o, data) : err(NO_MEMORY, "no memory for rates");
+
+	for (size_t i = 0; i < o->repeat && !rc; i++) {
+		rc = loader_rate(data, "threads", 1, &one[i]);
+		if (!rc)
+			rc = loader_rate(data, "threads", 2, &two[i]);
+	}
+	if (!rc) {
+		double a = quantile(one, o->repeat, 0.5), b = quantile(two, o->repeat, 0.5);
+
+		f->value = b / a;
+		snprintf(f->yardstick, sizeof(f->yardstick), "policy threads: 2 workers %.0f frames/s, 1 worker %.0f", b, a);
+	}
+	free(one);
+	free(two);
+	return rc;
+}
+
+/* ---- the table ------------------------------------------------------------------------- */
+
+static const struct bench_row rows[] = {
+	{ "event_next_ns", "ns", 25, false, event_next },
+	{ "event_pair_ns", "ns", NAN, false, event_pair },
+	{ "step_over_convolutions", "1", 1.3, false, step_over_convolutions },
+	{ "loader_over_decode", "1", 0.85, true, loader_over_decode },
+	{ "loader_two_over_one", "1", 1.9, true, loader_two_over_one },
+};
+
+static bool past_bound(const struct bench_row *row, double value)
+{
+	return !isnan(row->bound) && (row->at_least ? value < row->bound : value > row->bound);
+}
+
+static cJSON *row_json(const struct bench_row *row, const struct figure *f)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(o, "name", row->name);
+	cJSON_AddNumberToObject(o, "value", f->value);
+	cJSON_AddStringToObject(o, "unit", row->unit);
+	cJSON_AddStringToObject(o, "yardstick", f->yardstick);
+	cJSON_AddItemToObject(o, "bound", isnan(row->bound) ? cJSON_CreateNull() : cJSON_CreateNumber(row->bound));
+	cJSON_AddStringToObject(o, "bound_is", row->at_least ? "floor" : "ceiling");
+	return o;
+}
+
+static int measure_all(const struct bench_options *o, cJSON *figures, size_t *missed)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows) && !rc; i++) {
+		const struct bench_row *row = &rows[i];
+		struct figure f = { 0 };
+		char bound[48] = "";
+
+		if (o->only && strncmp(row->name, o->only, strlen(o->only)))
+			continue;
+		rc = row->measure(o, &f);
+		if (rc)
+			break;
+		if (!isnan(row->bound))
+			snprintf(bound, sizeof(bound), "at %s %g; ", row->at_least ? "least" : "most", row->bound);
+		printf("%-24s %8.3f %-4s %s%s\n", row->name, f.value, row->unit, bound, f.yardstick);
+		fflush(stdout);
+		cJSON_AddItemToArray(figures, row_json(row, &f));
+		*missed += past_bound(row, f.value);
+	}
+	return rc;
+}
+
+static int bench_main(int argc, char **argv)
+{
+	struct bench_options o;
+	struct place place;
+	const char **operands = calloc((size_t)argc + 1, sizeof(*operands));
+	char path[PATH_BYTES];
+	size_t operand_count, missed = 0;
+	cJSON *doc, *figures;
+	int rc = operands ? opt_parse(&command_bench, &o, argc, argv, operands, &operand_count)
+			  : err(NO_MEMORY, "no memory for %d words", argc);
+
+	free(operands);
+	if (!rc && !o.repeat)
+		rc = err(USAGE, "bench: --repeat is at least 1");
+	if (!rc)
+		rc = place_find(&place, 1, 1, 1, NULL);
+	if (!rc)
+		rc = dir_make(o.out);
+	if (!rc)
+		rc = path_make(path, "%s/bench.json", o.out);
+	if (rc)
+		return rc;
+	doc = cJSON_CreateObject();
+	cJSON_AddStringToObject(doc, "version", BUILD_VERSION);
+	cJSON_AddStringToObject(doc, "build", BUILD_FLAGS);
+	cJSON_AddItemToObject(doc, "place", place_json(&place));
+	figures = cJSON_AddArrayToObject(doc, "figures");
+	rc = measure_all(&o, figures, &missed);
+	if (!rc)
+		rc = json_write(path, doc);
+	cJSON_Delete(doc);
+	if (!rc && missed)
+		rc = err(BELOW, "%zu figure%s past the bound", missed, missed == 1 ? " is" : "s are");
+	return rc;
+}
