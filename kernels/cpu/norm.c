@@ -107,7 +107,7 @@ CPU_INLINE void gradient_sums(const float *x, const float *y, const float *dy, s
 	for (size_t s = 0; s < count; s++)
 		for (size_t l = 0; l < block; l++) {
 			size_t i = s * block + l;
-			float g = relu && !(y[i] > 0) ? 0 : dy[i];
+			float d = dy[i], g = !relu || y[i] > 0 ? d : 0;
 
 			sum[l] += g;
 			dot[l] += g * (x[i] - mean[l]);
@@ -126,7 +126,7 @@ CPU_INLINE void gradient_apply(const float *x, const float *y, const float *dy, 
 	for (size_t s = 0; s < count; s++)
 		for (size_t l = 0; l < block; l++) {
 			size_t i = s * block + l;
-			float g = relu && !(y[i] > 0) ? 0 : dy[i];
+			float d = dy[i], g = !relu || y[i] > 0 ? d : 0;
 
 			dx[i] = a[l] * g + b[l] * (x[i] - mean[l]) + c[l];
 			if (dshortcut)

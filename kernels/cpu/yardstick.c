@@ -1,0 +1,96 @@
+/*
+ * kernels/cpu/yardstick.c - convolutions one at a time.
+ *
+ * They are told to oneDNN as the net has them, without the views of conv.c: the yardstick is
+ * what a user of the library gets, so a net that is cleverer than that may do better than 1.
+ */
+#include "kernels/cpu/yardstick.h"
+
+#include "bench/base/clock.h"
+#include "bench/base/err.h"
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/dnn.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE = 64 };
+
+static size_t padded(size_t bytes)
+{
+	return (bytes + LINE - 1) / LINE * LINE;
+}
+
+static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pass pass, size_t repeats, uint64_t *least)
+{
+	static const struct dnn_layout no_wish[DNN_ARGS];
+	struct dnn_prim prim;
+	void *at[DNN_ARGS];
+	char *block = NULL;
+	size_t bytes = 0, offset[DNN_ARGS];
+	int rc = dnn_conv_make(dnn, &prim, shape, pass, no_wish);
+
+	if (rc)
+		return rc;
+	for (int i = 0; i < DNN_ARGS; i++) {
+		offset[i] = bytes;
+		bytes += padded(dnn_layout_bytes(&prim.layout[i]));
+	}
+	block = arena_alloc(bytes + prim.scratch_bytes, "a convolution");
+	if (!block)
+		rc = NO_MEMORY;
+	for (int i = 0; i < DNN_ARGS; i++)
+		at[i] = block + offset[i];
+	if (!rc)
+		rc = dnn_bind(dnn, &prim, at, block + bytes);
+	*least = UINT64_MAX;
+	for (size_t i = 0; !rc && i <= repeats; i++) {
+		uint64_t begin = clock_ns(), took;
+
+		rc = dnn_run(dnn, &prim);
+		took = clock_ns() - begin;
+		*least = i && took < *least ? took : *least;
+	}
+	dnn_prim_release(&prim);
+	free(block);
+	return rc;
+}
+
+int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns,
+			 double *gflop)
+{
+	struct dnn dnn;
+	uint64_t macs = 0;
+	int rc;
+
+	omp_set_num_threads((int)threads);
+	rc = dnn_open(&dnn);
+	*sum_ns = 0;
+	for (size_t i = 0; !rc && i < net->op_count; i++) {
+		const struct net_op *op = &net->ops[i];
+		const struct net_tensor *x = &net->tensors[op->in], *y = &net->tensors[op->out];
+		struct dnn_conv shape = { .n = clips, .cin = x->c, .cout = y->c, .in = { x->t, x->h, x->w },
+					  .out = { y->t, y->h, y->w } };
+
+		if (op->kind != OP_CONV)
+			continue;
+		memcpy(shape.kernel, op->kernel, sizeof(shape.kernel));
+		memcpy(shape.stride, op->stride, sizeof(shape.stride));
+		memcpy(shape.pad, op->pad, sizeof(shape.pad));
+		memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
+		for (int pass = 0; !rc && pass < DNN_PASSES; pass++) {
+			uint64_t least;
+
+			if (pass == DNN_BACKWARD_DATA && op->in < NET_INPUTS)
+				continue;
+			rc = time_pass(&dnn, &shape, pass, repeats, &least);
+			*sum_ns += least;
+			macs += clips * op->macs;
+		}
+	}
+	if (gflop)
+		*gflop = 2e-9 * (double)macs;
+	dnn_close(&dnn);
+	return rc;
+}

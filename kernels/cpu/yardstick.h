@@ -1,0 +1,20 @@
+/*
+ * kernels/cpu/yardstick.h - the time that a net's convolutions take when nothing else happens.
+ *
+ * What a step is measured against: step / sum is 1 when batch norm, pooling, head, optimiser,
+ * reorders and memory cost nothing.
+ */
+#ifndef SFSCALE_KERNELS_CPU_YARDSTICK_H
+#define SFSCALE_KERNELS_CPU_YARDSTICK_H
+
+#include "kernels/net.h"
+
+#include <stdint.h>
+
+/* Times every convolution of the net alone, forward, backward data (but for those that read an input) and backward
+ * weights, each in the layouts that oneDNN prefers, data in place: the least of `repeats` runs behind one that warms
+ * up.  `sum_ns` receives the total, `gflop` (may be NULL) what they computed, a multiply-add counting two. */
+int cpu_conv_sum_measure(const struct net *, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns,
+			 double *gflop);
+
+#endif
