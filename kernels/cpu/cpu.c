@@ -23,6 +23,7 @@
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/yardstick.h"
 #include "kernels/initial.h"
 
 #include <assert.h>
@@ -791,6 +792,19 @@ static int cpu_open(struct kernels **k, const struct kernel_config *config)
 	return OK;
 }
 
+static int cpu_convolutions_ns(struct kernels *k, uint64_t *ns)
+{
+	const struct kernel_config *config = &cpu_of(k)->config;
+
+	return cpu_conv_sum_measure(k->net, config->clips_max, config->threads, 1, ns, NULL);
+}
+
+static int cpu_version(char *text, size_t bytes)
+{
+	dnn_version(text, bytes);
+	return OK;
+}
+
 const struct kernel_backend kernel_cpu = {
 	.name = "cpu",
 	.probe = cpu_probe,
@@ -803,4 +817,6 @@ const struct kernel_backend kernel_cpu = {
 	.update = cpu_update,
 	.get = cpu_get,
 	.set = cpu_set,
+	.convolutions_ns = cpu_convolutions_ns,
+	.version = cpu_version,
 };
