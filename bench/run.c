@@ -14,6 +14,7 @@
 #include "bench/base/opt.h"
 #include "bench/base/span.h"
 #include "bench/commands.h"
+#include "bench/inject.h"
 #include "bench/place.h"
 #include "bench/step.h"
 #include "comm/bucket.h"
@@ -40,6 +41,7 @@ struct run_options {
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov;
+	struct opt_names inject;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -77,6 +79,7 @@ static const struct opt opts[] = {
 	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
 	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
 	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
+	{ "inject", OPT_NAMES, AT(inject), NULL, "a delay of known size, as rank=2,phase=load,ms=30[,iteration=A:B][,prob=p]", NULL },
 	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations; 0: none", NULL },
 };
 
@@ -103,6 +106,7 @@ struct run {
 	struct comm_lane *comm_lane;
 	struct recorder *recorder;
 	struct lane **worker_lanes;	/* owned; borrowed by the loader */
+	struct injections injections;
 	struct schedule schedule;
 	struct span_cost event_cost;
 	struct step step;
@@ -235,6 +239,8 @@ static int set_up(struct run *r)
 	if (!rc)
 		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o));
 	if (!rc)
+		rc = injections_init(&r->injections, &o->inject, r->comm->rank, r->comm->world, o->seed);
+	if (!rc)
 		rc = plan_buckets(r);
 	if (!rc)
 		rc = open_loader(r);
@@ -318,6 +324,10 @@ static cJSON *warnings_json(const struct run *r)
 	if (strcmp(r->o.kernels, "null") && threads > r->place.pus) {
 		snprintf(text, sizeof(text), "%zu compute threads share %zu cores of one host: ranks slow each other down",
 			 threads, r->place.pus);
+		cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	}
+	for (size_t i = 0; i < r->o.inject.count; i++) {
+		snprintf(text, sizeof(text), "a delay was put in on purpose: %s", r->o.inject.at[i]);
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	}
 	return list;
@@ -466,7 +476,7 @@ static int plan_step(struct run *r)
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
 		.schedule = &r->schedule, .clips = r->o.clips * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
-		.epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
+		.injections = &r->injections, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
 		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }
@@ -557,6 +567,7 @@ static void release(struct run *r)
 	bucket_plan_release(&r->buckets);
 	net_release(&r->net);
 	free(r->worker_lanes);
+	injections_release(&r->injections);
 	free(r->step.results);
 	free(r->command);
 	if (r->comm)

@@ -11,6 +11,7 @@
 #include "bench/step.h"
 
 #include "bench/base/err.h"
+#include "bench/inject.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -139,6 +140,8 @@ static int run_rows(struct step *s)
 
 		for (s->bucket = 0; s->bucket < times && !rc; s->bucket++) {
 			span_next(s->lane, row->span, *(const uint64_t *)((const char *)s + row->arg));
+			if (s->bucket == 0)
+				injections_apply(s->injections, row->span, s->lane->iter);
 			rc = row->run(s);
 		}
 	}

@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct injections;
+
 /* What an epoch came to; the same on all ranks, but for the checksum. */
 struct epoch_result {
 	double loss;		/* mean over iterations and ranks */
@@ -44,6 +46,7 @@ struct step {
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
 	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
 	uint64_t epochs, iterations;	/* iterations per epoch */
+	struct injections *injections;	/* delays put in on purpose; may be empty */
 	uint64_t log_period;		/* a line on stdout every so many iterations, from rank 0; 0: never */
 	/* state */
 	struct clip_batch batch;

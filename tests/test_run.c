@@ -240,6 +240,23 @@ static void every_row_of_the_step_is_an_nvtx_range(void **state)
 #endif
 }
 
+static void a_delay_that_is_put_in_comes_out_where_it_was_put(void **state)
+{
+	struct record r;
+
+	(void)state;
+	assert_int_equal(sh("$S run " EMPTY "--epochs 2 --inject rank=0,phase=load,iteration=2:5,ms=20 --out $W/delayed"), 0);
+	read_record(&r, "delayed", 0);
+	for (size_t i = 0; i < r.event_count; i++) {
+		const struct event *e = &r.events[i];
+
+		if (e->name == SPAN_LOAD && e->iter >= 2 && e->iter <= 5)
+			assert_true(e->t1 - e->t0 >= 20000000);
+	}
+	assert_int_equal(count_spans(&r, SPAN_LOAD), 8);
+	record_release(&r);
+}
+
 /* ---- bad input ------------------------------------------------------------------------- */
 
 static void bad_input_is_named_and_leaves_nothing(void **state)
@@ -253,6 +270,9 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 		{ "$S run --out $W/bad --data $D --net nano --policy sometimes", 1, "'sometimes' is none of" },
 		{ "$S run --out $W/bad --data $W/nowhere --net nano", 2, "nowhere" },
 		{ "$S run --data $D --net nano", 1, "--out" },
+		{ "$S run --out $W/bad " SMALL "--inject rank=0,phase=sleep,ms=3", 1, "'sleep' is none of" },
+		{ "$S run --out $W/bad " SMALL "--inject rank=1,phase=fwd,ms=3", 1, "'rank' does not fit" },
+		{ "$S run --out $W/bad " SMALL "--inject rank=0,phase=fwd", 1, "wants at least" },
 		{ "$S run --out $W/bad --data $D --net nano --nodes 3", 1, "--nodes" },
 		{ "timeout 60 mpirun --oversubscribe -n 9 $S run --out $W/bad " SMALL, 1, "9" },
 		{ "OMPI_COMM_WORLD_SIZE=4 $S run --comm null --out $W/bad " SMALL, 2, "4 copies" },
@@ -431,6 +451,7 @@ int main(void)
 		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
 		cmocka_unit_test(every_row_of_the_step_is_an_nvtx_range),
+		cmocka_unit_test(a_delay_that_is_put_in_comes_out_where_it_was_put),
 		cmocka_unit_test(bad_input_is_named_and_leaves_nothing),
 		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
 		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),

@@ -112,6 +112,20 @@ int opt_set(const struct opt *row, void *values, const char *text)
 	return rc ? err(USAGE, "--%s: '%s' is not %s", row->name, text, wants[row->type]) : OK;
 }
 
+/* The words, a blank between them. */
+static char *names_text(const struct opt_names *names)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *f = open_memstream(&text, &bytes);
+
+	for (size_t i = 0; f && i < names->count; i++)
+		fprintf(f, "%s%s", i ? " " : "", names->at[i]);
+	if (f)
+		fclose(f);
+	return text;
+}
+
 char *opt_text(const struct opt *row, const void *values)
 {
 	const void *at = (const char *)values + row->offset;
@@ -132,7 +146,7 @@ char *opt_text(const struct opt *row, const void *values)
 		name = *(const char *const *)at;
 		return name ? strdup(name) : NULL;
 	case OPT_NAMES:
-		break;
+		return names_text(at);
 	}
 	return NULL;
 }

@@ -59,8 +59,8 @@ int opt_parse(const struct command *cmd, void *values, int argc, char **argv,
 /* One value, by the row's rule; `text` is borrowed for OPT_NAME.  USAGE when it does not fit. */
 int opt_set(const struct opt *row, void *values, const char *text);
 
-/* The value as text that opt_set() takes back; owned by the caller.  NULL: no value (OPT_NAME without
- * default), or an OPT_NAMES row, or no memory. */
+/* The value as text that opt_set() takes back (of OPT_NAMES: all words, a blank between them); owned by the
+ * caller.  NULL: no value (OPT_NAME without default), or no memory. */
 char *opt_text(const struct opt *row, const void *values);
 
 /* The row called `name`, or NULL. */
