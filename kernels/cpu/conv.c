@@ -9,6 +9,8 @@
 #include "bench/base/err.h"
 #include "kernels/cpu/ops.h"
 
+#include <string.h>
+
 enum { LINE = 64 };
 
 static size_t padded(size_t bytes)
@@ -16,19 +18,83 @@ static size_t padded(size_t bytes)
 	return (bytes + LINE - 1) / LINE * LINE;
 }
 
-struct dnn_conv conv_view(struct dnn_conv c)
+/* Nothing happens along this axis: kernel, stride and padding are trivial. */
+static bool still(const struct dnn_conv *c, int axis)
 {
-	for (int i = 1; i < 3; i++)
-		if (c.kernel[i] != 1 || c.stride[i] != 1 || c.pad[i] != 0)
-			return c;
-	if (c.kernel[0] == 1)
-		return c;
-	return (struct dnn_conv){
-		.n = c.n, .cin = c.cin, .cout = c.cout,
-		.in = { 1, c.in[0], c.in[1] * c.in[2] }, .out = { 1, c.out[0], c.out[1] * c.out[2] },
-		.kernel = { 1, c.kernel[0], 1 }, .stride = { 1, c.stride[0], 1 }, .pad = { 0, c.pad[0], 0 },
-		.dilation = { 1, c.dilation[0], 1 },
-	};
+	return c->kernel[axis] == 1 && c->stride[axis] == 1 && c->pad[axis] == 0;
+}
+
+static bool folds_time(const struct dnn_conv *c, bool input)
+{
+	return input && c->kernel[0] > 1 && c->stride[0] == 1 && c->dilation[0] == 1;
+}
+
+struct dnn_conv conv_view(struct dnn_conv c, bool input)
+{
+	struct dnn_conv v = c;
+
+	if (folds_time(&c, input)) {
+		v.cin = c.cin * c.kernel[0];
+		v.in[0] = c.out[0];
+		v.kernel[0] = 1;
+		v.pad[0] = 0;
+	} else if (!still(&c, 0) && still(&c, 1) && still(&c, 2)) {
+		v = (struct dnn_conv){
+			.n = c.n, .cin = c.cin, .cout = c.cout, .flat = true,
+			.in = { 1, c.in[0], c.in[1] * c.in[2] }, .out = { 1, c.out[0], c.out[1] * c.out[2] },
+			.kernel = { 1, c.kernel[0], 1 }, .stride = { 1, c.stride[0], 1 }, .pad = { 0, c.pad[0], 0 },
+			.dilation = { 1, c.dilation[0], 1 },
+		};
+	} else if (still(&c, 0) && c.kernel[1] * c.kernel[2] == 1 && c.stride[1] > 1 && c.pad[1] + c.pad[2] == 0 &&
+		   c.in[1] == c.stride[1] * c.out[1]) {
+		v.flat = true;
+		v.in[0] = v.out[0] = 1;
+		v.in[1] = c.in[0] * c.in[1];
+		v.out[1] = c.out[0] * c.out[1];
+	}
+	return v;
+}
+
+size_t conv_input_floats(const struct dnn_conv *c, size_t block)
+{
+	const struct dnn_conv v = conv_view(*c, true);
+	size_t channels = folds_time(c, true) ? (v.cin + block - 1) / block * block : v.cin;
+
+	return channels * v.in[0] * v.in[1] * v.in[2];
+}
+
+/* One channel block of one frame of a folded input: channel ci * kT + kt at time t is channel ci at t + kt - pad. */
+static void fold_frame(const struct dnn_conv *c, size_t block, size_t first, size_t t, const float *clip, float *x)
+{
+	enum { TILE = 64 };	/* positions: a tile of all channels stays in the nearest cache */
+	const size_t plane = c->in[1] * c->in[2];
+
+	for (size_t s = 0; s < plane; s += TILE)
+		for (size_t l = 0; l < block; l++) {
+			const size_t ci = (first + l) / c->kernel[0], it = t + (first + l) % c->kernel[0] - c->pad[0];
+			const bool inside = ci < c->cin && it < c->in[0];	/* before 0 wraps around to large */
+			const float *from = inside ? clip + (ci * c->in[0] + it) * plane : NULL;
+
+			for (size_t i = s; i < s + TILE && i < plane; i++)
+				x[i * block + l] = inside ? from[i] : 0;
+		}
+}
+
+void conv_input(const struct dnn_conv *c, size_t block, const float *plain, float *x)
+{
+	const size_t plane = c->in[1] * c->in[2], blocks = (c->cin * c->kernel[0] + block - 1) / block;
+
+	if (!folds_time(c, true)) {
+		memcpy(x, plain, c->n * c->cin * c->in[0] * plane * sizeof(*x));
+		return;
+	}
+#pragma omp parallel for schedule(static)
+	for (size_t i = 0; i < c->n * blocks * c->out[0]; i++) {
+		const size_t n = i / c->out[0] / blocks, b = i / c->out[0] % blocks;
+
+		fold_frame(c, block, b * block, i % c->out[0], plain + n * c->cin * c->in[0] * plane,
+			   x + i * plane * block);
+	}
 }
 
 static const struct dnn_layout *stored(const struct conv *c, enum dnn_arg arg)
@@ -64,10 +130,9 @@ static int pass_make(struct dnn *dnn, struct conv *c, enum dnn_pass pass)
 	return OK;
 }
 
-int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, size_t block, bool x_plain, bool wants_dx,
-	      bool adds_dx)
+int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, size_t block, bool input, bool adds_dx)
 {
-	const struct dnn_conv v = conv_view(*shape);
+	const struct dnn_conv v = conv_view(*shape, input);
 	const size_t x[5] = { v.n, v.cin, v.in[0], v.in[1], v.in[2] }, y[5] = { v.n, v.cout, v.out[0], v.out[1], v.out[2] };
 	const size_t w[5] = { v.cout, v.cin, v.kernel[0], v.kernel[1], v.kernel[2] };
 	struct dnn_layout wish[DNN_ARGS] = { 0 };
@@ -75,11 +140,11 @@ int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, siz
 	int rc;
 
 	*c = (struct conv){ .shape = v };
-	rc = dnn_layout_activation(&c->x, x, x_plain ? 1 : block);
+	rc = dnn_layout_activation(&c->x, x, v.flat, input && !folds_time(shape, input) ? 1 : block);
 	if (!rc)
-		rc = dnn_layout_activation(&c->y, y, block);
+		rc = dnn_layout_activation(&c->y, y, v.flat, block);
 	if (!rc)
-		rc = dnn_layout_weights(&plain, w);
+		rc = dnn_layout_weights(&plain, w, v.flat);
 	wish[DNN_SRC] = c->x;
 	wish[DNN_DST] = c->y;
 	if (!rc)
@@ -91,7 +156,7 @@ int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, siz
 	}
 	if (!rc)
 		rc = pass_make(dnn, c, DNN_FORWARD);
-	if (!rc && wants_dx)
+	if (!rc && !input)
 		rc = pass_make(dnn, c, DNN_BACKWARD_DATA);
 	if (!rc)
 		rc = pass_make(dnn, c, DNN_BACKWARD_WEIGHTS);

@@ -8,7 +8,7 @@
  * for one clip, times the clips, is the plan for many.
  *
  * Activations are in blocks of 8 or 16 channels, whatever oneDNN likes on this machine; the
- * two inputs, with three channels, in plain order.  Nodes are bound to addresses by
+ * two inputs as their stems want them (conv.h).  Nodes are bound to addresses by
  * prepare(): once, and again when a step brings another number of clips than the last.
  *
  * A tensor with several readers gets its gradient from the first of them in backward's
@@ -107,12 +107,39 @@ static size_t blocks_of(const struct cpu *c, size_t channels)
 	return (channels + c->block - 1) / c->block;
 }
 
+/* The convolution of an operator, for `clips`. */
+static struct dnn_conv conv_shape(const struct cpu *c, const struct net_op *op, size_t clips)
+{
+	const struct net_tensor *x = &c->base.net->tensors[op->in], *y = &c->base.net->tensors[op->out];
+	struct dnn_conv shape = { .n = clips, .cin = x->c, .cout = y->c, .in = { x->t, x->h, x->w },
+				  .out = { y->t, y->h, y->w } };
+
+	memcpy(shape.kernel, op->kernel, sizeof(shape.kernel));
+	memcpy(shape.stride, op->stride, sizeof(shape.stride));
+	memcpy(shape.pad, op->pad, sizeof(shape.pad));
+	memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
+	return shape;
+}
+
+/* The stem: the one convolution that reads an input. */
+static const struct net_op *reader_of(const struct net *net, int input)
+{
+	const struct net_op *op = net->ops;
+
+	while (op->in != input)
+		op++;
+	return op;
+}
+
 static size_t clip_floats(const struct cpu *c, int tensor)
 {
 	const struct net_tensor *t = &c->base.net->tensors[tensor];
-	size_t channels = is_input(tensor) ? t->c : blocks_of(c, t->c) * c->block;
+	struct dnn_conv stem;
 
-	return channels * t->t * t->h * t->w;
+	if (!is_input(tensor))
+		return blocks_of(c, t->c) * c->block * t->t * t->h * t->w;
+	stem = conv_shape(c, reader_of(c->base.net, tensor), 1);
+	return conv_input_floats(&stem, c->block);
 }
 
 /* A tensor, or with `pieces` = grads its gradient, with the clips for which nodes are being prepared. */
@@ -233,16 +260,9 @@ static float *grads_at(const struct cpu *c, int param)
 
 static int conv_node_make(struct cpu *c, struct node *node)
 {
-	const struct net_op *op = node->op;
-	const struct net_tensor *x = &c->base.net->tensors[op->in], *y = &c->base.net->tensors[op->out];
-	struct dnn_conv shape = { .n = c->prepared_clips, .cin = x->c, .cout = y->c, .in = { x->t, x->h, x->w },
-				  .out = { y->t, y->h, y->w } };
+	const struct dnn_conv shape = conv_shape(c, node->op, c->prepared_clips);
 
-	memcpy(shape.kernel, op->kernel, sizeof(shape.kernel));
-	memcpy(shape.stride, op->stride, sizeof(shape.stride));
-	memcpy(shape.pad, op->pad, sizeof(shape.pad));
-	memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
-	return conv_make(&c->dnn, &node->conv, &shape, c->block, is_input(op->in), !is_input(op->in), node->adds);
+	return conv_make(&c->dnn, &node->conv, &shape, c->block, is_input(node->op->in), node->adds);
 }
 
 static int conv_node_bind(struct cpu *c, struct node *node)
@@ -420,7 +440,7 @@ static int node_backward(struct cpu *c, const struct node *node)
 static int cpu_input(struct kernels *k, const struct step_input *in)
 {
 	struct cpu *c = cpu_of(k);
-	const size_t slow_floats = in->clips * clip_floats(c, SLOW), fast_floats = in->clips * clip_floats(c, FAST);
+	const float *const plain[NET_INPUTS] = { [SLOW] = in->slow, [FAST] = in->fast };
 
 	if (!in->clips || in->clips > c->config.clips_max || !in->boxes || in->boxes > c->config.boxes_max)
 		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips,
@@ -439,8 +459,11 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	c->boxes = in->boxes;
 	c->roi[SLOW].box_count = c->roi[FAST].box_count = in->boxes;
 	c->backward_left = c->base.net->op_count;
-	memcpy(act_of(c, c->values, SLOW).at, in->slow, slow_floats * sizeof(float));
-	memcpy(act_of(c, c->values, FAST).at, in->fast, fast_floats * sizeof(float));
+	for (int i = 0; i < NET_INPUTS; i++) {
+		const struct dnn_conv stem = conv_shape(c, reader_of(k->net, i), in->clips);
+
+		conv_input(&stem, c->block, plain[i], act_of(c, c->values, i).at);
+	}
 	memcpy(c->rois, in->rois, in->boxes * 5 * sizeof(float));
 	memcpy(c->labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
 	return OK;
@@ -515,7 +538,7 @@ static int copy_param(struct cpu *c, size_t param, float *stored, float *plain, 
 		return OK;
 	}
 	rc = dnn_layout_weights(&order, (const size_t[]){ conv->shape.cout, conv->shape.cin, conv->shape.kernel[0],
-				conv->shape.kernel[1], conv->shape.kernel[2] });
+				conv->shape.kernel[1], conv->shape.kernel[2] }, conv->shape.flat);
 	if (!rc)
 		rc = out ? dnn_reorder_make(&c->dnn, &reorder, &conv->weights, &order)
 			 : dnn_reorder_make(&c->dnn, &reorder, &order, &conv->weights);

@@ -72,30 +72,33 @@ void dnn_version(char *text, size_t bytes)
 
 /* ---- layouts ---- */
 
-static int layout_tag(struct dnn_layout *layout, const size_t dims[5], dnnl_format_tag_t tag)
+static int layout_tag(struct dnn_layout *layout, const size_t dims[5], bool flat, dnnl_format_tag_t tag)
 {
+	const int rank = flat ? 4 : 5;
 	dnnl_dims_t d;
 	int rc;
 
-	for (int i = 0; i < 5; i++)
-		d[i] = (dnnl_dim_t)dims[i];
+	for (int i = 0; i < rank; i++)
+		d[i] = (dnnl_dim_t)dims[flat && i > 1 ? i + 1 : i];
 #if DNNL_VERSION_MAJOR >= 3
-	rc = TRY(dnnl_memory_desc_create_with_tag(&layout->md, 5, d, dnnl_f32, tag));
+	rc = TRY(dnnl_memory_desc_create_with_tag(&layout->md, rank, d, dnnl_f32, tag));
 #else
-	rc = TRY(dnnl_memory_desc_init_by_tag(&layout->md, 5, d, dnnl_f32, tag));
+	rc = TRY(dnnl_memory_desc_init_by_tag(&layout->md, rank, d, dnnl_f32, tag));
 #endif
 	layout->set = !rc;
 	return rc;
 }
 
-int dnn_layout_activation(struct dnn_layout *layout, const size_t dims[5], size_t block)
+int dnn_layout_activation(struct dnn_layout *layout, const size_t dims[5], bool flat, size_t block)
 {
-	return layout_tag(layout, dims, block == 16 ? dnnl_nCdhw16c : block == 8 ? dnnl_nCdhw8c : dnnl_ncdhw);
+	if (flat)
+		return layout_tag(layout, dims, true, block == 16 ? dnnl_nChw16c : block == 8 ? dnnl_nChw8c : dnnl_nchw);
+	return layout_tag(layout, dims, false, block == 16 ? dnnl_nCdhw16c : block == 8 ? dnnl_nCdhw8c : dnnl_ncdhw);
 }
 
-int dnn_layout_weights(struct dnn_layout *layout, const size_t dims[5])
+int dnn_layout_weights(struct dnn_layout *layout, const size_t dims[5], bool flat)
 {
-	return layout_tag(layout, dims, dnnl_oidhw);
+	return layout_tag(layout, dims, flat, flat ? dnnl_oihw : dnnl_oidhw);
 }
 
 static int layout_clone(struct dnn_layout *to, md_in md)
@@ -145,11 +148,12 @@ static uint64_t fold(uint64_t hash, uint64_t value)
 uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 {
 	dnnl_dims_t strides, blocks, indices;
-	int block_count;
+	int rank, block_count;
 
 #if DNNL_VERSION_MAJOR >= 3
 	dnnl_dims_t *p_strides, *p_blocks, *p_indices;
 
+	dnnl_memory_desc_query(layout->md, dnnl_query_ndims_s32, &rank);
 	dnnl_memory_desc_query(layout->md, dnnl_query_strides, &p_strides);
 	dnnl_memory_desc_query(layout->md, dnnl_query_inner_nblks_s32, &block_count);
 	dnnl_memory_desc_query(layout->md, dnnl_query_inner_blks, &p_blocks);
@@ -160,12 +164,13 @@ uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 #else
 	const dnnl_blocking_desc_t *b = &layout->md.format_desc.blocking;
 
+	rank = layout->md.ndims;
 	block_count = b->inner_nblks;
 	memcpy(strides, b->strides, sizeof(strides));
 	memcpy(blocks, b->inner_blks, sizeof(blocks));
 	memcpy(indices, b->inner_idxs, sizeof(indices));
 #endif
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < rank; i++)
 		hash = fold(hash, (uint64_t)strides[i]);
 	for (int i = 0; i < block_count; i++)
 		hash = fold(fold(hash, (uint64_t)blocks[i]), (uint64_t)indices[i]);
@@ -201,13 +206,13 @@ static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, struct dnn *dnn, const
 	const dnnl_alg_kind_t alg = dnnl_convolution_direct;
 	md_in src = MD(&at[DNN_SRC]), weights = MD(&at[DNN_WEIGHTS]), dst = MD(&at[DNN_DST]);
 
-	for (int i = 0; i < 3; i++) {
+	for (int i = c->flat, k = 0; i < 3; i++, k++) {
 		size_t reach = (c->out[i] - 1) * c->stride[i] + c->dilation[i] * (c->kernel[i] - 1) + 1;
 
-		stride[i] = (dnnl_dim_t)c->stride[i];
-		dilate[i] = (dnnl_dim_t)c->dilation[i] - 1;
-		left[i] = (dnnl_dim_t)c->pad[i];
-		right[i] = (dnnl_dim_t)reach - (dnnl_dim_t)c->in[i] - left[i];
+		stride[k] = (dnnl_dim_t)c->stride[i];
+		dilate[k] = (dnnl_dim_t)c->dilation[i] - 1;
+		left[k] = (dnnl_dim_t)c->pad[i];
+		right[k] = (dnnl_dim_t)reach - (dnnl_dim_t)c->in[i] - left[k];
 	}
 #if DNNL_VERSION_MAJOR >= 3
 	if (pass == DNN_FORWARD)
@@ -285,7 +290,7 @@ int dnn_conv_make(struct dnn *dnn, struct dnn_prim *prim, const struct dnn_conv 
 
 	*prim = (struct dnn_prim){ 0 };
 	for (int i = 0; !rc && i < DNN_ARGS; i++) {
-		rc = layout_tag(&any[i], dims[i], dnnl_format_tag_any);
+		rc = layout_tag(&any[i], dims[i], c->flat, dnnl_format_tag_any);
 		asked[i] = wish[i].set ? wish[i] : any[i];
 		args[i] = pass_args[pass][i].arg;
 		queries[i] = pass_args[pass][i].query;
@@ -384,7 +389,7 @@ void dnn_prim_release(struct dnn_prim *prim)
 int dnn_block(struct dnn *dnn, size_t *block)
 {
 	static const struct dnn_conv usual = { 1, 64, 64, { 4, 8, 8 }, { 4, 8, 8 }, { 1, 3, 3 }, { 1, 1, 1 },
-					       { 0, 1, 1 }, { 1, 1, 1 } };
+					       { 0, 1, 1 }, { 1, 1, 1 }, false };
 	static const struct dnn_layout no_wish[DNN_ARGS];
 	static const size_t dims[5] = { 1, 64, 4, 8, 8 };
 	struct dnn_layout sixteen = { 0 };
@@ -393,7 +398,7 @@ int dnn_block(struct dnn *dnn, size_t *block)
 
 	if (rc)
 		return rc;
-	rc = dnn_layout_activation(&sixteen, dims, 16);
+	rc = dnn_layout_activation(&sixteen, dims, false, 16);
 	if (!rc)
 		*block = dnn_layout_same(&prim.layout[DNN_DST], &sixteen) ? 16 : 8;
 	dnn_layout_release(&sixteen);

@@ -29,10 +29,11 @@ struct dnn_layout {
 	bool set;
 };
 
-/* An activation (N,C,T,H,W): `block` channels innermost (8 or 16; the last block padded), or 1: plain order. */
-int dnn_layout_activation(struct dnn_layout *, const size_t dims[5], size_t block);
+/* An activation (N,C,T,H,W): `block` channels innermost (8 or 16; the last block padded), or 1: plain order.
+ * `flat`: T is 1, and oneDNN is not told of it. */
+int dnn_layout_activation(struct dnn_layout *, const size_t dims[5], bool flat, size_t block);
 /* A convolution's weights in plain order (Cout,Cin,kT,kH,kW). */
-int dnn_layout_weights(struct dnn_layout *, const size_t dims[5]);
+int dnn_layout_weights(struct dnn_layout *, const size_t dims[5], bool flat);
 int dnn_layout_copy(struct dnn_layout *to, const struct dnn_layout *from);
 void dnn_layout_release(struct dnn_layout *);
 bool dnn_layout_same(const struct dnn_layout *, const struct dnn_layout *);
@@ -48,6 +49,7 @@ extern const enum dnn_arg dnn_result[DNN_PASSES];
 struct dnn_conv {
 	size_t n, cin, cout;
 	size_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];	/* (T,H,W); dilation 1: dense */
+	bool flat;	/* T is 1 in, out and in the kernel, and oneDNN is told of four dimensions: it has more kernels for them */
 };
 
 struct dnn_prim {
