@@ -77,6 +77,9 @@ struct kernel_backend {
 	/* One tensor of the state in PySlowFast's plain order, out or in; not while a step runs. */
 	int (*get)(struct kernels *, enum state_kind, size_t index, float *plain);
 	int (*set)(struct kernels *, enum state_kind, size_t index, const float *plain);
+	/* Optional: forward for evaluation: running statistics, which stay as they are, and no dropout.  preds and
+	 * loss() follow; backward does not. */
+	int (*evaluate)(struct kernels *);
 	/* Optional: one line per operator: implementation chosen, layout.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
 	/* Optional: what the convolutions of one step take alone (forward, and both gradients), timed now, each in the

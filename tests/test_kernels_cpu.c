@@ -1288,6 +1288,54 @@ static void a_smaller_batch_is_as_good_as_an_instance_of_its_size(void **state)
 	job_close(&small);
 }
 
+static void evaluation_uses_the_running_statistics_and_leaves_them_alone(void **state)
+{
+	struct kernel_config config = one_thread;
+	struct job j;
+	float *before, first, again, alone;
+
+	(void)state;
+	config.dropout = 0.5;
+	job_open(&j, "nano", 2, &config);
+	for (int i = 0; i < 3; i++)
+		job_step(&j, 0.01);
+	before = floats(j.net.buffer_values);
+	memcpy(before, j.k->bn_state, j.net.buffer_values * sizeof(float));
+	assert_int_equal(j.backend->input(j.k, &j.in), OK);
+	assert_int_equal(j.backend->evaluate(j.k), OK);
+	first = j.k->preds[0];
+	assert_int_equal(j.backend->evaluate(j.k), OK);
+	again = j.k->preds[0];
+	assert_true(first == again);
+	assert_memory_equal(before, j.k->bn_state, j.net.buffer_values * sizeof(float));
+	assert_int_equal(j.k->bn_batches[0], 3);
+	/* A clip's answer does not depend on its company. */
+	batch_set(&j, 1, 2);
+	assert_int_equal(j.backend->input(j.k, &j.in), OK);
+	assert_int_equal(j.backend->evaluate(j.k), OK);
+	alone = j.k->preds[0];
+	assert_true(fabsf(first - alone) < 1e-5f);
+	free(before);
+	job_close(&j);
+}
+
+static void every_operator_says_what_executes_it(void **state)
+{
+	struct table table;
+	struct job j;
+
+	(void)state;
+	job_open(&j, "tiny", 1, &one_thread);
+	assert_int_equal(j.backend->describe(j.k, &table), OK);
+	assert_int_equal(table_rows(&table), j.net.op_count);
+	for (size_t i = 0; i < j.net.op_count; i++) {
+		assert_string_equal(table_cell(&table, i, 0)->text, j.net.ops[i].name);
+		assert_null(strstr(table_cell(&table, i, 1)->text, "ref"));	/* oneDNN's slowest: 200 times */
+	}
+	table_release(&table);
+	job_close(&j);
+}
+
 static void a_batch_that_does_not_fit_is_refused(void **state)
 {
 	struct job j;
@@ -1328,6 +1376,8 @@ int main(void)
 		cmocka_unit_test(the_start_follows_the_rules_of_initialisation),
 		cmocka_unit_test(gradients_are_ready_when_backward_says_so),
 		cmocka_unit_test(a_smaller_batch_is_as_good_as_an_instance_of_its_size),
+		cmocka_unit_test(evaluation_uses_the_running_statistics_and_leaves_them_alone),
+		cmocka_unit_test(every_operator_says_what_executes_it),
 		cmocka_unit_test(a_batch_that_does_not_fit_is_refused),
 	};
 

@@ -367,15 +367,14 @@ static int prepare(struct cpu *c, size_t clips)
 
 /* ---- forward and backward of an operator ---- */
 
-/* The kept values times 1/(1-p), the others 0; with p = 0 nothing happens. */
+/* The kept values times 1/(1-p), the others 0. */
 static void drop(const struct cpu *c, float *features)
 {
-	if (c->config.dropout > 0)
-		for (size_t i = 0; i < c->boxes * c->feature_count; i++)
-			features[i] *= c->drop[i];
+	for (size_t i = 0; i < c->boxes * c->feature_count; i++)
+		features[i] *= c->drop[i];
 }
 
-static int node_forward(struct cpu *c, const struct node *node)
+static int node_forward(struct cpu *c, const struct node *node, bool training)
 {
 	const struct net_op *op = node->op;
 
@@ -383,8 +382,11 @@ static int node_forward(struct cpu *c, const struct node *node)
 	case OP_CONV:
 		return conv_run(&c->dnn, &node->conv, DNN_FORWARD);
 	case OP_BN:
-		norm_forward(&node->norm);
-		c->base.bn_batches[op->buffer]++;
+		if (training)
+			norm_forward(&node->norm);
+		else
+			norm_evaluate(&node->norm);
+		c->base.bn_batches[op->buffer] += training;
 		break;
 	case OP_MAXPOOL:
 		pool_forward(&node->pool);
@@ -392,7 +394,8 @@ static int node_forward(struct cpu *c, const struct node *node)
 	case OP_ROI_HEAD:
 		roi_forward(&c->roi[SLOW]);
 		roi_forward(&c->roi[FAST]);
-		dropout_draw(c->config.dropout_seed, c->steps, c->config.dropout, c->boxes * c->feature_count, c->drop);
+		dropout_draw(c->config.dropout_seed, c->steps, training ? c->config.dropout : 0,
+			     c->boxes * c->feature_count, c->drop);
 		drop(c, c->features);
 		break;
 	case OP_FC:
@@ -469,15 +472,26 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	return OK;
 }
 
-static int cpu_forward(struct kernels *k)
+static int all_forward(struct cpu *c, bool training)
 {
-	struct cpu *c = cpu_of(k);
 	int rc = OK;
 
-	for (size_t i = 0; !rc && i < k->net->op_count; i++)
-		rc = node_forward(c, &c->nodes[i]);
-	c->steps++;
+	for (size_t i = 0; !rc && i < c->base.net->op_count; i++)
+		rc = node_forward(c, &c->nodes[i], training);
 	return rc;
+}
+
+static int cpu_forward(struct kernels *k)
+{
+	int rc = all_forward(cpu_of(k), true);
+
+	cpu_of(k)->steps++;
+	return rc;
+}
+
+static int cpu_evaluate(struct kernels *k)
+{
+	return all_forward(cpu_of(k), false);
 }
 
 static int cpu_loss(struct kernels *k, float *loss)
@@ -578,6 +592,48 @@ static int cpu_get(struct kernels *k, enum state_kind kind, size_t index, float 
 static int cpu_set(struct kernels *k, enum state_kind kind, size_t index, const float *plain)
 {
 	return copy_state(cpu_of(k), kind, index, (float *)plain, false);	/* read only on this way */
+}
+
+/* ---- what was chosen ---- */
+
+static const struct field described_fields[] = {
+	{ "operator", "", "module of the network", 0 },
+	{ "forward", "", "implementation: oneDNN's name, or own", 0 },
+	{ "backward_data", "", "likewise", 0 },
+	{ "backward_weights", "", "likewise", 0 },
+	{ "reorders", "1", "changes of layout in a step, all passes", 0 },
+};
+
+static int64_t reorders_of(const struct conv *conv)
+{
+	int64_t count = 0;
+
+	for (int pass = 0; pass < DNN_PASSES; pass++)
+		for (int arg = 0; arg < DNN_ARGS; arg++)
+			count += conv->pass[pass].reorder[arg].primitive != NULL;
+	return count;
+}
+
+static int cpu_describe(struct kernels *k, struct table *table)
+{
+	static const enum dnn_pass order[] = { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS };
+	const struct cpu *c = cpu_of(k);
+
+	table_init(table, "implementations", "What executes each operator", described_fields,
+		   ARRAY_LEN(described_fields));
+	for (size_t i = 0; i < k->net->op_count; i++) {
+		const struct node *node = &c->nodes[i];
+		const bool conv = node->op->kind == OP_CONV;
+
+		table_text(table, node->op->name);
+		for (size_t p = 0; p < ARRAY_LEN(order); p++)
+			if (conv && !node->conv.pass[order[p]].used)
+				table_none(table);
+			else
+				table_text(table, conv ? node->conv.pass[order[p]].prim.impl : "own");
+		table_int(table, conv ? reorders_of(&node->conv) : 0);
+	}
+	return OK;
 }
 
 /* ---- open and close ---- */
@@ -835,11 +891,13 @@ const struct kernel_backend kernel_cpu = {
 	.close = cpu_close,
 	.input = cpu_input,
 	.forward = cpu_forward,
+	.evaluate = cpu_evaluate,
 	.loss = cpu_loss,
 	.backward = cpu_backward,
 	.update = cpu_update,
 	.get = cpu_get,
 	.set = cpu_set,
+	.describe = cpu_describe,
 	.convolutions_ns = cpu_convolutions_ns,
 	.version = cpu_version,
 };

@@ -7,7 +7,8 @@
  * (c / block * T*H*W + s) * block + c % block.  Padding channels hold zeros and stay so.
  *
  * Every sum is taken over pieces whose size does not depend on the number of threads, and
- * the pieces are added in order: the same step gives the same bits on 1 thread and on 64.
+ * the pieces are added in order: these operators give the same bits on 1 thread and on 64.
+ * (oneDNN's weight gradients promise that only for the same number of threads.)
  */
 #ifndef SFSCALE_KERNELS_CPU_OPS_H
 #define SFSCALE_KERNELS_CPU_OPS_H
