@@ -18,6 +18,8 @@ struct comm {
 	size_t rank, world;
 	size_t local_rank, local_world;	/* among the ranks of this host */
 	size_t hosts;
+	size_t host;			/* of this rank, from 0 */
+	const size_t *host_leaders;	/* (hosts); rank that is the first of its host, ascending; owned by the back end */
 };
 
 struct comm_backend {
@@ -28,6 +30,10 @@ struct comm_backend {
 	int (*bcast)(struct comm *, void *data, size_t bytes, size_t root);
 	int (*sum)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
 	int (*barrier)(struct comm *);
+	/* A few bytes from one rank to another, which asks for exactly as many; for measuring, so at the
+	 * shortest delay.  Optional where `world` is always 1. */
+	int (*send)(struct comm *, const void *data, size_t bytes, size_t to);
+	int (*recv)(struct comm *, void *data, size_t bytes, size_t from);
 	/* Ends the job on all ranks with this exit status. */
 	void (*abort)(struct comm *, int status);
 	int (*version)(char *text, size_t bytes);		/* of the library, one line */

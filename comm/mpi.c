@@ -58,24 +58,46 @@ static int wait_for(MPI_Request *request)
 	}
 }
 
-/* Ranks of one host share memory; the number of hosts is the number of such groups. */
+/* Of each rank, the first rank of its host; those that are their own are the leaders. */
+static int find_leaders(struct comm *c, int leader)
+{
+	int *of = malloc(c->world * sizeof(*of));
+	size_t *leaders = malloc(c->world * sizeof(*leaders));
+	int rc;
+
+	c->host_leaders = leaders;
+	if (!of || !leaders) {
+		free(of);
+		return err(NO_MEMORY, "no memory for the hosts of %zu ranks", c->world);
+	}
+	rc = TRY_MPI(MPI_Allgather(&leader, 1, MPI_INT, of, 1, MPI_INT, MPI_COMM_WORLD));
+	for (size_t i = 0; !rc && i < c->world; i++) {
+		if (of[i] != (int)i)
+			continue;
+		if (leader == (int)i)
+			c->host = c->hosts;
+		leaders[c->hosts++] = i;
+	}
+	free(of);
+	return rc;
+}
+
+/* Ranks of one host share memory. */
 static int find_hosts(struct comm *c)
 {
+	int rank, size, leader = (int)c->rank, rc;
 	MPI_Comm host;
-	int rank, size, leader, hosts, rc;
 
 	rc = TRY_MPI(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
 	if (rc)
 		return rc;
 	MPI_Comm_rank(host, &rank);
 	MPI_Comm_size(host, &size);
-	leader = rank == 0;
-	rc = TRY_MPI(MPI_Allreduce(&leader, &hosts, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
+	rc = TRY_MPI(MPI_Bcast(&leader, 1, MPI_INT, 0, host));
 	MPI_Comm_free(&host);
 	c->local_rank = (size_t)rank;
 	c->local_world = (size_t)size;
-	c->hosts = (size_t)hosts;
-	return rc;
+	return rc ? rc : find_leaders(c, leader);
 }
 
 static void mpi_close(struct comm *c)
@@ -86,6 +108,7 @@ static void mpi_close(struct comm *c)
 	MPI_Finalized(&down);
 	if (up && !down)
 		MPI_Finalize();
+	free((void *)(uintptr_t)c->host_leaders);
 	free(c);
 }
 
@@ -162,6 +185,26 @@ static int mpi_barrier(struct comm *c)
 	return rc ? rc : wait_for(&request);
 }
 
+enum { TAG = 1 };
+
+static int mpi_send(struct comm *c, const void *data, size_t bytes, size_t to)
+{
+	MPI_Request request;
+	int rc = TRY_MPI(MPI_Isend(data, (int)bytes, MPI_BYTE, (int)to, TAG, MPI_COMM_WORLD, &request));
+
+	(void)c;
+	return rc ? rc : wait_for(&request);
+}
+
+static int mpi_recv(struct comm *c, void *data, size_t bytes, size_t from)
+{
+	MPI_Request request;
+	int rc = TRY_MPI(MPI_Irecv(data, (int)bytes, MPI_BYTE, (int)from, TAG, MPI_COMM_WORLD, &request));
+
+	(void)c;
+	return rc ? rc : wait_for(&request);
+}
+
 static void mpi_abort(struct comm *c, int status)
 {
 	(void)c;
@@ -188,6 +231,8 @@ const struct comm_backend comm_mpi = {
 	.bcast = mpi_bcast,
 	.sum = mpi_sum,
 	.barrier = mpi_barrier,
+	.send = mpi_send,
+	.recv = mpi_recv,
 	.abort = mpi_abort,
 	.version = mpi_version,
 };

@@ -12,8 +12,9 @@
 
 static int null_open(struct comm **out)
 {
+	static const size_t leaders[1] = { 0 };
 	static struct comm one = { .backend = &comm_null, .rank = 0, .world = 1, .local_rank = 0, .local_world = 1,
-				   .hosts = 1 };
+				   .hosts = 1, .host = 0, .host_leaders = leaders };
 
 	*out = &one;
 	return OK;
