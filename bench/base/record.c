@@ -105,16 +105,23 @@ int record_writer_close(struct record_writer *w)
 	return rc;
 }
 
-static int take_events(struct record *r, const char *payload, const struct block *b)
+/* `list` with the units of a block behind its `count`; a block that does not hold as many as it says
+ * is passed over.  Without memory the list stays as it is and `rc` says so. */
+static void *take_units(void *list, size_t *count, size_t unit_bytes, const char *payload, const struct block *b,
+			int *rc)
 {
-	struct event *more = realloc(r->events, (r->event_count + b->count) * sizeof(*more));
+	char *more;
 
-	if (!more)
-		return err(NO_MEMORY, "no memory for %zu events", r->event_count + b->count);
-	r->events = more;
-	memcpy(r->events + r->event_count, payload, b->bytes);
-	r->event_count += b->count;
-	return OK;
+	if (!b->count || b->bytes % unit_bytes || b->bytes / unit_bytes != b->count)
+		return list;
+	more = realloc(list, (*count + b->count) * unit_bytes);
+	if (!more) {
+		*rc = err(NO_MEMORY, "no memory for %zu units of %zu bytes", *count + b->count, unit_bytes);
+		return list;
+	}
+	memcpy(more + *count * unit_bytes, payload, b->bytes);
+	*count += b->count;
+	return more;
 }
 
 static cJSON *take_json(cJSON *former, const char *payload, const struct block *b)
@@ -139,9 +146,10 @@ static int take_blocks(struct record *r, const char *data, size_t bytes)
 			r->head = take_json(r->head, payload, &b);
 		else if (b.type == RECORD_TAIL)
 			r->tail = take_json(r->tail, payload, &b);
-		else if (b.type == RECORD_EVENTS && b.count && b.bytes / sizeof(struct event) == b.count &&
-			 b.bytes % sizeof(struct event) == 0)
-			rc = take_events(r, payload, &b);
+		else if (b.type == RECORD_EVENTS)
+			r->events = take_units(r->events, &r->event_count, sizeof(*r->events), payload, &b, &rc);
+		else if (b.type == RECORD_SYNC)
+			r->syncs = take_units(r->syncs, &r->sync_count, sizeof(*r->syncs), payload, &b, &rc);
 		at += sizeof(b) + b.bytes;
 	}
 	r->bad_bytes = bytes - at;
@@ -181,5 +189,6 @@ void record_release(struct record *r)
 	cJSON_Delete(r->head);
 	cJSON_Delete(r->tail);
 	free(r->events);
+	free(r->syncs);
 	*r = (struct record){ 0 };
 }

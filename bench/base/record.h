@@ -5,8 +5,12 @@
  *   block...   u32 type, u32 count, u32 bytes, u32 crc32 of the payload; then the payload
  *
  * Blocks: HEAD (JSON: who, names, classes, lanes), EVENTS (struct event), TIE (struct
- * clock_tie: the clock pairs used), TAIL (JSON: status, dropped).  A file without TAIL is
- * a run that was killed; it is good to its last whole block.  CRC-32 is zlib's.
+ * clock_tie: the clock pairs used), TAIL (JSON: status, dropped), SYNC (struct sync_point:
+ * where this rank's clock stood against the reference clock of the run).  A file without TAIL
+ * is a run that was killed; it is good to its last whole block.  CRC-32 is zlib's.
+ *
+ * A reader passes over blocks of a type that it does not know, so a new type raises no
+ * version: a file of an older program just has none.
  *
  * The recorder (span.c) and the importers write, report/ reads.
  */
@@ -14,9 +18,10 @@
 #define SFSCALE_BASE_RECORD_H
 
 #include "bench/base/span.h"
+#include "bench/base/sync.h"
 
 enum { RECORD_VERSION = 1 };
-enum record_block { RECORD_HEAD = 1, RECORD_EVENTS, RECORD_TIE, RECORD_TAIL };
+enum record_block { RECORD_HEAD = 1, RECORD_EVENTS, RECORD_TIE, RECORD_TAIL, RECORD_SYNC };
 
 struct record_writer {
 	int fd;
@@ -34,6 +39,8 @@ struct record {
 	cJSON *tail;		/* owned; NULL: the run was cut off */
 	struct event *events;	/* owned; in the order of writing */
 	size_t event_count;
+	struct sync_point *syncs;	/* owned; in the order of writing; what sync_init() takes */
+	size_t sync_count;
 	size_t bad_bytes;	/* behind the last good block */
 };
 

@@ -59,6 +59,7 @@ const struct span_row span_rows[SPAN_COUNT] = {
 	[SPAN_RUN_END]		= { "run_end",		KIND_MARK,	 CLS_ASIDE },
 	[SPAN_MAKE_BATCH]	= { "make_batch",	KIND_RANGE,	 CLS_ASIDE },
 	[SPAN_QUEUE_DEPTH]	= { "queue_depth",	KIND_COUNTER,	 CLS_ASIDE },
+	[SPAN_CLOCK_SYNC]	= { "clock_sync",	KIND_RANGE,	 CLS_OTHER },
 };
 
 enum { TIES_KEPT = 64, BLOCK_EVENTS = 16384 };
@@ -298,6 +299,11 @@ int recorder_flush(struct recorder *r)
 		atomic_store_explicit(&l->tail, tail, memory_order_release);
 	}
 	return rc ? rc : write_block(r, n);
+}
+
+int recorder_sync(struct recorder *r, const struct sync_point *point)
+{
+	return record_write(&r->file, RECORD_SYNC, point, sizeof(*point), 1);
 }
 
 int recorder_close(struct recorder *r, const cJSON *tail)

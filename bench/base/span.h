@@ -18,6 +18,7 @@
 #define SFSCALE_BASE_SPAN_H
 
 #include "bench/base/clock.h"
+#include "bench/base/sync.h"
 
 #include <cjson/cJSON.h>
 #include <stdatomic.h>
@@ -68,6 +69,7 @@ enum span_id {
 	SPAN_RUN_END,		/* mark: the last window ends here */
 	SPAN_MAKE_BATCH,	/* worker lanes: one batch from files to tensors */
 	SPAN_QUEUE_DEPTH,	/* counter: batches ready when next() was called */
+	SPAN_CLOCK_SYNC,	/* this program's own: clocks of the nodes compared */
 	SPAN_COUNT
 };
 
@@ -140,6 +142,9 @@ struct lane *recorder_lane(struct recorder *, size_t index);
 /* Seals and writes what the lanes hold.  FAILED (said) when the disk is full: what was
  * written before stays readable. */
 int recorder_flush(struct recorder *);
+
+/* Writes where this rank's clock stands against the reference clock, at once. */
+int recorder_sync(struct recorder *, const struct sync_point *);
 
 /* Flushes, writes `tail` (borrowed; with "dropped" added) as the last block, frees all. */
 int recorder_close(struct recorder *, const cJSON *tail);
