@@ -18,6 +18,7 @@
 #include "bench/place.h"
 #include "bench/step.h"
 #include "comm/bucket.h"
+#include "comm/clock.h"
 #include "comm/comm.h"
 #include "comm/lane.h"
 #include "kernels/kernels.h"
@@ -99,6 +100,7 @@ struct run {
 	char started[32];
 	struct place place;
 	struct comm *comm;
+	struct comm_clock *clock;
 	struct net net;
 	struct bucket_plan buckets;
 	struct kernels *kernels;
@@ -472,7 +474,7 @@ static int give_lanes_to_loader(struct run *r)
 static int plan_step(struct run *r)
 {
 	r->step = (struct step){
-		.loader = r->loader, .kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane,
+		.loader = r->loader, .kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane, .clock = r->clock,
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
 		.schedule = &r->schedule, .clips = r->o.clips * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
@@ -507,8 +509,11 @@ static int combine_checksums(struct run *r)
 
 static int measure(struct run *r)
 {
-	int rc = set_up(r);
+	/* A first look at the clocks, so that their rates are known when the steps begin. */
+	int rc = comm_clock_open(&r->clock, r->comm, NULL);
 
+	if (!rc)
+		rc = set_up(r);
 	/* A rank that could not be set up leaves at once, and the job with it, before anything is written. */
 	if (!rc)
 		rc = r->comm->backend->barrier(r->comm);
@@ -525,11 +530,15 @@ static int measure(struct run *r)
 		rc = plan_step(r);
 	if (!rc)
 		rc = step_share_state(&r->step);
+	if (!rc)
+		rc = step_sync_clocks(&r->step);
 	/* Everybody is ready: the first epoch does not pay for the set-up of the slowest. */
 	if (!rc)
 		rc = r->comm->backend->barrier(r->comm);
 	if (!rc)
 		rc = step_run(&r->step);
+	if (!rc)
+		rc = step_sync_clocks(&r->step);
 	return rc ? rc : combine_checksums(r);
 }
 
@@ -561,6 +570,7 @@ static int conclude(struct run *r, int rc)
 static void release(struct run *r)
 {
 	comm_lane_close(r->comm_lane);
+	comm_clock_close(r->clock);
 	loader_close(r->loader);
 	if (r->kernels)
 		r->kernels->backend->close(r->kernels);

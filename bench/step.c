@@ -130,6 +130,19 @@ int step_share_state(struct step *s)
 	return rc ? rc : broadcast_bn(s);
 }
 
+int step_sync_clocks(struct step *s)
+{
+	struct sync_point point;
+	int rc;
+
+	span_begin(s->lane, SPAN_CLOCK_SYNC, s->epoch);
+	rc = comm_clock_sync(s->clock, &point);
+	if (!rc)
+		rc = recorder_sync(s->recorder, &point);
+	span_end(s->lane);
+	return rc;
+}
+
 static int run_rows(struct step *s)
 {
 	int rc = OK;
@@ -158,9 +171,12 @@ int step_run(struct step *s)
 	span_begin(s->lane, SPAN_EPOCH_BEGIN, 0);
 	for (s->epoch = 0; s->epoch < s->epochs && !rc; s->epoch++) {
 		s->loss_sum = 0;
-		if (s->epoch)
+		if (s->epoch) {
 			span_next(s->lane, SPAN_EPOCH_BEGIN, s->epoch);
-		rc = loader_epoch_begin(s->loader, s->epoch);
+			rc = step_sync_clocks(s);
+		}
+		if (!rc)
+			rc = loader_epoch_begin(s->loader, s->epoch);
 		for (s->iteration = 0; s->iteration < s->iterations && !rc; s->iteration++) {
 			s->sgd.lr = schedule_lr(s->schedule, s->clips,
 						(double)s->epoch + (double)s->iteration / (double)s->iterations);

@@ -12,6 +12,7 @@
 #define SFSCALE_BENCH_STEP_H
 
 #include "bench/base/span.h"
+#include "comm/clock.h"
 #include "comm/lane.h"
 #include "kernels/kernels.h"
 #include "kernels/schedule.h"
@@ -38,6 +39,7 @@ struct step {
 	struct kernels *kernels;
 	struct comm *comm;
 	struct comm_lane *comm_lane;
+	struct comm_clock *clock;
 	const struct bucket_plan *buckets;
 	struct recorder *recorder;
 	struct lane *lane;		/* of the training thread */
@@ -72,6 +74,11 @@ extern const size_t step_row_count;
 /* Rank 0's weights and batch-norm state become everybody's.  FAILED when the ranks lay their
  * tensors out differently, so that flat buffers cannot be exchanged. */
 int step_share_state(struct step *);
+
+/* Compares the clocks of the nodes and writes the answer into the record.  step_run() does so at the
+ * beginning of every epoch but the first, when all ranks have just left a collective; the caller
+ * does at the start and at the end, outside the account. */
+int step_sync_clocks(struct step *);
 
 /* All epochs.  FAILED (said) when the loss is no number, or whatever a row failed with. */
 int step_run(struct step *);

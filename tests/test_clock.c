@@ -4,6 +4,7 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "bench/base/folder.h"
 #include "bench/base/record.h"
 #include "bench/base/rng.h"
 #include "comm/clock.h"
@@ -245,6 +246,43 @@ static void ranks_with_strange_clocks_agree_to_5_us_over_60_s(void **state)
 	}
 }
 
+/* One point at the start, one at each later epoch, one at the end: no event of the account lies outside. */
+static void a_run_takes_points_around_all_of_its_time(void **state)
+{
+	const char *build = getenv("SFSCALE_BUILD");
+	char dir[] = "/tmp/sfscale-clock-XXXXXX", text[PATH_BYTES];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(path_make(text, "ASAN_OPTIONS=detect_leaks=0 timeout -k 5 100 mpirun --oversubscribe "
+				   "--bind-to none -n 2 %s/sfscale run --kernels null --policy null --net nano --epochs 3 "
+				   "--iterations 2 --log-period 0 --out %s/run", build ? build : "build", dir), OK);
+	assert_int_equal(system(text), 0);
+	for (size_t rank = 0; rank < 2; rank++) {
+		size_t synced = 0;
+		struct record r;
+		struct sync s;
+
+		assert_int_equal(path_make(text, "%s/run/" FOLDER_RECORD, dir, rank), OK);
+		assert_int_equal(record_read(text, &r), OK);
+		assert_int_equal(r.sync_count, 4);
+		assert_int_equal(sync_init(&s, r.syncs, r.sync_count), OK);
+		assert_int_equal(s.count, 4);
+		for (size_t i = 0; i < r.event_count; i++) {
+			const struct event *e = &r.events[i];
+
+			synced += e->name == SPAN_CLOCK_SYNC;
+			assert_true(e->name == SPAN_CLOCK_SYNC ||
+				    (e->t0 > s.points[0].local_ns && e->t1 < s.points[3].local_ns));
+			assert_int_equal(sync_bound_ns(&s, e->t0), 0);	/* one host */
+		}
+		assert_int_equal(synced, 4);
+		sync_release(&s);
+		record_release(&r);
+	}
+	assert_int_equal(dir_remove(dir), OK);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -255,6 +293,7 @@ int main(void)
 		cmocka_unit_test(without_points_nothing_is_known_and_one_clock_is_exact),
 		cmocka_unit_test(points_travel_in_the_record_and_a_record_without_them_is_good),
 		cmocka_unit_test(a_job_of_one_clock_needs_no_messages),
+		cmocka_unit_test(a_run_takes_points_around_all_of_its_time),
 		cmocka_unit_test(ranks_with_strange_clocks_agree_to_5_us_over_60_s),
 	};
 
