@@ -155,6 +155,37 @@ static void points_that_cannot_be_are_left_out_and_counted(void **state)
 	sync_release(&s);
 }
 
+static void no_bytes_of_a_file_break_a_map(void **state)
+{
+	static const int64_t times[] = { INT64_MIN, -1, 0, 1, INT64_MAX };
+	struct rng r;
+
+	(void)state;
+	rng_init(&r, 12, 0);
+	for (int trial = 0; trial < 2000; trial++) {
+		union {
+			struct sync_point points[4];
+			uint8_t bytes[4 * sizeof(struct sync_point)];
+		} file;
+		struct sync s;
+
+		for (size_t i = 0; i < 4; i++)	/* good ones, of which some bytes are not */
+			file.points[i] = (struct sync_point){ .local_ns = (int64_t)i * S, .ref_ns = (int64_t)i * S,
+							      .bound_ns = 10, .hops = 1 };
+		for (int i = trial % 32; i > 0; i--)
+			file.bytes[rng_below(&r, sizeof(file.bytes))] = (uint8_t)rng_u32(&r);
+		assert_int_equal(sync_init(&s, file.points, 4), OK);
+		assert_int_equal(s.count + s.left_out, 4);
+		for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+			int64_t a_ns = times[i], b_ns = sync_ref_ns(&s, (int64_t)(rng_uniform(&r) * 4 * (double)S));
+
+			assert_true(sync_bound_ns(&s, a_ns) >= 0 && sync_bound_ns(&s, b_ns) >= 0);
+			assert_true(sync_apart_bound_ns(&s, a_ns, &s, b_ns) >= 0);
+		}
+		sync_release(&s);
+	}
+}
+
 static void without_points_nothing_is_known_and_one_clock_is_exact(void **state)
 {
 	static const struct sync_point own[] = { { .local_ns = 5, .ref_ns = 5 }, { .local_ns = 90 * S, .ref_ns = 90 * S } };
@@ -290,6 +321,7 @@ int main(void)
 		cmocka_unit_test(a_rate_that_changes_widens_the_bound_of_the_whole_run),
 		cmocka_unit_test(a_clock_that_jumped_has_no_bound_across_the_jump_alone),
 		cmocka_unit_test(points_that_cannot_be_are_left_out_and_counted),
+		cmocka_unit_test(no_bytes_of_a_file_break_a_map),
 		cmocka_unit_test(without_points_nothing_is_known_and_one_clock_is_exact),
 		cmocka_unit_test(points_travel_in_the_record_and_a_record_without_them_is_good),
 		cmocka_unit_test(a_job_of_one_clock_needs_no_messages),

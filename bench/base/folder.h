@@ -25,7 +25,9 @@
  *     "warnings": [ texts ] }
  *
  *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id": texts, "pid" }
- *   and what the recorder adds.  Lane 0 is the training thread.
+ *   and what the recorder adds.  Lane 0 is the training thread.  Its sync points, taken before the first and
+ *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
+ *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *
  * The time of a run, on the training thread: SPAN_EPOCH_BEGIN opens the *boundary window* of its
  * epoch, each SPAN_LOAD opens the window of one iteration, and the mark SPAN_RUN_END ends the last
