@@ -83,7 +83,7 @@ struct kernel_backend {
 	/* Optional: one line per operator: implementation chosen, layout.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
 	/* Optional: what the convolutions of one step take alone (forward, and both gradients), timed now, each in the
-	 * layouts that suit it best and without what lies between them: no step on this back end can be faster. */
+	 * layouts that the library likes best and without what lies between them: what a step is measured against. */
 	int (*convolutions_ns)(struct kernels *, uint64_t *ns);
 	/* Optional: of the library that computes, one line. */
 	int (*version)(char *text, size_t bytes);

@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <cmocka.h>
 
 /* ---- helpers ---- */
@@ -129,7 +130,8 @@ static void naive_conv(const struct dnn_conv *c, enum dnn_pass pass, double *x, 
 
 	for (size_t i = 0; i < c->n * c->cout * c->cin * k[0] * k[1] * k[2]; i++) {
 		const size_t kw = i % k[2], kh = i / k[2] % k[1], kt = i / k[2] / k[1] % k[0];
-		const size_t map = i / (k[0] * k[1] * k[2]), ci = map % c->cin, co = map / c->cin % c->cout, n = map / c->cin / c->cout;
+		const size_t map = i / (k[0] * k[1] * k[2]), ci = map % c->cin, co = map / c->cin % c->cout,
+			     n = map / c->cin / c->cout;
 		double *weight = &w[i % (c->cout * c->cin * k[0] * k[1] * k[2])], sum = 0;
 
 		for (size_t row = 0; row < o[0] * o[1]; row++) {
@@ -202,9 +204,11 @@ static void a_convolution_is_the_sum_that_its_formula_says(void **state)
 		struct act dx = act_random(s->n, s->cin, s->in[0], s->in[1], s->in[2], first ? 1 : block, 2);
 		struct act y = act_new(s->n, s->cout, s->out[0], s->out[1], s->out[2], block);
 		struct act dy = act_random(s->n, s->cout, s->out[0], s->out[1], s->out[2], block, 3);
-		float *w = random_floats(w_count, 4), *stored = floats(w_count), *dstored = floats(w_count), *dw = floats(w_count);
+		float *w = random_floats(w_count, 4), *stored = floats(w_count), *dstored = floats(w_count),
+		      *dw = floats(w_count);
 		float *px = act_plain(&x), *pdx = act_plain(&dx), *pdy = act_plain(&dy), *got;
-		double *rx = doubles_of(px, act_count(&x)), *rw = doubles_of(w, w_count), *rdy = doubles_of(pdy, act_count(&y));
+		double *rx = doubles_of(px, act_count(&x)), *rw = doubles_of(w, w_count),
+		       *rdy = doubles_of(pdy, act_count(&y));
 		double *sum = calloc(act_count(&x) + act_count(&y) + w_count, sizeof(*sum));
 		float *input = floats(first ? s->n * conv_input_floats(s, block) : 0);
 		struct dnn_layout plain = { 0 };
@@ -213,11 +217,17 @@ static void a_convolution_is_the_sum_that_its_formula_says(void **state)
 
 		assert_int_equal(conv_make(&dnn, &conv, s, block, first, adds), OK);
 		scratch = aligned_alloc(64, conv_scratch_bytes(&conv) + 64);
-		assert_int_equal(dnn_layout_weights(&plain, (const size_t[]){ s->cout, conv.shape.cin, conv.shape.kernel[0],
-				 conv.shape.kernel[1], conv.shape.kernel[2] }, conv.shape.flat), OK);
+		assert_int_equal(dnn_layout_weights(&plain,
+						    (const size_t[]){ s->cout, conv.shape.cin, conv.shape.kernel[0],
+								      conv.shape.kernel[1], conv.shape.kernel[2] },
+						    conv.shape.flat),
+				 OK);
 		reorder(&dnn, &plain, w, &conv.weights, stored);
-		assert_int_equal(conv_bind(&dnn, &conv, &(struct conv_place){ first ? input : x.at, stored, y.at, dx.at, dstored, dy.at },
-				 scratch), OK);
+		assert_int_equal(
+		    conv_bind(&dnn, &conv,
+			      &(struct conv_place){ first ? input : x.at, stored, y.at, dx.at, dstored, dy.at },
+			      scratch),
+		    OK);
 
 		if (first)	/* behind binding, which clears padding */
 			conv_input(s, block, px, input);
@@ -249,7 +259,17 @@ static void a_convolution_is_the_sum_that_its_formula_says(void **state)
 		free(scratch);
 		free(input);
 		free(x.at); free(dx.at); free(y.at); free(dy.at);
-		free(w); free(stored); free(dstored); free(dw); free(px); free(pdx); free(pdy); free(sum); free(rx); free(rw); free(rdy);
+		free(w);
+		free(stored);
+		free(dstored);
+		free(dw);
+		free(px);
+		free(pdx);
+		free(pdy);
+		free(sum);
+		free(rx);
+		free(rw);
+		free(rdy);
 	}
 	dnn_close(&dnn);
 }
@@ -273,7 +293,8 @@ static void naive_norm(const double *x, const double *shortcut, const double *we
 		vars[ch] = var;
 		for (size_t i = 0; i < n * s; i++) {
 			size_t at = (i / s * c + ch) * s + i % s;
-			double v = (x[at] - mean) / sqrt(var + 1e-5) * weight[ch] + bias[ch] + (shortcut ? shortcut[at] : 0);
+			double v =
+			    (x[at] - mean) / sqrt(var + 1e-5) * weight[ch] + bias[ch] + (shortcut ? shortcut[at] : 0);
 
 			y[at] = relu && v < 0 ? 0 : v;
 		}
@@ -297,8 +318,8 @@ static double norm_objective(struct norm_truth *truth)
 	size_t s = k->t * k->h * k->w;
 	double sum = 0;
 
-	naive_norm(truth->x, truth->shortcut, truth->weight, truth->bias, k->n, k->c, s, k->relu, truth->y, truth->means,
-		   truth->vars);
+	naive_norm(truth->x, truth->shortcut, truth->weight, truth->bias, k->n, k->c, s, k->relu, truth->y,
+		   truth->means, truth->vars);
 	for (size_t i = 0; i < k->n * k->c * s; i++)
 		sum += truth->y[i] * truth->dy[i];
 	return sum;
@@ -319,21 +340,32 @@ static double slope_of(struct norm_truth *truth, double *at)
 
 static void check_norm(const struct norm_case *k)
 {
-	struct act x = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 1), dy = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 2);
-	struct act sc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 3), dsc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 4);
-	struct act y = act_new(k->n, k->c, k->t, k->h, k->w, k->block), dx = act_new(k->n, k->c, k->t, k->h, k->w, k->block);
-	float *weight = random_floats(k->c, 5), *bias = random_floats(k->c, 6), *dweight = floats(k->c), *dbias = floats(k->c);
+	struct act x = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 1),
+		   dy = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 2);
+	struct act sc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 3),
+		   dsc = act_random(k->n, k->c, k->t, k->h, k->w, k->block, 4);
+	struct act y = act_new(k->n, k->c, k->t, k->h, k->w, k->block),
+		   dx = act_new(k->n, k->c, k->t, k->h, k->w, k->block);
+	float *weight = random_floats(k->c, 5), *bias = random_floats(k->c, 6), *dweight = floats(k->c),
+	      *dbias = floats(k->c);
 	float *rmean = floats(k->c), *rvar = floats(k->c), *mean = floats(k->c), *inv_std = floats(k->c);
 	double *partial = calloc(norm_partial_doubles(&x), sizeof(*partial));
-	float *px = act_plain(&x), *pdy = act_plain(&dy), *psc = act_plain(&sc), *pdsc = act_plain(&dsc), *got, *dgot, *sgot;
+	float *px = act_plain(&x), *pdy = act_plain(&dy), *psc = act_plain(&sc), *pdsc = act_plain(&dsc), *got, *dgot,
+	      *sgot;
 	size_t count = act_count(&x);
 	const double m = (double)(count / k->c);
 	struct norm norm = { .x = x, .y = y, .dx = dx, .dy = dy, .relu = k->relu, .add_dshortcut = k->adds,
 			     .weight = weight, .bias = bias, .dweight = dweight, .dbias = dbias, .running_mean = rmean,
 			     .running_var = rvar, .mean = mean, .inv_std = inv_std, .partial = partial };
-	struct norm_truth truth = { doubles_of(px, count), k->shortcut ? doubles_of(psc, count) : NULL,
-				    doubles_of(weight, k->c), doubles_of(bias, k->c), calloc(count, sizeof(double)),
-				    doubles_of(pdy, count), calloc(k->c, sizeof(double)), calloc(k->c, sizeof(double)), k };
+	struct norm_truth truth = { doubles_of(px, count),
+				    k->shortcut ? doubles_of(psc, count) : NULL,
+				    doubles_of(weight, k->c),
+				    doubles_of(bias, k->c),
+				    calloc(count, sizeof(double)),
+				    doubles_of(pdy, count),
+				    calloc(k->c, sizeof(double)),
+				    calloc(k->c, sizeof(double)),
+				    k };
 	struct rng rng;
 
 	if (k->shortcut) {
@@ -366,7 +398,8 @@ static void check_norm(const struct norm_case *k)
 
 		assert_true(fabs(dgot[at] - slope_of(&truth, &truth.x[at])) < 1e-4);
 		if (k->shortcut)
-			assert_true(fabs(sgot[at] - (k->adds ? pdsc[at] : 0) - slope_of(&truth, &truth.shortcut[at])) < 1e-4);
+			assert_true(fabs(sgot[at] - (k->adds ? pdsc[at] : 0) - slope_of(&truth, &truth.shortcut[at])) <
+				    1e-4);
 	}
 
 	norm_evaluate(&norm);
@@ -440,8 +473,10 @@ static void pooling_takes_the_first_maximum_and_sends_the_gradient_there(void **
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		const size_t oh = (cases[i].h - 1) / 2 + 1, ow = (cases[i].w - 1) / 2 + 1;
-		struct act x = act_random(cases[i].n, cases[i].c, cases[i].t, cases[i].h, cases[i].w, cases[i].block, 1);
-		struct act y = act_new(x.n, x.c, x.dims[0], oh, ow, x.block), dy = act_random(x.n, x.c, x.dims[0], oh, ow, x.block, 2);
+		struct act x =
+		    act_random(cases[i].n, cases[i].c, cases[i].t, cases[i].h, cases[i].w, cases[i].block, 1);
+		struct act y = act_new(x.n, x.c, x.dims[0], oh, ow, x.block),
+			   dy = act_random(x.n, x.c, x.dims[0], oh, ow, x.block, 2);
 		struct act dx = act_random(x.n, x.c, x.dims[0], x.dims[1], x.dims[2], x.block, 3);
 		uint8_t *winner = malloc(y.n * y.clip);
 		const struct pool pool = { x, y, dx, dy, winner, { 3, 3 }, { 2, 2 }, { 1, 1 } };
@@ -459,7 +494,8 @@ static void pooling_takes_the_first_maximum_and_sends_the_gradient_there(void **
 			size_t plane = o / (oh * ow), best = SIZE_MAX;
 
 			for (size_t k = 0; k < 9; k++) {
-				size_t ih = o / ow % oh * 2 + k / 3 - 1, iw = o % ow * 2 + k % 3 - 1, at = (plane * h + ih) * w + iw;
+				size_t ih = o / ow % oh * 2 + k / 3 - 1, iw = o % ow * 2 + k % 3 - 1,
+				       at = (plane * h + ih) * w + iw;
 
 				if (ih < h && iw < w && (best == SIZE_MAX || px[at] > px[best]))
 					best = at;
@@ -479,7 +515,8 @@ static void pooling_takes_the_first_maximum_and_sends_the_gradient_there(void **
 
 static void roi_align_gives_the_spec_s_values(void **state)
 {
-	static const float map[20] = { 0, 1, 4, 9, 16, 3, 4.5f, 8, 13.5f, 21, 12, 14, 18, 24, 32, 27, 29.5f, 34, 40.5f, 49 };
+	static const float map[20] = { 0,  1,  4,  9,  16, 3,  4.5f,  8,  13.5f, 21,
+				       12, 14, 18, 24, 32, 27, 29.5f, 34, 40.5f, 49 };
 	static const struct { float box[5]; bool aligned; float bins[4]; } cases[] = {
 		{ { 0, 8, 16, 72, 56 }, true, { 6.75f, 15.875f, 20.3125f, 30.6875f } },
 		{ { 0, 8, 16, 72, 56 }, false, { 12.34375f, 23.96875f, 28.3046875f, 41.0859375f } },
@@ -508,8 +545,18 @@ static void the_head_s_gradients_are_its_slopes(void **state)
 	struct act x = act_random(2, 11, 3, 4, 5, 8, 1), dx = act_new(2, 11, 3, 4, 5, 8);
 	float *mean = floats(2 * 2 * 20 * 8), *features = floats(4 * 13), *dfeatures = random_floats(4 * 13, 2);
 	uint8_t winner[4 * 11];
-	const struct roi roi = { .x = x, .dx = dx, .mean = mean, .winner = winner, .boxes = boxes, .box_count = 4, .out = 7,
-				 .scale = 1.0f / 16, .aligned = true, .features = features, .dfeatures = dfeatures, .stride = 13 };
+	const struct roi roi = { .x = x,
+				 .dx = dx,
+				 .mean = mean,
+				 .winner = winner,
+				 .boxes = boxes,
+				 .box_count = 4,
+				 .out = 7,
+				 .scale = 1.0f / 16,
+				 .aligned = true,
+				 .features = features,
+				 .dfeatures = dfeatures,
+				 .stride = 13 };
 	float *slopes, *plain = act_plain(&x);
 
 	(void)state;
@@ -540,7 +587,8 @@ static void the_head_s_gradients_are_its_slopes(void **state)
 static void the_projection_s_gradients_are_its_slopes(void **state)
 {
 	enum { ROWS = 3, IN = 37, OUT = 5 };
-	float *x = random_floats(ROWS * IN, 1), *w = random_floats(OUT * IN, 2), *b = random_floats(OUT, 3), *dy = random_floats(ROWS * OUT, 4);
+	float *x = random_floats(ROWS * IN, 1), *w = random_floats(OUT * IN, 2), *b = random_floats(OUT, 3),
+	      *dy = random_floats(ROWS * OUT, 4);
 	float y[ROWS * OUT], dx[ROWS * IN], dw[OUT * IN], db[OUT];
 
 	(void)state;
@@ -624,7 +672,9 @@ static void dropout_keeps_the_mean_and_depends_on_seed_and_step(void **state)
 static void sgd_gives_the_spec_s_values(void **state)
 {
 	static const struct { float g; double w, v; } steps[] = {
-		{ 0.5f, 0.904999981, 0.5000001 }, { -0.25f, 0.911999955705, 0.2000001805 }, { 0.1f, 0.876799923757, 0.2800002536 },
+		{ 0.5f, 0.904999981, 0.5000001 },
+		{ -0.25f, 0.911999955705, 0.2000001805 },
+		{ 0.1f, 0.876799923757, 0.2800002536 },
 	};
 	const struct sgd_step nesterov = { 0.1f, 0.9f, 1e-7f, true }, heavy_ball = { 0.1f, 0.9f, 0, false };
 	float w = 1, v = 0;
@@ -653,7 +703,8 @@ static void pieces_that_live_together_never_overlap(void **state)
 	(void)state;
 	rng_init(&rng, 1, 1);
 	for (size_t i = 0; i < COUNT; i++) {
-		pieces[i] = (struct piece){ .bytes = rng_below(&rng, 10) ? 1 + rng_below(&rng, 5000) : 0, .from = rng_below(&rng, 100) };
+		pieces[i] = (struct piece){ .bytes = rng_below(&rng, 10) ? 1 + rng_below(&rng, 5000) : 0,
+					    .from = rng_below(&rng, 100) };
 		pieces[i].to = pieces[i].from + rng_below(&rng, 30);
 	}
 	total = arena_plan(pieces, COUNT);
@@ -662,7 +713,8 @@ static void pieces_that_live_together_never_overlap(void **state)
 			const struct piece *p = &pieces[i], *q = &pieces[j];
 			bool together = p->bytes && q->bytes && p->from <= q->to && q->from <= p->to;
 
-			assert_true(!together || p->offset >= q->offset + q->bytes || q->offset >= p->offset + p->bytes);
+			assert_true(!together || p->offset >= q->offset + q->bytes ||
+				    q->offset >= p->offset + p->bytes);
 		}
 	for (size_t moment = 0; moment < 130; moment++) {
 		size_t live = 0;
@@ -795,9 +847,16 @@ static struct dnn_conv twin_conv(const struct twin *w, const struct net_op *op)
 {
 	const struct net_tensor *x = &w->net->tensors[op->in], *y = &w->net->tensors[op->out];
 
-	return (struct dnn_conv){ w->in->clips, x->c, y->c, { x->t, x->h, x->w }, { y->t, y->h, y->w },
-				  { op->kernel[0], op->kernel[1], op->kernel[2] }, { op->stride[0], op->stride[1], op->stride[2] },
-				  { op->pad[0], op->pad[1], op->pad[2] }, { op->dilation[0], op->dilation[1], op->dilation[2] }, false };
+	return (struct dnn_conv){ w->in->clips,
+				  x->c,
+				  y->c,
+				  { x->t, x->h, x->w },
+				  { y->t, y->h, y->w },
+				  { op->kernel[0], op->kernel[1], op->kernel[2] },
+				  { op->stride[0], op->stride[1], op->stride[2] },
+				  { op->pad[0], op->pad[1], op->pad[2] },
+				  { op->dilation[0], op->dilation[1], op->dilation[2] },
+				  false };
 }
 
 static void twin_norm(struct twin *w, const struct net_op *op, bool backward)
@@ -815,8 +874,9 @@ static void twin_norm(struct twin *w, const struct net_op *op, bool backward)
 			var += pow(twin_at(w, w->value, op->in, i / s, c)[i % s] - mean, 2) / m;
 		inv = 1 / sqrt(var + 1e-5);
 		for (size_t i = 0; !backward && i < n * s; i++) {
-			double v = (twin_at(w, w->value, op->in, i / s, c)[i % s] - mean) * inv * w->weight[op->weight][c] +
-				   w->weight[op->bias][c];
+			double v =
+			    (twin_at(w, w->value, op->in, i / s, c)[i % s] - mean) * inv * w->weight[op->weight][c] +
+			    w->weight[op->bias][c];
 
 			if (op->in2 >= 0)
 				v += twin_at(w, w->value, op->in2, i / s, c)[i % s];
@@ -850,7 +910,8 @@ static void twin_pool(struct twin *w, const struct net_op *op, bool backward)
 	const struct net_tensor *x = &w->net->tensors[op->in], *y = &w->net->tensors[op->out];
 
 	for (size_t i = 0; i < w->in->clips * y->c * positions_of(y); i++) {
-		const size_t n = i / positions_of(y) / y->c, c = i / positions_of(y) % y->c, o = i % positions_of(y), plane = o / (y->h * y->w);
+		const size_t n = i / positions_of(y) / y->c, c = i / positions_of(y) % y->c, o = i % positions_of(y),
+			     plane = o / (y->h * y->w);
 		const double *from = twin_at(w, w->value, op->in, n, c) + plane * x->h * x->w;
 		size_t best = SIZE_MAX;
 
@@ -861,7 +922,8 @@ static void twin_pool(struct twin *w, const struct net_op *op, bool backward)
 				best = at;
 		}
 		if (backward)
-			twin_at(w, w->grad, op->in, n, c)[plane * x->h * x->w + best] += twin_at(w, w->grad, op->out, n, c)[o];
+			twin_at(w, w->grad, op->in, n, c)[plane * x->h * x->w + best] +=
+			    twin_at(w, w->grad, op->out, n, c)[o];
 		else
 			twin_at(w, w->value, op->out, n, c)[o] = from[best];
 	}
@@ -871,7 +933,8 @@ static void twin_pool(struct twin *w, const struct net_op *op, bool backward)
 static double twin_bin(struct twin *w, int tensor, size_t c, const float *box, size_t bin, double gradient)
 {
 	const struct net_tensor *t = &w->net->tensors[tensor];
-	const double x0 = box[1] / 16.0 - 0.5, y0 = box[2] / 16.0 - 0.5, bw = (box[3] - box[1]) / 112.0, bh = (box[4] - box[2]) / 112.0;
+	const double x0 = box[1] / 16.0 - 0.5, y0 = box[2] / 16.0 - 0.5, bw = (box[3] - box[1]) / 112.0,
+		     bh = (box[4] - box[2]) / 112.0;
 	const size_t gw = (size_t)ceil(bw), gh = (size_t)ceil(bh), n = (size_t)box[0];
 	double sum = 0;
 
@@ -885,7 +948,8 @@ static double twin_bin(struct twin *w, int tensor, size_t c, const float *box, s
 		x = fmin(fmax(x, 0), (double)t->w - 1);
 		for (size_t corner = 0; corner < 4; corner++) {
 			size_t yi = (size_t)y + corner / 2, xi = (size_t)x + corner % 2;
-			double weight = (1 - fabs(y - (double)yi)) * (1 - fabs(x - (double)xi)) / (double)(gw * gh * t->t);
+			double weight =
+			    (1 - fabs(y - (double)yi)) * (1 - fabs(x - (double)xi)) / (double)(gw * gh * t->t);
 
 			for (size_t time = 0; weight > 0 && time < t->t; time++) {
 				size_t at = (time * t->h + yi) * t->w + xi;
@@ -932,7 +996,8 @@ static double twin_project(struct twin *w, const struct net_op *op, bool backwar
 	double loss = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		const double *x = w->value[op->in] + i / NET_CLASSES * in, *weight = w->weight[op->weight] + i % NET_CLASSES * in;
+		const double *x = w->value[op->in] + i / NET_CLASSES * in,
+			     *weight = w->weight[op->weight] + i % NET_CLASSES * in;
 		double z = w->weight[op->bias][i % NET_CLASSES], g;
 
 		for (size_t k = 0; k < in; k++)
@@ -956,7 +1021,8 @@ static double twin_op(struct twin *w, const struct net_op *op, bool backward)
 	switch (op->kind) {
 	case OP_CONV:
 		if (!backward) {
-			memset(w->value[op->out], 0, conv.n * conv.cout * conv.out[0] * conv.out[1] * conv.out[2] * sizeof(double));
+			memset(w->value[op->out], 0,
+			       conv.n * conv.cout * conv.out[0] * conv.out[1] * conv.out[2] * sizeof(double));
 			naive_conv(&conv, DNN_FORWARD, w->value[op->in], w->weight[op->weight], w->value[op->out]);
 			break;
 		}
@@ -986,8 +1052,11 @@ static void twin_init(struct twin *w, struct job *j)
 {
 	const struct net *net = &j->net;
 
-	*w = (struct twin){ .net = net, .in = &j->in, .value = calloc(net->tensor_count, sizeof(double *)),
-			    .grad = calloc(net->tensor_count, sizeof(double *)), .weight = calloc(net->param_count, sizeof(double *)),
+	*w = (struct twin){ .net = net,
+			    .in = &j->in,
+			    .value = calloc(net->tensor_count, sizeof(double *)),
+			    .grad = calloc(net->tensor_count, sizeof(double *)),
+			    .weight = calloc(net->param_count, sizeof(double *)),
 			    .dweight = calloc(net->param_count, sizeof(double *)) };
 	for (size_t i = 0; i < net->tensor_count; i++) {
 		const struct net_tensor *t = &net->tensors[i];
@@ -1253,7 +1322,7 @@ static void gradients_are_ready_when_backward_says_so(void **state)
 	memcpy(whole, j.k->grads, j.net.values * sizeof(float));
 	memset(j.k->grads, 0xff, j.net.values * sizeof(float));	/* NaN */
 	job_forward(&j);
-	for (size_t ready = 0; ready <= j.last; ready += ready + 40 <= j.last ? 40 : j.last - ready ? j.last - ready : 1) {
+	for (size_t ready = 0; ready <= j.last; ready += ready == j.last ? 1 : MIN(40, j.last - ready)) {
 		size_t at = 0;
 
 		assert_int_equal(j.backend->backward(j.k, ready), OK);

@@ -133,7 +133,8 @@ static int pass_make(struct dnn *dnn, struct conv *c, enum dnn_pass pass)
 int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, size_t block, bool input, bool adds_dx)
 {
 	const struct dnn_conv v = conv_view(*shape, input);
-	const size_t x[5] = { v.n, v.cin, v.in[0], v.in[1], v.in[2] }, y[5] = { v.n, v.cout, v.out[0], v.out[1], v.out[2] };
+	const size_t x[5] = { v.n, v.cin, v.in[0], v.in[1], v.in[2] };
+	const size_t y[5] = { v.n, v.cout, v.out[0], v.out[1], v.out[2] };
 	const size_t w[5] = { v.cout, v.cin, v.kernel[0], v.kernel[1], v.kernel[2] };
 	struct dnn_layout wish[DNN_ARGS] = { 0 };
 	struct dnn_layout plain = { 0 };

@@ -522,7 +522,8 @@ static int cpu_update(struct kernels *k, const struct sgd *sgd)
 		const struct sgd_step s = { (float)sgd->lr, (float)sgd->momentum,
 					    p->decays ? (float)sgd->weight_decay : 0, sgd->nesterov };
 
-		sgd_update(k->weights + c->offset[i], c->momentum + c->offset[i], k->grads + c->offset[i], p->count, &s);
+		sgd_update(k->weights + c->offset[i], c->momentum + c->offset[i], k->grads + c->offset[i], p->count,
+			   &s);
 	}
 	return OK;
 }

@@ -92,7 +92,8 @@ static int layout_tag(struct dnn_layout *layout, const size_t dims[5], bool flat
 int dnn_layout_activation(struct dnn_layout *layout, const size_t dims[5], bool flat, size_t block)
 {
 	if (flat)
-		return layout_tag(layout, dims, true, block == 16 ? dnnl_nChw16c : block == 8 ? dnnl_nChw8c : dnnl_nchw);
+		return layout_tag(layout, dims, true,
+				  block == 16 ? dnnl_nChw16c : block == 8 ? dnnl_nChw8c : dnnl_nchw);
 	return layout_tag(layout, dims, false, block == 16 ? dnnl_nCdhw16c : block == 8 ? dnnl_nCdhw8c : dnnl_ncdhw);
 }
 

@@ -49,7 +49,7 @@ extern const enum dnn_arg dnn_result[DNN_PASSES];
 struct dnn_conv {
 	size_t n, cin, cout;
 	size_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];	/* (T,H,W); dilation 1: dense */
-	bool flat;	/* T is 1 in, out and in the kernel, and oneDNN is told of four dimensions: it has more kernels for them */
+	bool flat;	/* T is 1 in x, y and kernel, and oneDNN is told of 4 dimensions: it has more kernels for them */
 };
 
 struct dnn_prim {

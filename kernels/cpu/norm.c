@@ -222,7 +222,8 @@ static void apply_to(const struct norm *b, struct chunk k, const float *means, c
 		    chunk_data(&b->y, k));
 }
 
-/* Channels of blocks [first, first + blocks): the mean, from sums; then 1/std and the running statistics, from squares. */
+/* Channels of blocks [first, first + blocks): first the mean, from sums; then 1/std and the running statistics, from
+ * squares. */
 static void finish_mean(const struct norm *b, size_t first, size_t blocks, size_t run_chunks)
 {
 	const double m = (double)(b->x.n * act_positions(&b->x));
@@ -326,7 +327,8 @@ static void gradient_to(const struct norm *b, struct chunk k)
 		rest[l] *= -a[l] / m;
 	}
 	gradient_apply_chunk(chunk_data(&b->x, k), chunk_data(&b->y, k), chunk_data(&b->dy, k), k.count, block, mean, a,
-			     slope, rest, b->relu, b->add_dshortcut, chunk_data(&b->dx, k), chunk_data(&b->dshortcut, k));
+			     slope, rest, b->relu, b->add_dshortcut, chunk_data(&b->dx, k),
+			     chunk_data(&b->dshortcut, k));
 }
 
 void norm_backward(const struct norm *b)
