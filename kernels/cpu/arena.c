@@ -80,14 +80,15 @@ size_t arena_plan(struct piece *pieces, size_t count)
 
 void *arena_alloc(size_t bytes, const char *what)
 {
-	size_t rounded = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-	void *at = aligned_alloc(rounded ? HUGE_PAGE : LINE, rounded ? rounded : LINE);
+	const size_t unit = bytes < HUGE_PAGE ? LINE : HUGE_PAGE, rounded = (bytes / unit + 1) * unit;
+	void *at = aligned_alloc(unit, rounded);
 
 	if (!at) {
 		err(NO_MEMORY, "no memory for %s: %zu bytes", what, bytes);
 		return NULL;
 	}
-	madvise(at, rounded, MADV_HUGEPAGE);	/* a wish; without it the step is some per cent slower */
+	if (unit == HUGE_PAGE)
+		madvise(at, rounded, MADV_HUGEPAGE);	/* a wish: granted or not, the sums are the same */
 	memset(at, 0, rounded);
 	return at;
 }

@@ -19,7 +19,7 @@ struct piece {
 /* The bytes that all pieces need together, or 0 with NO_MEMORY said when `count` is not 0. */
 size_t arena_plan(struct piece *pieces, size_t count);
 
-/* Zeroed memory, 2 MiB aligned so that the kernel may use huge pages; free() it.  NULL with NO_MEMORY said. */
+/* Zeroed memory, large blocks aligned so that the kernel may use huge pages; free() it.  NULL with NO_MEMORY said. */
 void *arena_alloc(size_t bytes, const char *what);
 
 #endif

@@ -323,46 +323,57 @@ static void roi_node_bind(struct cpu *c, const struct net_op *op)
 	}
 }
 
+static int node_bind(struct cpu *c, struct node *node)
+{
+	switch (node->op->kind) {
+	case OP_CONV: return conv_node_bind(c, node);
+	case OP_BN: norm_node_bind(c, node); break;
+	case OP_MAXPOOL: pool_node_bind(c, node); break;
+	case OP_ROI_HEAD: roi_node_bind(c, node->op); break;
+	case OP_FC: break;
+	}
+	return OK;
+}
+
+static int grow_scratch(struct cpu *c, size_t bytes)
+{
+	if (bytes <= c->scratch_bytes)
+		return OK;
+	free(c->scratch);
+	c->scratch_bytes = 0;
+	c->scratch = arena_alloc(bytes, "the convolutions' scratch");
+	if (!c->scratch)
+		return NO_MEMORY;
+	c->scratch_bytes = bytes;
+	return OK;
+}
+
 /* Makes and binds all nodes for this number of clips. */
 static int prepare(struct cpu *c, size_t clips)
 {
 	const struct net *net = c->base.net;
 	size_t most = 0;
+	int rc = OK;
 
 	for (size_t i = 0; i < net->op_count; i++)
 		conv_release(&c->nodes[i].conv);
 	c->prepared_clips = clips;
-	for (size_t i = 0; i < net->op_count; i++) {
-		int rc = net->ops[i].kind == OP_CONV ? conv_node_make(c, &c->nodes[i]) : OK;
-		size_t bytes = net->ops[i].kind == OP_CONV && !rc ? conv_scratch_bytes(&c->nodes[i].conv) : 0;
+	for (size_t i = 0; !rc && i < net->op_count; i++) {
+		size_t bytes;
 
-		if (rc)
-			return rc;
+		if (net->ops[i].kind != OP_CONV)
+			continue;
+		rc = conv_node_make(c, &c->nodes[i]);
+		bytes = rc ? 0 : conv_scratch_bytes(&c->nodes[i].conv);
 		most = bytes > most ? bytes : most;
 	}
-	if (most > c->scratch_bytes) {
-		free(c->scratch);
-		c->scratch_bytes = 0;
-		c->scratch = arena_alloc(most, "the convolutions' scratch");
-		if (!c->scratch)
-			return NO_MEMORY;
-		c->scratch_bytes = most;
-	}
-	for (size_t i = 0; i < net->op_count; i++) {
-		struct node *node = &c->nodes[i];
-		int rc = OK;
-
-		switch (net->ops[i].kind) {
-		case OP_CONV: rc = conv_node_bind(c, node); break;
-		case OP_BN: norm_node_bind(c, node); break;
-		case OP_MAXPOOL: pool_node_bind(c, node); break;
-		case OP_ROI_HEAD: roi_node_bind(c, node->op); break;
-		case OP_FC: break;
-		}
-		if (rc)
-			return rc;
-	}
-	return OK;
+	if (!rc)
+		rc = grow_scratch(c, most);
+	for (size_t i = 0; !rc && i < net->op_count; i++)
+		rc = node_bind(c, &c->nodes[i]);
+	if (rc)
+		c->prepared_clips = 0;
+	return rc;
 }
 
 /* ---- forward and backward of an operator ---- */
