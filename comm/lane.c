@@ -18,7 +18,7 @@ struct comm_lane {
 	float *grads;
 	struct lane *spans;
 	bool overlap;
-	uint32_t iter;
+	uint32_t iter;		/* of the buckets started, under the lock */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t moved;
@@ -27,14 +27,14 @@ struct comm_lane {
 	int rc;
 };
 
-static int reduce(struct comm_lane *l, size_t b)
+static int reduce(struct comm_lane *l, size_t b, uint32_t iter)
 {
 	const struct bucket *k = &l->plan->buckets[b];
 	float *data = l->grads + k->offset, share = 1.0f / (float)l->comm->world;
 	int rc;
 
 	if (l->spans)
-		l->spans->iter = l->iter;
+		l->spans->iter = iter;
 	span_begin(l->spans, SPAN_ALLREDUCE, k->count * sizeof(float));
 	if (l->comm->world > 1)
 		for (size_t i = 0; i < k->count; i++)
@@ -51,17 +51,20 @@ static void *work(void *arg)
 	pthread_mutex_lock(&l->lock);
 	while (!l->stop) {
 		size_t b = l->done;
-		int rc;
+		uint32_t iter = l->iter;
+		int rc = l->rc;
 
 		if (b == l->started) {
 			pthread_cond_wait(&l->moved, &l->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&l->lock);
-		rc = reduce(l, b);
+		/* After a failure buckets are only counted: the other ranks may have left the collective. */
+		if (!rc)
+			rc = reduce(l, b, iter);
 		pthread_mutex_lock(&l->lock);
 		l->done++;
-		l->rc = l->rc ? l->rc : rc;
+		l->rc = rc;
 		pthread_cond_broadcast(&l->moved);
 	}
 	pthread_mutex_unlock(&l->lock);
@@ -108,10 +111,10 @@ int comm_lane_drain(struct comm_lane *l)
 
 	if (!l->overlap) {
 		for (; l->done < l->started && !l->rc; l->done++)
-			l->rc = reduce(l, l->done);
+			l->rc = reduce(l, l->done, l->iter);
 	}
 	pthread_mutex_lock(&l->lock);
-	while (l->done < l->started && !l->rc)
+	while (l->overlap && l->done < l->started)
 		pthread_cond_wait(&l->moved, &l->lock);
 	l->started = l->done = 0;
 	rc = l->rc;

@@ -5,6 +5,7 @@
 #include "bench/base/file.h"
 #include "comm/bucket.h"
 #include "comm/comm.h"
+#include "comm/lane.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,6 +48,40 @@ static void a_bucket_closes_when_its_size_reaches_the_limit(void **state)
 	bucket_plan_release(&p);
 }
 
+static size_t sums_asked;
+
+static int sum_that_fails(struct comm *c, float *data, size_t count)
+{
+	(void)c, (void)data, (void)count;
+	sums_asked++;
+	return err(RANK_FAILED, "the network is gone");
+}
+
+static void after_a_failed_reduction_none_follows(void **state)
+{
+	static const struct bucket_tensor tensors[] = { { 100, 3 }, { 200, 2 }, { 300, 1 }, { 400, 0 } };
+	static const struct comm_backend backend = { .name = "failing", .sum = sum_that_fails };
+	struct comm comm = { .backend = &backend, .world = 2 };
+	static float grads[1000];
+
+	(void)state;
+	for (int overlap = 0; overlap < 2; overlap++) {
+		struct bucket_plan p;
+		struct comm_lane *lane;
+
+		sums_asked = 0;
+		assert_int_equal(bucket_plan_init(&p, tensors, 4, BUCKET_SIZE, 1, 1), OK);
+		assert_int_equal(comm_lane_open(&lane, &comm, &p, grads, overlap, NULL), OK);
+		/* A start may know of the failure already. */
+		for (size_t b = 0; b < p.bucket_count; b++)
+			assert_true(comm_lane_start(lane, b, 0) == OK || overlap);
+		assert_int_equal(comm_lane_drain(lane), RANK_FAILED);
+		comm_lane_close(lane);
+		assert_int_equal(sums_asked, 1);
+		bucket_plan_release(&p);
+	}
+}
+
 static void gradients_over_ranks_equal_one_rank_with_the_whole_batch(void **state)
 {
 	const char *build = getenv("SFSCALE_BUILD");
@@ -66,6 +101,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bucket_closes_when_its_size_reaches_the_limit),
+		cmocka_unit_test(after_a_failed_reduction_none_follows),
 		cmocka_unit_test(gradients_over_ranks_equal_one_rank_with_the_whole_batch),
 	};
 

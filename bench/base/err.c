@@ -6,13 +6,15 @@
  */
 #include "bench/base/err.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 static int own_rank = -1;
-static char last[1024];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char last[1024];	/* under the lock while threads run */
 
 void err_rank(int rank)
 {
@@ -46,7 +48,9 @@ int err(int rc, const char *format, ...)
 	say("", format, args);
 	va_end(args);
 	va_start(args, format);
+	pthread_mutex_lock(&lock);
 	vsnprintf(last, sizeof(last), format, args);
+	pthread_mutex_unlock(&lock);
 	va_end(args);
 	return rc;
 }

@@ -26,7 +26,7 @@ enum rc {
  * and returns `rc`.  The message is lower case, the thing in quotes, what failed before why. */
 int err(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The latest message of err(), without prefix; "" before the first.  What a record gives as reason. */
+/* The latest message of err() in any thread, without prefix; "" before the first.  What a record gives as reason. */
 const char *err_last(void);
 
 /* The same line with "warning: " in front; nothing fails. */
