@@ -298,12 +298,20 @@ void sigmoid_forward(const float *logits, size_t count, float *preds)
 		preds[i] = 1 / (1 + expf(-logits[i]));
 }
 
+/* log(x), at least -100.  Not by fmax(), which would make a good number of NaN and hide a diverged network. */
+static double log_clamped(double x)
+{
+	double y = log(x);
+
+	return y < -100 ? -100 : y;
+}
+
 double bce(const float *preds, const float *labels, size_t count)
 {
 	double sum = 0;
 
 	for (size_t i = 0; i < count; i++)
-		sum -= labels[i] * fmax(log(preds[i]), -100) + (1 - labels[i]) * fmax(log(1 - preds[i]), -100);
+		sum -= labels[i] * log_clamped(preds[i]) + (1 - labels[i]) * log_clamped(1.0f - preds[i]);
 	return sum / (double)count;
 }
 
