@@ -5,8 +5,9 @@
  * Every rank writes its own record; rank 0 writes run.json, before the first step with status
  * "running" and again when all is known, so that a run that was killed says so by itself.
  *
- * A rank that fails writes why into the tail of its record, puts it into run.json and ends
- * the job: the others may be waiting for it in a collective, and would wait for ever.
+ * A rank that fails writes why into the tail of its record and ends the job: the others may be
+ * waiting for it in a collective, and would wait for ever.  run.json then says "running", as
+ * after a kill or on a full disk, unless it was rank 0 that failed; readers look at the tails.
  */
 #include "bench/base/err.h"
 #include "bench/base/file.h"
@@ -29,6 +30,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +142,42 @@ static char *command_text(int argc, char **argv)
 
 /* ---- set-up ---------------------------------------------------------------------------- */
 
+/* What a number may be; `most` is included. */
+static const struct limit {
+	const char *name;
+	enum opt_type type;
+	size_t offset;
+	double least, most;
+} limits[] = {
+	{ "clips", OPT_U64, AT(clips), 1, 4096 },
+	{ "epochs", OPT_U64, AT(epochs), 1, 1e6 },
+	{ "workers", OPT_U64, AT(workers), 0, 1024 },
+	{ "prefetch", OPT_U64, AT(prefetch), 1, 1024 },
+	{ "threads", OPT_U64, AT(threads), 0, 1024 },
+	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), 1, 1e12 },
+	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), 1, 1e12 },
+	{ "lr", OPT_F64, AT(lr), 0, INFINITY },
+	{ "lr-clips", OPT_F64, AT(lr_clips), 0, INFINITY },
+	{ "warmup-lr", OPT_F64, AT(warmup_lr), 0, INFINITY },
+	{ "warmup-epochs", OPT_F64, AT(warmup_epochs), 0, INFINITY },
+	{ "momentum", OPT_F64, AT(momentum), 0, 1 },
+	{ "weight-decay", OPT_F64, AT(weight_decay), 0, INFINITY },
+	{ "dropout", OPT_F64, AT(dropout), 0, 0.99 },
+};
+
+static int check_limits(const struct run_options *o)
+{
+	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+		const struct limit *l = &limits[i];
+		const void *at = (const char *)o + l->offset;
+		double value = l->type == OPT_F64 ? *(const double *)at : (double)*(const uint64_t *)at;
+
+		if (!(value >= l->least && value <= l->most))
+			return err(USAGE, "run: --%s is %g to %g", l->name, l->least, l->most);
+	}
+	return OK;
+}
+
 /* Rules between options, and those that need no machine. */
 static int check_options(const struct run_options *o)
 {
@@ -147,13 +185,11 @@ static int check_options(const struct run_options *o)
 		return err(USAGE, "run: --out DIR is needed");
 	if (!o->data && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --data DIR is needed ('sfscale data make' makes one)");
-	if (!o->clips || !o->epochs)
-		return err(USAGE, "run: --clips and --epochs are at least 1");
 	if (o->emulate_kernels && strcmp(o->kernels, "null"))
 		return err(USAGE, "run: --emulate-kernels wants --kernels null");
 	if (o->emulate_loader && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --emulate-loader wants --policy null");
-	return OK;
+	return check_limits(o);
 }
 
 /* Opens the job, and finds out whether it is the one that the launcher started. */
@@ -361,19 +397,6 @@ static int write_run_json(const struct run *r, const char *status, const char *r
 	return rc;
 }
 
-/* A rank other than 0 knows why the run failed, but run.json is rank 0's: only status and reason change. */
-static void tell_run_json(const struct run *r, const char *reason)
-{
-	cJSON *o;
-
-	if (json_read(r->run_json, &o))
-		return;
-	cJSON_ReplaceItemInObject(o, "status", cJSON_CreateString("failed"));
-	cJSON_ReplaceItemInObject(o, "reason", cJSON_CreateString(reason));
-	json_write(r->run_json, o);
-	cJSON_Delete(o);
-}
-
 /* Rank 0 claims the folder: of two runs that want the same one, the second is refused. */
 static int claim_folder(struct run *r)
 {
@@ -542,28 +565,42 @@ static int measure(struct run *r)
 	return rc ? rc : combine_checksums(r);
 }
 
+/* All ranks have closed their records whole, or the run has failed. */
+static int agree(struct run *r, int rc)
+{
+	float failed = rc != OK;
+	int told = r->comm->backend->sum(r->comm, &failed, 1);
+
+	if (!rc && !told && failed > 0)
+		rc = err(RANK_FAILED, "another rank could not write its record to the end");
+	return rc ? rc : told;
+}
+
 /* Writes down how it ended; returns the first failure. */
 static int conclude(struct run *r, int rc)
 {
 	cJSON *tail = cJSON_CreateObject();
-	char *reason = rc ? strdup(err_last()) : NULL;
 	int closed;
 
+	/* Its thread writes into the recorder's lanes until it is gone. */
+	comm_lane_close(r->comm_lane);
+	r->comm_lane = NULL;
 	cJSON_AddStringToObject(tail, "status", rc ? "failed" : "ok");
-	if (reason)
-		cJSON_AddStringToObject(tail, "reason", reason);
+	if (rc)
+		cJSON_AddStringToObject(tail, "reason", err_last());
 	closed = recorder_close(r->recorder, tail);
 	r->recorder = NULL;
 	cJSON_Delete(tail);
-	if (!rc && closed) {
-		rc = closed;
-		reason = strdup(err_last());
+	/* A rank that failed before does not know where the others are. */
+	if (!rc)
+		rc = agree(r, closed);
+	if (r->has_folder && r->comm->rank == 0) {
+		char *reason = rc ? strdup(err_last()) : NULL;
+		int written = write_run_json(r, rc ? "failed" : "ok", reason);
+
+		free(reason);
+		rc = rc ? rc : written;
 	}
-	if (r->has_folder && rc)
-		tell_run_json(r, reason ? reason : "");
-	else if (r->has_folder && r->comm->rank == 0)
-		rc = write_run_json(r, "ok", NULL);
-	free(reason);
 	return rc;
 }
 

@@ -152,6 +152,21 @@ static bool still_running(const cJSON *head)
 	return here && (!kill(pid, 0) || errno == EPERM);
 }
 
+/* run.json is rank 0's, which was ended when another rank failed; that one left its reason in its record. */
+static void run_ask_failed_rank(struct run *r)
+{
+	for (size_t rank = 0; rank < r->ranks && run_counts(r); rank++) {
+		char path[PATH_BYTES];
+		struct record rec;
+
+		if (path_make(path, "%s/" FOLDER_RECORD, r->folder, rank) || access(path, R_OK) || record_read(path, &rec))
+			continue;
+		if (!strcmp(json_string(rec.tail, "status", ""), "failed"))
+			run_spoil(r, "failed", "rank %zu: %s", rank, json_string(rec.tail, "reason", "no reason given"));
+		record_release(&rec);
+	}
+}
+
 static int run_records(struct runs *all, struct run *r)
 {
 	bool asked = !run_counts(r), unfinished = !strcmp(json_string(r->json, "status", ""), "running");
@@ -176,6 +191,7 @@ static int run_records(struct runs *all, struct run *r)
 		}
 		if (unfinished && !asked) {
 			asked = true;
+			run_ask_failed_rank(r);
 			if (still_running(rec.head))
 				run_spoil(r, "running", "it has not ended yet");
 			else

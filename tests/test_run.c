@@ -265,16 +265,20 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 		{ "$S walk", 1, "unknown command 'walk'" },
 		{ "$S run --out $W/bad --data $D --netto nano", 1, "unknown option '--netto'" },
 		{ "$S run --out $W/bad --data $D --net r51", 1, "'r51' is none of" },
-		{ "$S run --out $W/bad --data $D --net nano --crop 65", 1, "65" },
+		{ "$S run --out $W/bad --data $D --net nano --crop 65", 1, "crop '65'" },
 		{ "$S run --out $W/bad --data $D --net nano --workers 0 --policy respawn", 1, "at least 1 worker" },
 		{ "$S run --out $W/bad --data $D --net nano --policy sometimes", 1, "'sometimes' is none of" },
 		{ "$S run --out $W/bad --data $W/nowhere --net nano", 2, "nowhere" },
 		{ "$S run --data $D --net nano", 1, "--out" },
+		{ "$S run --out $W/bad " SMALL "--threads 100000", 1, "--threads" },
+		{ "$S run --out $W/bad " SMALL "--policy inline --workers 18446744073709551615", 1, "--workers" },
+		{ "$S run --out $W/bad " SMALL "--dropout 1", 1, "--dropout" },
+		{ "$S run --out $W/bad " SMALL "--lr -1", 1, "--lr" },
 		{ "$S run --out $W/bad " SMALL "--inject rank=0,phase=sleep,ms=3", 1, "'sleep' is none of" },
 		{ "$S run --out $W/bad " SMALL "--inject rank=1,phase=fwd,ms=3", 1, "'rank' does not fit" },
 		{ "$S run --out $W/bad " SMALL "--inject rank=0,phase=fwd", 1, "wants at least" },
 		{ "$S run --out $W/bad --data $D --net nano --nodes 3", 1, "--nodes" },
-		{ "timeout 60 mpirun --oversubscribe -n 9 $S run --out $W/bad " SMALL, 1, "9" },
+		{ "timeout 60 mpirun --oversubscribe -n 9 $S run --out $W/bad " SMALL, 1, "9 ranks" },
 		{ "OMPI_COMM_WORLD_SIZE=4 $S run --comm null --out $W/bad " SMALL, 2, "4 copies" },
 		{ "$S sweep --out $W/bad --over policy=respawn,never -- " SMALL, 1, "'never' is none of" },
 		{ "$S sweep --out $W/bad --over colour=red -- " SMALL, 1, "'colour' is no option of run" },
@@ -290,7 +294,7 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 			print_message("%s\n", cases[i].command);
 		assert_int_equal(rc, cases[i].exit);
 		assert_true(said(cases[i].words));
-		assert_int_equal(sh("test -e $W/bad/" FOLDER_RUN), 1);
+		assert_int_equal(sh("test -e $W/bad"), 1);
 	}
 }
 
@@ -309,8 +313,8 @@ static void a_corrupt_frame_is_named_and_what_was_measured_is_kept(void **state)
 	cJSON *run;
 
 	(void)state;
-	/* The middle of every frame of the second video: the first clips of the other one are read before. */
-	assert_int_equal(sh("cp -r $D $W/broken; for f in $(ls -d $W/broken/frames/*/ | sed -n 2p)*.jpg; do "
+	/* Every frame of one video of two is cut off; by this seed the first clip is of the other one. */
+	assert_int_equal(sh("cp -r $D $W/broken; for f in $(ls -d $W/broken/frames/*/ | sed -n 1p)*.jpg; do "
 			    "truncate -s 300 $f; done"), 0);
 	assert_int_equal(sh("$S run --data $W/broken --net nano --log-period 0 --epochs 1 --policy inline --out $W/corrupt"), 2);
 	assert_true(said(".jpg"));
@@ -320,6 +324,35 @@ static void a_corrupt_frame_is_named_and_what_was_measured_is_kept(void **state)
 	cJSON_Delete(run);
 	read_record(&r, "corrupt", 0);
 	assert_string_equal(json_string(r.tail, "status", ""), "failed");
+	assert_true(count_spans(&r, SPAN_LOG) > 0);
+	record_release(&r);
+}
+
+static void a_network_that_diverges_is_a_failed_run(void **state)
+{
+	cJSON *run;
+
+	(void)state;
+	assert_int_equal(sh("$S run " SMALL "--lr 1e38 --lr-clips 0 --warmup-epochs 0 --epochs 2 --out $W/diverged"), 2);
+	assert_true(said("the loss is no number any more"));
+	run = read_json("diverged/" FOLDER_RUN);
+	assert_string_equal(json_string(run, "status", ""), "failed");
+	assert_non_null(strstr(json_string(run, "reason", ""), "no number"));
+	cJSON_Delete(run);
+}
+
+/* Rank 1 fails by itself, rank 0 is ended with it: the report finds the reason in rank 1's record. */
+static void a_rank_that_fails_ends_the_others_and_tells_the_report(void **state)
+{
+	struct record r;
+
+	(void)state;
+	assert_int_equal(sh("timeout 60 mpirun --oversubscribe --bind-to none -n 4 $S run --data $W/broken --net nano --clips 1 "
+			    "--threads 1 --log-period 0 --out $W/together"), 2);
+	assert_true(said(".jpg"));
+	assert_int_equal(sh("ls $W/together/*.tmp*"), 2);
+	assert_int_equal(sh("$S report $W/together; grep jpg $W/together/report/runs.csv"), 0);
+	read_record(&r, "together", 0);
 	record_release(&r);
 }
 
@@ -455,6 +488,8 @@ int main(void)
 		cmocka_unit_test(bad_input_is_named_and_leaves_nothing),
 		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
 		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),
+		cmocka_unit_test(a_network_that_diverges_is_a_failed_run),
+		cmocka_unit_test(a_rank_that_fails_ends_the_others_and_tells_the_report),
 		cmocka_unit_test(a_full_disk_ends_the_run_and_keeps_its_blocks),
 		cmocka_unit_test(a_rank_that_is_killed_is_a_failed_line_and_leaves_records),
 		cmocka_unit_test(a_sweep_that_is_killed_goes_on_where_it_was),
