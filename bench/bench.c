@@ -192,7 +192,7 @@ static int step_over_convolutions(const struct bench_options *o, struct figure *
 /* ---- the loader ------------------------------------------------------------------------ */
 
 /* As AVA's frames are, but for the short side, which is 256 here as in the copies that people train on. */
-enum { FRAME_WIDTH = 340, FRAME_HEIGHT = 256, VIDEOS = 2, SECONDS = 24, CROP = 224, FRAMES = 32 };
+enum { FRAME_WIDTH = 340, FRAME_HEIGHT = 256, VIDEOS = 2, SECONDS = 24, FRAMES = 32 };
 
 static int data_set(const struct bench_options *o, char path[PATH_BYTES])
 {
@@ -238,8 +238,8 @@ static int loader_rate(const char *data, const char *policy, size_t workers, dou
 	uint64_t begin = clock_ns();
 	size_t frames = 0;
 	int rc = loader_open(&l, &(struct loader_config){ .data = data, .policy = policy, .workers = workers, .prefetch = 2,
-			     .clips = 1, .frames = FRAMES, .alpha = NET_ALPHA, .rate = 2, .crop = CROP, .scale_min = 256,
-			     .scale_max = 320, .world = 1, .epochs = 1 });
+			     .clips = 1, .frames = FRAMES, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = LOADER_CROP,
+			     .scale_min = LOADER_SCALE_MIN, .scale_max = LOADER_SCALE_MAX, .world = 1, .epochs = 1 });
 
 	if (rc)
 		return rc;
@@ -269,7 +269,7 @@ static int loader_over_decode(const struct bench_options *o, struct figure *f)
 
 		f->value = a / b;
 		snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding %.0f",
-			 FRAME_WIDTH, FRAME_HEIGHT, CROP, a, b);
+			 FRAME_WIDTH, FRAME_HEIGHT, LOADER_CROP, a, b);
 	}
 	free(bare);
 	free(loaded);

@@ -3,7 +3,7 @@
  *
  * The launcher runs in a process group of its own with a TMPDIR of its own: a job that hangs is
  * ended as a group, and what Open MPI leaves in its session folder after a hard kill goes with
- * the folder.  Should this program die, the kernel ends the launcher (parent-death signal), and
+ * the folder (unless this program is itself killed with -9).  Should this program die, the kernel ends the launcher (parent-death signal), and
  * mpirun its ranks.
  *
  * mpirun ignores SIGTERM when a host has dropped off the network (seen for ten minutes), so
@@ -44,19 +44,24 @@ void launch_catch_signals(void)
 }
 
 /* Replaces {nodes}, {ranks}, {ranks-per-node} in `word`. */
-static void fill_in(const struct launch *l, const char *word, char out[WORD_BYTES])
+static int fill_in(const struct launch *l, const char *word, char out[WORD_BYTES])
 {
+	const char *const whole = word;
 	const struct { const char *name; size_t value; } places[] = {
 		{ "{nodes}", l->nodes }, { "{ranks}", l->nodes * l->ranks_per_node },
 		{ "{ranks-per-node}", l->ranks_per_node },
 	};
 	size_t at = 0;
 
-	while (*word && at + 24 < WORD_BYTES) {
+	while (*word) {
 		size_t i = 0;
 
 		while (i < ARRAY_LEN(places) && strncmp(word, places[i].name, strlen(places[i].name)))
 			i++;
+		if (at + 24 > WORD_BYTES)
+			return err(USAGE, "--launcher: a word of more than %d bytes", WORD_BYTES - 24);
+		if (*word == '{' && i == ARRAY_LEN(places))
+			return err(USAGE, "--launcher: '%s': there is {nodes}, {ranks} and {ranks-per-node}", whole);
 		if (i < ARRAY_LEN(places)) {
 			at += (size_t)sprintf(out + at, "%zu", places[i].value);
 			word += strlen(places[i].name);
@@ -65,6 +70,7 @@ static void fill_in(const struct launch *l, const char *word, char out[WORD_BYTE
 		}
 	}
 	out[at] = '\0';
+	return OK;
 }
 
 /* The words of launcher and command, each owned; NULL at the end. */
@@ -74,11 +80,13 @@ static int make_words(const struct launch *l, char *words[WORDS_MAX])
 	size_t n = 0;
 	int rc = text ? OK : NO_MEMORY;
 
-	for (char *w = text ? strtok_r(text, " ", &save) : NULL; w && n < WORDS_MAX; w = strtok_r(NULL, " ", &save)) {
-		fill_in(l, w, filled);
-		words[n++] = strdup(filled);
+	for (char *w = text ? strtok_r(text, " ", &save) : NULL; w && n < WORDS_MAX && !rc; w = strtok_r(NULL, " ", &save)) {
+		rc = fill_in(l, w, filled);
+		words[n++] = rc ? NULL : strdup(filled);
 	}
 	free(text);
+	if (rc == USAGE)
+		return rc;
 	for (size_t i = 0; l->command[i] && n < WORDS_MAX; i++)
 		words[n++] = strdup(l->command[i]);
 	if (n == WORDS_MAX)
@@ -118,9 +126,11 @@ static void become(char **words, const char *log, const char *tmp, int report)
 static void watch(pid_t pid, const struct launch *l, struct launch_result *r)
 {
 	uint64_t start = clock_ns(), asked = 0;
+	siginfo_t ended = { 0 };
 	int status = 0;
 
-	while (waitpid(pid, &status, WNOHANG) == 0) {
+	/* Not reaped yet when it has ended: its group keeps its number until what is left of it is gone. */
+	while (!waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) && !ended.si_pid) {
 		uint64_t now = clock_ns();
 
 		r->interrupted = r->interrupted || told_to_stop;
@@ -136,6 +146,7 @@ static void watch(pid_t pid, const struct launch *l, struct launch_result *r)
 	r->wall_ns = clock_ns() - start;
 	/* Ranks that lost their launcher. */
 	kill(-pid, SIGKILL);
+	waitpid(pid, &status, 0);
 	r->exit = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

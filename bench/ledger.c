@@ -6,6 +6,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
+#include "bench/base/hash.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -109,9 +110,5 @@ void ledger_close(struct ledger *l)
 
 void ledger_key(const char *text, char key[LEDGER_KEY_BYTES])
 {
-	uint64_t h = 0xcbf29ce484222325ull;
-
-	for (; *text; text++)
-		h = (h ^ (unsigned char)*text) * 0x100000001b3ull;
-	snprintf(key, LEDGER_KEY_BYTES, "%016" PRIx64, h);
+	snprintf(key, LEDGER_KEY_BYTES, "%016" PRIx64, hash_text(HASH_START, text));
 }

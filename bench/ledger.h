@@ -29,7 +29,7 @@ const cJSON *ledger_find(const struct ledger *, const char *key);
 int ledger_append(struct ledger *, cJSON *line);
 void ledger_close(struct ledger *);
 
-/* FNV-1a (64 bits) over `text`, as 16 hex digits. */
+/* A hash over `text` (bench/base/hash.h), as 16 hex digits. */
 void ledger_key(const char *text, char key[LEDGER_KEY_BYTES]);
 
 #endif

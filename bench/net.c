@@ -8,7 +8,7 @@
  */
 #include "bench/base/err.h"
 #include "bench/commands.h"
-#include "comm/bucket.h"
+#include "bench/plan.h"
 #include "kernels/net.h"
 
 #include <stdio.h>
@@ -29,9 +29,9 @@ static const struct opt net_opts[] = {
 	{ "net", OPT_NAME, AT(net), "r50", "preset", NET_PRESET_NAMES },
 	{ "frames", OPT_U64, AT(frames), "0", "fast frames per clip, a multiple of 4 from 8; 0: the preset's", NULL },
 	{ "crop", OPT_U64, AT(crop), "0", "height and width, a multiple of 16 from 64; 0: the preset's", NULL },
-	{ "layout", OPT_NAME, AT(layout), "rebuilt", "of the buckets", "static|rebuilt|size" },
-	{ "first-bucket", OPT_BYTES, AT(first_bucket_bytes), "1M", "limit of the first bucket; not for size", NULL },
-	{ "bucket", OPT_BYTES, AT(bucket_bytes), "25M", "limit of the other buckets", NULL },
+	{ "buckets", OPT_NAME, AT(layout), "rebuilt", "their layout", BUCKET_LAYOUTS },
+	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), "1M", "limit of the first bucket; not for size", NULL },
+	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), "25M", "limit of the other buckets", NULL },
 	{ "table", OPT_NAME, AT(table), "all", "what to print", "all|" TABLE_NAMES },
 	{ "csv", OPT_BOOL, AT(csv), "off", "the tables as CSV", NULL },
 	{ "json", OPT_BOOL, AT(json), "off", "the tables as JSON, with the meaning of their fields", NULL },
@@ -46,7 +46,7 @@ static const struct field parameter_fields[] = {
 	{ "group", "", "conv, bn or fc", 0 },
 	{ "weight_decay", "", "on: the optimiser's weight decay applies", 0 },
 	{ "ready", "1", "place in the order in which backward finishes gradients", 0 },
-	{ "bucket", "1", "bucket in which the gradient travels, in the order of reduction", 0 },
+	{ "bucket-bytes", "1", "bucket in which the gradient travels, in the order of reduction", 0 },
 };
 
 static const struct field layer_fields[] = {
@@ -63,7 +63,7 @@ static const struct field layer_fields[] = {
 	{ "parameters", "1", "trainable values", 0 },
 	{ "macs", "1", "multiply-adds of forward, one clip (fc: one box)", 0 },
 	{ "out_bytes", "B", "4 * values of out", 0 },
-	{ "bucket", "1", "bucket of the operator's last gradient", 0 },
+	{ "bucket-bytes", "1", "bucket of the operator's last gradient", 0 },
 };
 
 static const struct field stage_fields[] = {
@@ -78,7 +78,7 @@ static const struct field stage_fields[] = {
 };
 
 static const struct field bucket_fields[] = {
-	{ "bucket", "1", "place in the order of reduction", 0 },
+	{ "bucket-bytes", "1", "place in the order of reduction", 0 },
 	{ "tensors", "1", "gradients in the bucket", 0 },
 	{ "bytes", "B", "their size", 0 },
 	{ "first_tensor", "", "first gradient in the flat buffer", 0 },
@@ -273,22 +273,6 @@ static void buckets_fill(struct table *t, const struct net *net, const struct bu
 	}
 }
 
-static int plan_make(struct bucket_plan *plan, const struct net *net, const struct net_values *v)
-{
-	struct bucket_tensor *tensors = calloc(net->param_count, sizeof(*tensors));
-	enum bucket_layout layout = !strcmp(v->layout, "static") ? BUCKET_STATIC
-				    : !strcmp(v->layout, "rebuilt") ? BUCKET_REBUILT : BUCKET_SIZE;
-	int rc;
-
-	if (!tensors)
-		return err(NO_MEMORY, "no memory for the buckets of net '%s'", net->preset->name);
-	for (size_t i = 0; i < net->param_count; i++)
-		tensors[i] = (struct bucket_tensor){ net->params[i].count, net->params[i].ready };
-	rc = bucket_plan_init(plan, tensors, net->param_count, layout, v->first_bucket_bytes, v->bucket_bytes);
-	free(tensors);
-	return rc;
-}
-
 static void json_print(const struct table *const *tables, size_t count)
 {
 	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
@@ -359,7 +343,7 @@ static int net_command(int argc, char **argv)
 	if (!rc)
 		rc = net_init(&net, net_preset_find(v.net), v.frames, v.crop);
 	if (!rc)
-		rc = plan_make(&plan, &net, &v);
+		rc = plan_buckets(&plan, &net, v.layout, v.first_bucket_bytes, v.bucket_bytes);
 	if (!rc)
 		net_print(&net, &plan, &v);
 	bucket_plan_release(&plan);

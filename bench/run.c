@@ -9,14 +9,17 @@
  * waiting for it in a collective, and would wait for ever.  run.json then says "running", as
  * after a kill or on a full disk, unless it was rank 0 that failed; readers look at the tails.
  */
+#include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
+#include "bench/base/hash.h"
 #include "bench/base/opt.h"
 #include "bench/base/span.h"
 #include "bench/commands.h"
 #include "bench/inject.h"
 #include "bench/place.h"
+#include "bench/plan.h"
 #include "bench/step.h"
 #include "comm/bucket.h"
 #include "comm/clock.h"
@@ -35,7 +38,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 struct run_options {
@@ -66,7 +68,7 @@ static const struct opt opts[] = {
 	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },
 	{ "overlap", OPT_BOOL, AT(overlap), "on", "reduce buckets while backward still runs", NULL },
 	{ "buckets", OPT_NAME, AT(buckets), "rebuilt", "DDP's layout of PyTorch <= 1.5, of >= 1.6, or one size",
-	  "static|rebuilt|size" },
+	  BUCKET_LAYOUTS },
 	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), "25M", "a bucket closes at this size", NULL },
 	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), "1M", "the first one at this", NULL },
 	{ "lr", OPT_F64, AT(lr), "0.1", "learning rate after warm-up, for lr-clips clips in a step over all ranks", NULL },
@@ -91,15 +93,12 @@ static int run_main(int argc, char **argv);
 const struct command command_run = { "run", "", "one measured run of the training step; alone, or under mpirun or srun",
 				     opts, ARRAY_LEN(opts), run_main, sizeof(struct run_options) };
 
-/* The published jitter for crop 224 is a short side of 256 to 320; other crops in proportion. */
-enum { CROP_PUBLISHED = 224, SCALE_MIN_PUBLISHED = 256, SCALE_MAX_PUBLISHED = 320, SAMPLING_RATE = 2 };
-
 enum { RING_EVENTS = 1 << 12, FIXED_LANES = 2, LANE_TRAIN = 0, LANE_COMM = 1 };
 
 /* All that a rank owns; zero is closed. */
 struct run {
 	struct run_options o;
-	char started[32];
+	char started[CLOCK_UTC_BYTES];
 	struct place place;
 	struct comm *comm;
 	struct comm_clock *clock;
@@ -118,14 +117,6 @@ struct run {
 	bool has_folder;	/* run.json is ours */
 	char *command;		/* owned */
 };
-
-static void now_text(char text[32])
-{
-	time_t now = time(NULL);
-	struct tm utc;
-
-	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-}
 
 static char *command_text(int argc, char **argv)
 {
@@ -217,34 +208,15 @@ static const char *emulated(const struct run_options *o)
 	return compute && loader ? "compute and loader" : compute ? "compute" : loader ? "loader" : NULL;
 }
 
-static int plan_buckets(struct run *r)
-{
-	static const char *const layouts[] = { [BUCKET_STATIC] = "static", [BUCKET_REBUILT] = "rebuilt",
-					       [BUCKET_SIZE] = "size" };
-	struct bucket_tensor *tensors = calloc(r->net.param_count, sizeof(*tensors));
-	enum bucket_layout layout = BUCKET_STATIC;
-	int rc;
-
-	if (!tensors)
-		return err(NO_MEMORY, "no memory for %zu tensors", r->net.param_count);
-	while (strcmp(layouts[layout], r->o.buckets))
-		layout++;
-	for (size_t i = 0; i < r->net.param_count; i++)
-		tensors[i] = (struct bucket_tensor){ r->net.params[i].count, r->net.params[i].ready };
-	rc = bucket_plan_init(&r->buckets, tensors, r->net.param_count, layout, r->o.first_bucket_bytes, r->o.bucket_bytes);
-	free(tensors);
-	return rc;
-}
-
 static int open_loader(struct run *r)
 {
 	const struct run_options *o = &r->o;
 
 	return loader_open(&r->loader, &(struct loader_config){
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = SAMPLING_RATE, .crop = r->net.crop,
-		.scale_min = r->net.crop * SCALE_MIN_PUBLISHED / CROP_PUBLISHED,
-		.scale_max = r->net.crop * SCALE_MAX_PUBLISHED / CROP_PUBLISHED,
+		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = r->net.crop,
+		.scale_min = r->net.crop * LOADER_SCALE_MIN / LOADER_CROP,
+		.scale_max = r->net.crop * LOADER_SCALE_MAX / LOADER_CROP,
 		.seed = o->seed, .rank = r->comm->rank, .world = r->comm->world, .epochs = o->epochs,
 		.iterations_max = o->iterations, .emulate = o->emulate_loader });
 }
@@ -279,7 +251,7 @@ static int set_up(struct run *r)
 	if (!rc)
 		rc = injections_init(&r->injections, &o->inject, r->comm->rank, r->comm->world, o->seed);
 	if (!rc)
-		rc = plan_buckets(r);
+		rc = plan_buckets(&r->buckets, &r->net, o->buckets, o->first_bucket_bytes, o->bucket_bytes);
 	if (!rc)
 		rc = open_loader(r);
 	if (!rc)
@@ -506,7 +478,7 @@ static int plan_step(struct run *r)
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }
 
-/* The order of samples over all ranks: FNV-1a over the ranks' checksums, in rank order. */
+/* The order of samples over all ranks: a hash over the ranks' checksums, in rank order. */
 static int combine_checksums(struct run *r)
 {
 	struct comm *c = r->comm;
@@ -514,13 +486,13 @@ static int combine_checksums(struct run *r)
 	int rc = sums ? OK : err(NO_MEMORY, "no memory for checksums");
 
 	for (size_t e = 0; !rc && e < r->step.results_count; e++) {
-		uint64_t all = 0xcbf29ce484222325ull;
+		uint64_t all = HASH_START;
 
 		for (size_t rank = 0; !rc && rank < c->world; rank++) {
 			uint64_t one = r->step.results[e].checksum;
 
 			rc = c->backend->bcast(c, &one, sizeof(one), rank);
-			all = (all ^ one) * 0x100000001b3ull;
+			all = hash_word(all, one, sizeof(one));
 		}
 		sums[e] = all;
 	}
@@ -639,7 +611,7 @@ static int run_main(int argc, char **argv)
 		return rc;
 	}
 	r->command = command_text(argc, argv);
-	now_text(r->started);
+	clock_utc_text(r->started);
 	rc = join(r);
 	if (!rc)
 		rc = measure(r);

@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct sweep_options {
@@ -39,7 +38,7 @@ static const struct opt opts[] = {
 	{ "out", OPT_NAME, AT(out), NULL, "sweep folder to make or to go on with", NULL },
 	{ "nodes", OPT_NAME, AT(nodes), "1", "numbers of nodes, as 1,2,4", NULL },
 	{ "ranks-per-node", OPT_U64, AT(ranks_per_node), "1", "ranks on each", NULL },
-	{ "over", OPT_NAMES, AT(over), NULL, "any option of run with its values, as policy=respawn,threads workers=1,2", NULL },
+	{ "over", OPT_NAMES, AT(over), NULL, "any option of run with its values, which hold no comma, as policy=respawn,threads workers=1,2", NULL },
 	{ "repeat", OPT_U64, AT(repeat), "3", "runs of each point", NULL },
 	{ "launcher", OPT_NAME, AT(launcher), "mpirun -n {ranks} --oversubscribe --bind-to none --mca mpi_yield_when_idle 1",
 	  "starts a job; {nodes} {ranks} {ranks-per-node} are filled in; no shell reads it", NULL },
@@ -93,7 +92,7 @@ static int axis_read(struct axis *a, const char *text)
 	*values++ = '\0';
 	a->name = a->text;
 	row = opt_find(command_run.opts, command_run.opt_count, a->name);
-	if (!row || !strcmp(a->name, "out"))
+	if (!row || row->type == OPT_NAMES || !strcmp(a->name, "out"))
 		return err(USAGE, "--over: '%s' is no option of run that can be swept ('sfscale run --help' lists them)", a->name);
 	scratch = calloc(1, command_run.values_bytes);
 	for (char *v = strtok_r(values, ",", &save); v && !rc; v = strtok_r(NULL, ",", &save)) {
@@ -101,6 +100,9 @@ static int axis_read(struct axis *a, const char *text)
 			rc = err(USAGE, "--over: %s has more than %d values", a->name, VALUES_MAX);
 		else
 			rc = scratch ? opt_set(row, scratch, v) : NO_MEMORY;
+		for (size_t i = 0; i < a->count && !rc; i++)
+			if (!strcmp(a->values[i], v))
+				rc = err(USAGE, "--over: %s has '%s' twice", a->name, v);
 		if (!rc)
 			a->values[a->count++] = v;
 	}
@@ -116,8 +118,12 @@ static int axes_read(struct sweep *s)
 	if ((size_t)snprintf(nodes, sizeof(nodes), "nodes=%s", s->o.nodes) >= sizeof(nodes) || s->o.over.count >= AXES_MAX)
 		return err(USAGE, "sweep: more than %d options to sweep over", AXES_MAX - 1);
 	rc = axis_read(&s->axes[s->axis_count++], nodes);
-	for (size_t i = 0; i < s->o.over.count && !rc; i++)
+	for (size_t i = 0; i < s->o.over.count && !rc; i++) {
 		rc = axis_read(&s->axes[s->axis_count++], s->o.over.at[i]);
+		for (size_t k = 0; k + 1 < s->axis_count && !rc; k++)
+			if (!strcmp(s->axes[k].name, s->axes[s->axis_count - 1].name))
+				rc = err(USAGE, "--over: %s is swept over already", s->axes[k].name);
+	}
 	s->point_count = 1;
 	for (size_t i = 0; i < s->axis_count; i++)
 		s->point_count *= s->axes[i].count;
@@ -220,16 +226,14 @@ static void find_reason(const struct launch_result *r, const cJSON *run, uint64_
 		snprintf(reason, room, "a rank or the launcher was ended by signal %d (%s)", r->exit - 128,
 			 strsignal(r->exit - 128));
 	else if (!*reason)
-		snprintf(reason, room, "exit status %d without a word", r->exit);
+		snprintf(reason, room, "exit status %d without a word (is there room on the disk?)", r->exit);
 }
 
 static cJSON *ledger_line(const struct sweep *s, size_t p, size_t repeat, const char *key, const struct launch_result *r,
 			  const char *reason)
 {
 	cJSON *line = cJSON_CreateObject(), *point;
-	time_t now = time(NULL);
 	char text[64];
-	struct tm utc;
 
 	cJSON_AddNumberToObject(line, "schema", FOLDER_SCHEMA);
 	cJSON_AddStringToObject(line, "key", key);
@@ -244,7 +248,9 @@ static cJSON *ledger_line(const struct sweep *s, size_t p, size_t repeat, const 
 	cJSON_AddNumberToObject(line, "wall_s", (double)r->wall_ns / NS_PER_S);
 	snprintf(text, sizeof(text), "runs/%s", key);
 	cJSON_AddStringToObject(line, "folder", text);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+	cJSON_AddStringToObject(line, "version", BUILD_VERSION);
+	cJSON_AddStringToObject(line, "launcher", s->o.launcher);
+	clock_utc_text(text);
 	cJSON_AddStringToObject(line, "finished", text);
 	return line;
 }

@@ -25,6 +25,7 @@
 #include "bench/base/clock.h"
 #include "bench/base/dist.h"
 #include "bench/base/err.h"
+#include "bench/base/hash.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -145,15 +146,13 @@ static void null_close(struct kernels *k)
 	free(n);
 }
 
-/* FNV-1a of the parameters' places: the same in ranks whose flat buffers correspond. */
+/* Of the parameters' places: the same in ranks whose flat buffers correspond. */
 static uint64_t layout_hash(const struct null *n)
 {
-	uint64_t hash = 0xcbf29ce484222325;
+	uint64_t hash = hash_text(HASH_START, kernel_null.name);
 
-	for (const char *at = kernel_null.name; *at; at++)
-		hash = (hash ^ (unsigned char)*at) * 0x100000001b3;
 	for (size_t i = 0; i < n->base.net->param_count; i++)
-		hash = (hash ^ n->offset[i]) * 0x100000001b3;
+		hash = hash_word(hash, n->offset[i], sizeof(n->offset[i]));
 	return hash;
 }
 

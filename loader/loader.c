@@ -11,6 +11,7 @@
 #include "loader/loader.h"
 
 #include "bench/base/err.h"
+#include "bench/base/hash.h"
 #include "loader/batch.h"
 #include "loader/null.h"
 #include "loader/workers.h"
@@ -160,14 +161,6 @@ void loader_lanes(struct loader *ld, struct lane *lane, struct lane *const *work
 
 /* ---- epochs and batches ---------------------------------------------------------------- */
 
-/* FNV-1a over 32-bit words. */
-static uint64_t checksum_add(uint64_t sum, uint32_t word)
-{
-	for (int i = 0; i < 4; i++)
-		sum = (sum ^ (word >> 8 * i & 0xff)) * 0x100000001b3ull;
-	return sum;
-}
-
 int loader_epoch_begin(struct loader *ld, size_t epoch)
 {
 	const struct loader_config *c = &ld->config;
@@ -194,7 +187,7 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 		span_end(ld->lane);
 	}
 	ld->epoch = epoch;
-	ld->checksum = 0xcbf29ce484222325ull;
+	ld->checksum = HASH_START;
 	ld->failed = rc != OK;
 	return rc;
 }
@@ -233,7 +226,7 @@ static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
 		if (r->examples[i] != due)
 			return err(FAILED, "loader worker %u delivered clip %u where clip %u of epoch %zu was due",
 				   r->slot->worker, r->examples[i], due, ld->epoch);
-		ld->checksum = checksum_add(ld->checksum, due);
+		ld->checksum = hash_word(ld->checksum, due, 4);
 	}
 	if (ld->worker_lanes && ld->policy->kind != WORKER_NONE)
 		span_put(ld->worker_lanes[r->slot->worker], SPAN_MAKE_BATCH, r->slot->t0_ticks, r->slot->t1_ticks, b, 0, b);

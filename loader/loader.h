@@ -18,6 +18,9 @@
 /* The names of the policies, as a row of options wants its choices. */
 #define LOADER_POLICIES "inline|respawn|fork|persistent|threads|null"
 
+/* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
+enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
+
 struct loader_config {
 	const char *data;	/* folder of the data set; unused by policy "null" */
 	const char *policy;	/* one of LOADER_POLICIES */
@@ -28,7 +31,7 @@ struct loader_config {
 	size_t alpha;
 	size_t rate;		/* every rate-th frame of the window */
 	size_t crop;
-	size_t scale_min, scale_max;	/* short-side jitter, inclusive; 256 and 320 as published for crop 224 */
+	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
 	uint64_t seed;
 	size_t rank, world;
 	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */

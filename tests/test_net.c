@@ -374,7 +374,7 @@ static void the_command_prints_totals_or_says_what_does_not_fit(void **state)
 		{ "--net r50 --crop 256 --table stages --csv", 0, "\ntotal,332,33828888,135315552,243632,110,96888422400," },
 		{ "--net tiny --table stages --csv", 0, "\ntotal,332,2163186,8652744," },
 		{ "--net tiny --table stages --csv", 0, ",110,107261952," },
-		{ "--table buckets --csv --layout static", 0,
+		{ "--table buckets --csv --buckets static", 0,
 		  "\n5,73,1681696,s1.pathway0_stem.conv.weight,s3.pathway0_res0.branch1.weight,331,145056006144,100" },
 		{ "--table buckets --csv", 0,
 		  "\n0,11,1150272,head.projection.bias,s5.pathway1_res2.branch2.a.weight,10," },
@@ -388,7 +388,7 @@ static void the_command_prints_totals_or_says_what_does_not_fit(void **state)
 		{ "--frames 31", 1, "frames '31'" },
 		{ "--crop 100", 1, "crop '100'" },
 		{ "--crop big", 1, "--crop: 'big'" },
-		{ "--bucket 0", 1, "--bucket" },
+		{ "--bucket-bytes 0", 1, "--bucket" },
 		{ "--csv --json", 1, "--csv" },
 		{ "r50", 1, "takes no 'r50'" },
 	};

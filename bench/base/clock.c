@@ -52,6 +52,14 @@ uint64_t clock_tie_ns(struct clock_tie a, struct clock_tie b, uint64_t ticks)
 	return a.ns + (uint64_t)(int64_t)(ns / (int64_t)(b.ticks - a.ticks));
 }
 
+void clock_utc_text(char text[CLOCK_UTC_BYTES])
+{
+	time_t now = time(NULL);
+	struct tm utc;
+
+	strftime(text, CLOCK_UTC_BYTES, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
 void clock_sleep_ns(uint64_t ns)
 {
 	struct timespec t = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };

@@ -57,6 +57,10 @@ struct clock_tie clock_tie_take(void);
 /* Ticks to ns on the line through two ties; before `a` and after `b` the line goes on. */
 uint64_t clock_tie_ns(struct clock_tie a, struct clock_tie b, uint64_t ticks);
 
+/* Now, as ISO 8601 in UTC: for people, never for measuring. */
+enum { CLOCK_UTC_BYTES = 32 };
+void clock_utc_text(char text[CLOCK_UTC_BYTES]);
+
 /* Sleeps; for pacing and polling, never for measuring. */
 void clock_sleep_ns(uint64_t ns);
 

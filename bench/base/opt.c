@@ -245,6 +245,18 @@ int opt_parse(const struct command *cmd, void *values, int argc, char **argv, co
 	return OK;
 }
 
+/* JSON numbers are doubles to most readers; above 2^53 the digits are kept all the same. */
+static void add_u64(cJSON *out, const char *name, uint64_t value)
+{
+	char digits[24];
+
+	snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value);
+	if (value < 1ull << 53)
+		cJSON_AddNumberToObject(out, name, (double)value);
+	else
+		cJSON_AddRawToObject(out, name, digits);
+}
+
 cJSON *opt_json(const struct opt *rows, size_t count, const void *values)
 {
 	cJSON *out = cJSON_CreateObject();
@@ -257,7 +269,7 @@ cJSON *opt_json(const struct opt *rows, size_t count, const void *values)
 		switch (rows[i].type) {
 		case OPT_U64:
 		case OPT_BYTES:
-			cJSON_AddNumberToObject(out, name, (double)*(const uint64_t *)at);
+			add_u64(out, name, *(const uint64_t *)at);
 			break;
 		case OPT_F64:
 			cJSON_AddNumberToObject(out, name, *(const double *)at);

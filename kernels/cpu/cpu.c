@@ -19,6 +19,7 @@
 #include "kernels/kernels.h"
 
 #include "bench/base/err.h"
+#include "bench/base/hash.h"
 #include "kernels/backends.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/conv.h"
@@ -808,14 +809,12 @@ static int choose_block(struct cpu *c)
 static uint64_t layout_hash(const struct cpu *c)
 {
 	char version[64];
-	uint64_t hash = 0xcbf29ce484222325ull;
+	uint64_t hash;
 
 	dnn_version(version, sizeof(version));
-	for (const char *p = version; *p; p++)
-		hash = (hash ^ (uint8_t)*p) * 0x100000001b3ull;
+	hash = hash_text(HASH_START, version);
 	for (size_t i = 0; i < c->base.net->param_count; i++)
-		for (int byte = 0; byte < 64; byte += 8)
-			hash = (hash ^ (c->offset[i] >> byte & 0xff)) * 0x100000001b3ull;
+		hash = hash_word(hash, c->offset[i], sizeof(c->offset[i]));
 	for (size_t i = 0; i < c->base.net->op_count; i++)
 		if (c->nodes[i].op->kind == OP_CONV)
 			hash = dnn_layout_hash(&c->nodes[i].conv.weights, hash);

@@ -12,6 +12,7 @@
 #include "kernels/cpu/dnn.h"
 
 #include "bench/base/err.h"
+#include "bench/base/hash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -139,13 +140,6 @@ size_t dnn_layout_bytes(const struct dnn_layout *layout)
 	return dnnl_memory_desc_get_size(MD(layout));
 }
 
-static uint64_t fold(uint64_t hash, uint64_t value)
-{
-	for (int i = 0; i < 8; i++)
-		hash = (hash ^ (value >> 8 * i & 0xff)) * 0x100000001b3ull;
-	return hash;
-}
-
 uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 {
 	dnnl_dims_t strides, blocks, indices;
@@ -172,9 +166,9 @@ uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 	memcpy(indices, b->inner_idxs, sizeof(indices));
 #endif
 	for (int i = 0; i < rank; i++)
-		hash = fold(hash, (uint64_t)strides[i]);
+		hash = hash_word(hash, (uint64_t)strides[i], 8);
 	for (int i = 0; i < block_count; i++)
-		hash = fold(fold(hash, (uint64_t)blocks[i]), (uint64_t)indices[i]);
+		hash = hash_word(fold(hash, (uint64_t)blocks[i]), (uint64_t)indices[i], 8);
 	return hash;
 }
 

@@ -38,7 +38,7 @@ int dnn_layout_copy(struct dnn_layout *to, const struct dnn_layout *from);
 void dnn_layout_release(struct dnn_layout *);
 bool dnn_layout_same(const struct dnn_layout *, const struct dnn_layout *);
 size_t dnn_layout_bytes(const struct dnn_layout *);
-/* Folds order and blocking into a running FNV-1a hash. */
+/* Folds order and blocking into a running hash (bench/base/hash.h). */
 uint64_t dnn_layout_hash(const struct dnn_layout *, uint64_t hash);
 
 enum dnn_arg { DNN_SRC, DNN_WEIGHTS, DNN_DST, DNN_ARGS };
