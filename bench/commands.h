@@ -10,6 +10,8 @@ extern const struct command command_net;
 extern const struct command command_data_make;
 extern const struct command command_data_check;
 extern const struct command command_run;
+/* Whether option values of run (its own struct, as opt_parse() filled it) fit together; USAGE, said. */
+int run_options_check(const void *values);
 extern const struct command command_sweep;
 extern const struct command command_report;
 extern const struct command command_bench;

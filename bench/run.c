@@ -170,8 +170,10 @@ static int check_limits(const struct run_options *o)
 }
 
 /* Rules between options, and those that need no machine. */
-static int check_options(const struct run_options *o)
+int run_options_check(const void *values)
 {
+	const struct run_options *o = values;
+
 	if (!o->out)
 		return err(USAGE, "run: --out DIR is needed");
 	if (!o->data && strcmp(o->policy, "null"))
@@ -605,7 +607,7 @@ static int run_main(int argc, char **argv)
 	rc = opt_parse(&command_run, &r->o, argc, argv, operands, &operand_count);
 	free(operands);
 	if (!rc)
-		rc = check_options(&r->o);
+		rc = run_options_check(&r->o);
 	if (rc) {
 		free(r);
 		return rc;

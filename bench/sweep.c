@@ -67,6 +67,8 @@ struct sweep {
 	struct axis axes[AXES_MAX];
 	size_t axis_count;
 	size_t point_count;		/* without repeats */
+	char (*keys)[LEDGER_KEY_BYTES];	/* owned; per run: repeat * point_count + point */
+	bool *to_do;			/* owned; per run */
 	double *wall_s;			/* owned; per point, sum of its finished repeats */
 	size_t *finished;		/* owned; per point */
 	char program[PATH_BYTES];
@@ -148,7 +150,7 @@ static size_t point_nodes(const struct sweep *s, size_t p)
 
 /* ---- one point ------------------------------------------------------------------------- */
 
-/* The words behind the launcher; `out` NULL leaves --out away.  Ends with NULL. */
+/* The words behind the launcher.  Ends with NULL. */
 static int point_words(const struct sweep *s, size_t p, const char *out, const char *words[WORDS_MAX], char flags[AXES_MAX][64])
 {
 	size_t n = 0;
@@ -164,10 +166,8 @@ static int point_words(const struct sweep *s, size_t p, const char *out, const c
 		words[n++] = flags[i];
 		words[n++] = axis_value(s, p, i);
 	}
-	if (out) {
-		words[n++] = "--out";
-		words[n++] = out;
-	}
+	words[n++] = "--out";
+	words[n++] = out;
 	words[n] = NULL;
 	return OK;
 }
@@ -184,11 +184,13 @@ static int point_key(const struct sweep *s, size_t p, size_t repeat, char key[LE
 	int rc = values && f ? OK : err(NO_MEMORY, "no memory for a point's options"), n = 0;
 
 	if (!rc)
-		rc = point_words(s, p, NULL, words, flags);
+		rc = point_words(s, p, "-", words, flags);	/* a folder is no part of what a run is */
 	while (!rc && words[n])
 		n++;
 	if (!rc)
 		rc = opt_parse(&command_run, values, n - 2, (char **)words + 2, operands, &operand_count);
+	if (!rc)
+		rc = run_options_check(values);
 	for (size_t i = 0; i < command_run.opt_count && !rc; i++) {
 		char *value = opt_text(&command_run.opts[i], values);
 
@@ -255,6 +257,16 @@ static cJSON *ledger_line(const struct sweep *s, size_t p, size_t repeat, const 
 	return line;
 }
 
+/* Was it measured to its end, though a kill or a full disk kept its line out of the ledger? */
+static bool is_whole(const char *run_path)
+{
+	cJSON *run = NULL;
+	bool whole = !access(run_path, R_OK) && !json_read(run_path, &run) && !strcmp(json_string(run, "status", ""), "ok");
+
+	cJSON_Delete(run);
+	return whole;
+}
+
 /* Runs and enters one repeat of a point.  `ok` tells whether the point was measured; a return other than OK ends
  * the sweep. */
 static int run_point(struct sweep *s, size_t p, size_t repeat, const char *key, bool *ok)
@@ -269,6 +281,11 @@ static int run_point(struct sweep *s, size_t p, size_t repeat, const char *key, 
 		rc = path_make(logs, "%s/log", folder);
 	if (!rc)
 		rc = path_make(run_path, "%s/" FOLDER_RUN, folder);
+	if (!rc && is_whole(run_path)) {
+		*ok = true;
+		printf("   was whole already");
+		return ledger_append(&s->ledger, ledger_line(s, p, repeat, key, &(struct launch_result){ 0 }, NULL));
+	}
 	/* What an earlier try left, which failed or was cut off. */
 	if (!rc)
 		rc = dir_remove(folder);
@@ -301,7 +318,7 @@ static int run_point(struct sweep *s, size_t p, size_t repeat, const char *key, 
 /* ---- the sweep ------------------------------------------------------------------------- */
 
 /* Seconds that the points from (repeat, p) on will take: by their own earlier repeats, else by the mean of all. */
-static double time_left_s(const struct sweep *s, const bool *to_do, size_t from)
+static double time_left_s(const struct sweep *s, size_t from)
 {
 	double sum = 0, left = 0;
 	size_t n = 0, total = s->point_count * s->o.repeat;
@@ -313,7 +330,7 @@ static double time_left_s(const struct sweep *s, const bool *to_do, size_t from)
 	for (size_t i = from; i < total; i++) {
 		size_t p = i % s->point_count;
 
-		if (to_do[i])
+		if (s->to_do[i])
 			left += s->finished[p] ? s->wall_s[p] / (double)s->finished[p] : n ? sum / (double)n : NAN;
 	}
 	return left;
@@ -329,45 +346,62 @@ static void print_left(double s)
 	fflush(stdout);
 }
 
-static int run_all(struct sweep *s)
+/* All keys, before anything runs or is made: a wrong option is told at once. */
+static int make_keys(struct sweep *s)
 {
-	size_t total = s->point_count * s->o.repeat, done = 0, failed = 0, fresh = 0;
-	char (*keys)[LEDGER_KEY_BYTES] = calloc(total, sizeof(*keys));
-	bool *to_do = calloc(total, sizeof(*to_do));
-	int rc = keys && to_do ? OK : err(NO_MEMORY, "no memory for %zu points", total);
+	size_t total = s->point_count * s->o.repeat;
+	int rc = OK;
 
-	/* All keys first: a wrong option is told before anything runs. */
-	for (size_t i = 0; i < total && !rc; i++) {
-		const cJSON *line;
+	s->keys = calloc(total, sizeof(*s->keys));
+	s->to_do = calloc(total, sizeof(*s->to_do));
+	s->wall_s = calloc(s->point_count, sizeof(*s->wall_s));
+	s->finished = calloc(s->point_count, sizeof(*s->finished));
+	if (!s->keys || !s->to_do || !s->wall_s || !s->finished)
+		return err(NO_MEMORY, "no memory for %zu runs", total);
+	for (size_t i = 0; i < total && !rc; i++)
+		rc = point_key(s, i % s->point_count, i / s->point_count, s->keys[i]);
+	return rc;
+}
+
+/* Marks what the ledger does not have; returns how many runs that are. */
+static size_t find_to_do(struct sweep *s)
+{
+	size_t fresh = 0;
+
+	for (size_t i = 0; i < s->point_count * s->o.repeat; i++) {
+		const cJSON *line = ledger_find(&s->ledger, s->keys[i]);
 		size_t p = i % s->point_count;
 
-		rc = point_key(s, p, i / s->point_count, keys[i]);
-		line = rc ? NULL : ledger_find(&s->ledger, keys[i]);
-		to_do[i] = !line || strcmp(json_string(line, "status", ""), "ok");
-		fresh += to_do[i];
-		if (!to_do[i]) {
+		s->to_do[i] = !line || strcmp(json_string(line, "status", ""), "ok");
+		fresh += s->to_do[i];
+		if (!s->to_do[i]) {
 			s->wall_s[p] += json_number(line, "wall_s", 0);
 			s->finished[p]++;
 		}
 	}
-	if (!rc)
-		printf("%zu points, %" PRIu64 " runs of each; %zu of %zu runs to do\n", s->point_count, s->o.repeat, fresh, total);
+	return fresh;
+}
+
+static int run_all(struct sweep *s)
+{
+	size_t total = s->point_count * s->o.repeat, done = 0, failed = 0, fresh = find_to_do(s);
+	int rc = OK;
+
+	printf("%zu points, %" PRIu64 " runs of each; %zu of %zu runs to do\n", s->point_count, s->o.repeat, fresh, total);
 	for (size_t i = 0; i < total && !rc; i++) {
 		bool ok = false;
 
-		if (!to_do[i])
+		if (!s->to_do[i])
 			continue;
 		printf("[%*zu/%zu]", fresh < 10 ? 1 : fresh < 100 ? 2 : 3, ++done, fresh);
 		for (size_t a = 0; a < s->axis_count; a++)
 			printf("  %s %s", s->axes[a].name, axis_value(s, i % s->point_count, a));
 		printf("  repeat %zu", i / s->point_count + 1);
 		fflush(stdout);
-		rc = run_point(s, i % s->point_count, i / s->point_count, keys[i], &ok);
+		rc = run_point(s, i % s->point_count, i / s->point_count, s->keys[i], &ok);
 		failed += !ok && !rc;
-		print_left(rc ? 0 : time_left_s(s, to_do, i + 1));
+		print_left(rc ? 0 : time_left_s(s, i + 1));
 	}
-	free(keys);
-	free(to_do);
 	if (!rc && failed)
 		rc = err(RANK_FAILED, "%zu of %zu runs failed; why is in '%s/" FOLDER_LEDGER "', and the same command tries them again",
 			 failed, fresh, s->o.out);
@@ -403,11 +437,8 @@ static int sweep_main(int argc, char **argv)
 	}
 	if (!rc)
 		rc = find_program(s->program);
-	if (!rc) {
-		s->wall_s = calloc(s->point_count, sizeof(*s->wall_s));
-		s->finished = calloc(s->point_count, sizeof(*s->finished));
-		rc = s->wall_s && s->finished ? OK : err(NO_MEMORY, "no memory for %zu points", s->point_count);
-	}
+	if (!rc)
+		rc = make_keys(s);
 	if (!rc)
 		rc = dir_make(s->o.out);
 	if (!rc)
@@ -420,6 +451,8 @@ static int sweep_main(int argc, char **argv)
 	for (size_t i = 0; s && i < s->axis_count; i++)
 		free(s->axes[i].text);
 	if (s) {
+		free(s->keys);
+		free(s->to_do);
 		free(s->wall_s);
 		free(s->finished);
 	}

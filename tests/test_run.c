@@ -283,6 +283,11 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 		{ "$S sweep --out $W/bad --over policy=respawn,never -- " SMALL, 1, "'never' is none of" },
 		{ "$S sweep --out $W/bad --over colour=red -- " SMALL, 1, "'colour' is no option of run" },
 		{ "$S sweep --out $W/bad --nodes 1,two -- " SMALL, 1, "'two'" },
+		{ "$S sweep --out $W/bad --over nodes=1,2 -- " SMALL, 1, "nodes is swept over already" },
+		{ "$S sweep --out $W/bad --nodes 1,1 -- " SMALL, 1, "'1' twice" },
+		{ "$S sweep --out $W/bad -- --net nano", 1, "--data DIR is needed" },
+		{ "$S sweep --out $W/bad -- " SMALL "--threads 9999", 1, "--threads" },
+		{ "$S sweep --out $W/bad2 --launcher \"mpirun -n {rank}\" -- " SMALL, 1, "'{rank}'" },
 		{ "$S sweep --out $W/bad2 --launcher nompirun -- " SMALL, 2, "cannot start 'nompirun'" },
 	};
 

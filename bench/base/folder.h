@@ -41,7 +41,7 @@
  *   a line: {
  *     "schema": 1, "key": 16 hex digits, "point": { "nodes": number, option: text as swept, ... },
  *     "repeat": number from 0, "status": "ok"|"failed", "reason": text or null, "exit": number,
- *     "wall_s": number (launcher included), "folder": "runs/KEY", "version", "launcher": texts,
+ *     "wall_s": number (launcher included; 0: not known), "folder": "runs/KEY", "version", "launcher": texts,
  *     "finished": ISO 8601 in UTC }
  */
 #ifndef SFSCALE_BASE_FOLDER_H
