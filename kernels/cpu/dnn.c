@@ -168,7 +168,7 @@ uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 	for (int i = 0; i < rank; i++)
 		hash = hash_word(hash, (uint64_t)strides[i], 8);
 	for (int i = 0; i < block_count; i++)
-		hash = hash_word(hash_word(hash, (uint64_t)blocks[i]), (uint64_t)indices[i], 8);
+		hash = hash_word(hash_word(hash, (uint64_t)blocks[i], 8), (uint64_t)indices[i], 8);
 	return hash;
 }
 
