@@ -85,7 +85,7 @@ static const struct opt opts[] = {
 	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
 	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
 	{ "inject", OPT_NAMES, AT(inject), NULL, "a delay of known size, as rank=2,phase=load,ms=30[,iteration=A:B][,prob=p]", NULL },
-	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations; 0: none", NULL },
+	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations, and at the end of an epoch; 0: none", NULL },
 };
 
 static int run_main(int argc, char **argv);
@@ -574,6 +574,8 @@ static int conclude(struct run *r, int rc)
 
 		free(reason);
 		rc = rc ? rc : written;
+		if (!rc && r->o.log_period)
+			printf("%s: ok ('sfscale report %s' says where the time went)\n", r->o.out, r->o.out);
 	}
 	return rc;
 }

@@ -91,7 +91,8 @@ static int log_iteration(struct step *s)
 	if (s->iteration + 1 == s->iterations)
 		s->results[s->results_count++] = (struct epoch_result){
 			s->loss_sum / (double)s->iterations, s->sgd.lr, loader_checksum(s->loader) };
-	if (s->log_period && s->comm->rank == 0 && (s->iteration + 1) % s->log_period == 0) {
+	if (s->log_period && s->comm->rank == 0 &&
+	    ((s->iteration + 1) % s->log_period == 0 || s->iteration + 1 == s->iterations)) {
 		printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f\n", s->epoch,
 		       s->iteration + 1, s->iterations, s->loss, s->sgd.lr);
 		fflush(stdout);
