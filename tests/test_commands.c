@@ -1,0 +1,86 @@
+/*
+ * tests/test_commands.c - what the program says of itself, and the count that `make test` ends with.
+ */
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* Runs a line of the shell: what it prints on either stream into `out`, its exit status as result. */
+static int shell(const char *line, char *out, size_t room)
+{
+	char whole[2 * PATH_BYTES];
+	size_t used = 0, got;
+	FILE *f;
+	int status;
+
+	assert_true(snprintf(whole, sizeof(whole), "{ %s ; } 2>&1", line) < (int)sizeof(whole));
+	f = popen(whole, "r");
+	assert_non_null(f);
+	while ((got = fread(out + used, 1, room - used - 1, f)) > 0)
+		used += got;
+	out[used] = '\0';
+	status = pclose(f);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Programs that print as cmocka does, judged by tests/run.sh. */
+static void a_test_counts_once_and_a_program_that_dies_counts_as_a_failure(void **state)
+{
+#define RUN(name) "[ RUN      ] " name "\n"
+#define SAY(verdict, name) "[  " verdict "] " name "\n"
+#define GOOD RUN("good") "[       OK ] good\n"
+#define BAD RUN("bad") SAY("ERROR   ", "--- 1 != 2") SAY("FAILED  ", "bad")
+	static const struct { const char *print; int program, rc; const char *count; } rows[] = {
+		{ GOOD, 0, 0, "1 passed, 0 failed, 0 skipped\n" },
+		{ GOOD BAD SAY("FAILED  ", "1 test(s), listed below:") SAY("FAILED  ", "bad") "\n 1 FAILED TEST(S)\n", 1, 1,
+		  "1 passed, 1 failed, 0 skipped\n" },
+		{ GOOD RUN("not_here") "SKIP: no GPU\n" SAY("SKIPPED ", "not_here") SAY("SKIPPED ", "1 test(s), listed below:")
+		  SAY("SKIPPED ", "not_here"), 0, 0, "1 passed, 0 failed, 1 skipped\n" },
+		{ SAY("FAILED  ", "GROUP SETUP") SAY("ERROR   ", "tests"), 1, 1, "0 passed, 1 failed, 0 skipped\n" },
+		{ GOOD SAY("FAILED  ", "GROUP TEARDOWN"), 0, 1, "1 passed, 1 failed, 0 skipped\n" },
+		{ GOOD RUN("set_up_fails") SAY("ERROR   ", "set_up_fails"), 1, 1, "1 passed, 1 failed, 0 skipped\n" },
+		{ GOOD RUN("leaves"), 0, 1, "1 passed, 1 failed, 0 skipped\n" },
+		{ GOOD, 139, 1, "1 passed, 1 failed, 0 skipped\n" },
+		{ GOOD BAD, 139, 1, "1 passed, 1 failed, 0 skipped\n" },
+		{ "", 0, 1, "0 passed, 0 failed, 0 skipped\n" },
+	};
+	char home[] = "/tmp/sfscale-commands-XXXXXX", line[PATH_BYTES], path[PATH_BYTES], out[1 << 14], script[1 << 12];
+
+	(void)state;
+	assert_non_null(mkdtemp(home));
+	assert_int_equal(path_make(path, "%s/tests", home), OK);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(path_make(path, "%s/tests/test_x", home), OK);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *count;
+
+		snprintf(script, sizeof(script), "#!/bin/sh\ncat <<'EOF'\n%sEOF\nexit %d\n", rows[i].print, rows[i].program);
+		assert_int_equal(file_write(path, script, strlen(script)), OK);
+		assert_int_equal(chmod(path, 0700), 0);
+		snprintf(line, sizeof(line), "tests/run.sh %s", home);
+		assert_int_equal(shell(line, out, sizeof(out)), rows[i].rc);
+		count = strstr(out, rows[i].count);
+		if (!count || count[strlen(rows[i].count)])
+			fail_msg("row %zu ends with: %s", i, out);
+	}
+	snprintf(line, sizeof(line), "rm -r %s", home);
+	assert_int_equal(shell(line, out, sizeof(out)), 0);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_test_counts_once_and_a_program_that_dies_counts_as_a_failure),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
