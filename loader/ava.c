@@ -40,7 +40,7 @@ int ava_frame_row(char *line, struct ava_frame_row *row, char why[AVA_WHY_BYTES]
 	}
 	if (n != ARRAY_LEN(field))
 		return no_row(why, "%zu fields where a frame has 5 (video, number, frame, path, labels)", n);
-	*row = (struct ava_frame_row){ .video = field[0], .path = field[3] };
+	*row = (struct ava_frame_row){ .video = field[0], .number = field[2], .path = field[3] };
 	return OK;
 }
 

@@ -60,6 +60,7 @@ enum { AVA_WHY_BYTES = 256 };
 
 struct ava_frame_row {
 	const char *video, *path;	/* borrowed from the line */
+	const char *number;		/* of the frame, as text: borrowed; readers go by the order of the lines instead */
 };
 
 struct ava_box_row {

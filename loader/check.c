@@ -28,7 +28,7 @@ const struct check_kind_text check_kinds[CHECK_KINDS] = {
 	[CHECK_ROW] = { "row", "a line is no row: fields, action ids 1..80, coordinates 0..1, scores" },
 	[CHECK_SECOND] = { "second", "there is no keyframe: outside 902..1798, or behind the end of the video" },
 	[CHECK_VIDEO] = { "video", "a video is in the annotations and not in the frame list, or the reverse" },
-	[CHECK_FRAME] = { "frame", "a frame is missing, damaged, or of another size than its video" },
+	[CHECK_FRAME] = { "frame", "a frame is missing, out of order, damaged, or of another size than its video" },
 };
 
 const char *const check_splits[CHECK_SPLITS] = { [CHECK_TRAIN] = "train", [CHECK_VAL] = "val" };
@@ -39,6 +39,7 @@ struct video {
 	char *name;			/* owned; first: the tree compares names */
 	size_t line;			/* of its first frame */
 	size_t frames;
+	size_t number;			/* that its next frame should have */
 	size_t width, height;		/* of its first good frame; 0: none yet */
 	bool has_boxes;
 	uint8_t seconds[(AVA_SECONDS + 7) / 8];	/* bit per keyframe with a box that is read */
@@ -65,6 +66,7 @@ struct check {
 	struct jpeg_reader *readers;	/* one per thread, owned */
 	struct frame *batch;		/* BATCH of them, owned */
 	size_t batch_count;
+	bool row_lost;			/* the line before was no row, so which frame it held is not known */
 };
 
 static void found(struct check *c, enum check_kind kind, const char *path, size_t line, const char *format, ...)
@@ -231,6 +233,22 @@ static bool lines_open(struct check *c, struct line_reader *r, const char *file,
 	return false;
 }
 
+/* Readers find a keyframe by counting lines, so a line that is absent moves every later keyframe of its video;
+ * the frame numbers, which they skip, tell. */
+static void number_judge(struct check *c, const struct line_reader *r, struct video *v, const char *text)
+{
+	char *end;
+	size_t number = strtoull(text, &end, 10);
+
+	if (*end || end == text)
+		number = v->number;
+	if ((*end || number != v->number) && !c->row_lost)
+		found(c, CHECK_FRAME, r->path, r->number, "frame '%s' of '%s' stands where %zu belongs: readers count lines, "
+		      "so what follows shows another moment", text, v->name, v->number);
+	v->number = number + 1;
+	c->row_lost = false;
+}
+
 static int frame_add(struct check *c, struct line_reader *r)
 {
 	struct frame *f = &c->batch[c->batch_count];
@@ -240,6 +258,7 @@ static int frame_add(struct check *c, struct line_reader *r)
 
 	if (ava_frame_row(r->line, &row, why)) {
 		found(c, CHECK_ROW, r->path, r->number, "%s", why);
+		c->row_lost = true;
 		return OK;
 	}
 	/* Lines of one video stand together, as a rule. */
@@ -252,6 +271,7 @@ static int frame_add(struct check *c, struct line_reader *r)
 		f->path = NULL;
 		return err(NO_MEMORY, "no memory for the videos of '%s'", r->path);
 	}
+	number_judge(c, r, v, row.number);
 	v->frames++;
 	c->counts->frames++;
 	return ++c->batch_count == BATCH ? batch_judge(c, r->path) : OK;
@@ -263,6 +283,7 @@ static int frames_judge(struct check *c, const char *file)
 	struct line_reader r;
 	int rc = OK, last;
 
+	c->row_lost = false;
 	if (!lines_open(c, &r, file, path))
 		return OK;
 	if (line_reader_next(&r) && strcmp(r.line, AVA_FRAMES_HEADER))
@@ -333,6 +354,9 @@ static void boxes_judge(struct check *c, const char *file, bool predicted, bool 
 		c->counts->clips += !(v->seconds[bit / 8] >> bit % 8 & 1);
 		v->seconds[bit / 8] |= (uint8_t)(1 << bit % 8);
 	}
+	/* Readers take it without a word, and train or evaluate on what is left. */
+	if (!r.number && c->report->found[CHECK_FILE]++ < c->config->show)
+		err(BELOW, "'%s' is empty", path);
 	line_reader_close(&r);
 }
 

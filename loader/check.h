@@ -18,11 +18,11 @@ struct check_config {
 };
 
 enum check_kind {
-	CHECK_FILE,		/* a list or an annotation file is absent or unreadable */
+	CHECK_FILE,		/* a list or an annotation file is absent, unreadable or empty */
 	CHECK_ROW,		/* a line that is no row: fields, action ids, coordinates, scores */
 	CHECK_SECOND,		/* a second without keyframe: outside 902..1798, or behind the end of the video */
 	CHECK_VIDEO,		/* a video that only the annotations or only the frame list know */
-	CHECK_FRAME,		/* a frame that is missing, damaged, or of another size than its video */
+	CHECK_FRAME,		/* a frame that is missing, out of order, damaged, or of another size than its video */
 	CHECK_KINDS
 };
 

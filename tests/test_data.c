@@ -219,7 +219,11 @@ static void a_damaged_line_is_named_with_its_file(void **state)
 	} cases[] = {
 		{ AVA_TRAIN_FRAMES, 1, frame, CHECK_ROW, "skip this line" },
 		{ AVA_TRAIN_FRAMES, 9, frame, CHECK_ROW, "4 fields" },
-		{ AVA_VAL_FRAMES, 7, "val_2 0 0 val_00001/val_00001_000006.jpg \"\"", CHECK_VIDEO, "'val_2' has no" },
+		{ AVA_TRAIN_FRAMES, 9, NULL, CHECK_FRAME, "'8' of 'train_00001' stands where 7 belongs" },
+		{ AVA_TRAIN_FRAMES, 2, NULL, CHECK_FRAME, "'1' of 'train_00001' stands where 0 belongs" },
+		{ AVA_TRAIN_FRAMES, 9, "train_00001 0 x train_00001/train_00001_000008.jpg \"\"", CHECK_FRAME, "'x' of" },
+		{ AVA_VAL_FRAMES, 7, "val_2 0 0 val_00001/val_00001_000006.jpg \"\"\n"
+		  "val_00001 0 5 val_00001/val_00001_000006.jpg \"\"", CHECK_VIDEO, "'val_2' has no" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,0901,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "901 is outside" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,1799,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "1799 is outside" },
 		{ AVA_TRAIN_TRUTH, 3, "train_00001,0990,0.1,0.1,0.9,0.9,12,0", CHECK_SECOND, "frame 2700" },
@@ -329,6 +333,28 @@ static void a_file_that_is_absent_is_one_finding(void **state)
 		assert_non_null(strstr(said, path));
 		assert_int_equal(rename(away, path), 0);
 		free(said);
+	}
+}
+
+static void a_file_of_boxes_that_is_empty_is_one_finding(void **state)
+{
+	static const char *const files[] = { AVA_TRAIN_TRUTH, AVA_VAL_TRUTH, AVA_TRAIN_PREDICTED };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		char path[PATH_BYTES], *good, *said;
+		struct check_report r;
+
+		strcpy(path, in(made, files[i]));
+		assert_int_equal(file_read(path, &good, NULL), OK);
+		assert_int_equal(file_write(path, "", 0), OK);
+		said = judge(true, &r);
+		assert_int_equal(r.found[CHECK_FILE], 1);
+		assert_int_equal(check_found(&r), 1);
+		assert_non_null(strstr(said, path));
+		assert_int_equal(file_write(path, good, strlen(good)), OK);
+		free(said);
+		free(good);
 	}
 }
 
@@ -502,6 +528,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_line_is_named_with_its_file),
 		cmocka_unit_test(a_damaged_frame_is_named_with_its_line),
 		cmocka_unit_test(a_file_that_is_absent_is_one_finding),
+		cmocka_unit_test(a_file_of_boxes_that_is_empty_is_one_finding),
 		cmocka_unit_test(findings_are_counted_beyond_those_shown),
 		cmocka_unit_test(a_full_disk_leaves_nothing),
 		cmocka_unit_test(a_folder_that_exists_is_left_alone),
