@@ -9,6 +9,7 @@
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/yardstick.h"
 #include "kernels/initial.h"
 #include "kernels/kernels.h"
 
@@ -1405,6 +1406,20 @@ static void every_operator_says_what_executes_it(void **state)
 	job_close(&j);
 }
 
+static void the_yardstick_fails_where_there_is_no_such_convolution(void **state)
+{
+	uint64_t ns = 1;
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	assert_int_not_equal(cpu_conv_sum_measure(&net, SIZE_MAX, 1, 1, &ns), OK);
+	assert_int_equal(ns, 0);
+	assert_int_equal(cpu_conv_sum_measure(&net, 1, 1, 1, &ns), OK);
+	assert_int_not_equal(ns, 0);
+	net_release(&net);
+}
+
 static void a_batch_that_does_not_fit_is_refused(void **state)
 {
 	struct job j;
@@ -1447,6 +1462,7 @@ int main(void)
 		cmocka_unit_test(a_smaller_batch_is_as_good_as_an_instance_of_its_size),
 		cmocka_unit_test(evaluation_uses_the_running_statistics_and_leaves_them_alone),
 		cmocka_unit_test(every_operator_says_what_executes_it),
+		cmocka_unit_test(the_yardstick_fails_where_there_is_no_such_convolution),
 		cmocka_unit_test(a_batch_that_does_not_fit_is_refused),
 	};
 

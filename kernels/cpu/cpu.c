@@ -886,7 +886,7 @@ static int cpu_convolutions_ns(struct kernels *k, uint64_t *ns)
 {
 	const struct kernel_config *config = &cpu_of(k)->config;
 
-	return cpu_conv_sum_measure(k->net, config->clips_max, config->threads, 1, ns, NULL);
+	return cpu_conv_sum_measure(k->net, config->clips_max, config->threads, 1, ns);
 }
 
 static int cpu_version(char *text, size_t bytes)

@@ -27,7 +27,7 @@ static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pas
 	static const struct dnn_layout no_wish[DNN_ARGS];
 	struct dnn_prim prim;
 	void *at[DNN_ARGS];
-	char *block = NULL;
+	char *block;
 	size_t bytes = 0, offset[DNN_ARGS];
 	int rc = dnn_conv_make(dnn, &prim, shape, pass, no_wish);
 
@@ -38,12 +38,13 @@ static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pas
 		bytes += padded(dnn_layout_bytes(&prim.layout[i]));
 	}
 	block = arena_alloc(bytes + prim.scratch_bytes, "a convolution");
-	if (!block)
-		rc = NO_MEMORY;
+	if (!block) {
+		dnn_prim_release(&prim);
+		return NO_MEMORY;
+	}
 	for (int i = 0; i < DNN_ARGS; i++)
 		at[i] = block + offset[i];
-	if (!rc)
-		rc = dnn_bind(dnn, &prim, at, block + bytes);
+	rc = dnn_bind(dnn, &prim, at, block + bytes);
 	*least = UINT64_MAX;
 	for (size_t i = 0; !rc && i <= repeats; i++) {
 		uint64_t begin = clock_ns(), took;
@@ -57,11 +58,9 @@ static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pas
 	return rc;
 }
 
-int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns,
-			 double *gflop)
+int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns)
 {
 	struct dnn dnn;
-	uint64_t macs = 0;
 	int rc;
 
 	omp_set_num_threads((int)threads);
@@ -85,12 +84,10 @@ int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, 
 			if (pass == DNN_BACKWARD_DATA && op->in < NET_INPUTS)
 				continue;
 			rc = time_pass(&dnn, &shape, pass, repeats, &least);
-			*sum_ns += least;
-			macs += clips * op->macs;
+			if (!rc)
+				*sum_ns += least;
 		}
 	}
-	if (gflop)
-		*gflop = 2e-9 * (double)macs;
 	dnn_close(&dnn);
 	return rc;
 }

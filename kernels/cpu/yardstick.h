@@ -13,8 +13,7 @@
 
 /* Times every convolution of the net alone, forward, backward data (but for those that read an input) and backward
  * weights, each in the layouts that oneDNN prefers, data in place: the least of `repeats` runs behind one that warms
- * up.  `sum_ns` receives the total, `gflop` (may be NULL) what they computed, a multiply-add counting two. */
-int cpu_conv_sum_measure(const struct net *, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns,
-			 double *gflop);
+ * up.  `sum_ns` receives the total. */
+int cpu_conv_sum_measure(const struct net *, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns);
 
 #endif
