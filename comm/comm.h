@@ -42,8 +42,9 @@ struct comm_backend {
 extern const struct comm_backend *const comm_backends[];	/* ends with NULL */
 const struct comm_backend *comm_backend_find(const char *name);	/* NULL: unknown */
 
-/* What the launcher says before any library is started, from the environment of Open MPI,
- * PMIx, PMI or Slurm.  `world` 1 and `launched` false: nobody started us in a group. */
+/* What the launcher says before any library is started, from the variables that Open MPI's mpirun,
+ * launchers that speak PMI (MPICH, Intel MPI) or Slurm's srun set.  `world` 1 and `launched` false: nobody
+ * started us in a group. */
 struct comm_launch {
 	bool launched;
 	size_t world;
