@@ -3,6 +3,7 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "bench/commands.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,6 +31,71 @@ static int shell(const char *line, char *out, size_t room)
 	status = pclose(f);
 	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
+}
+
+/* The program with `words`, maybe with a redirection behind them. */
+static int program(const char *words, char *out, size_t room)
+{
+	const char *build = getenv("SFSCALE_BUILD");
+	char line[PATH_BYTES];
+
+	assert_int_equal(path_make(line, "%s/sfscale %s", build ? build : "build", words), OK);
+	return shell(line, out, room);
+}
+
+static const struct command *const commands[] = {
+	&command_net, &command_data_make, &command_data_check, &command_run, &command_sweep, &command_report,
+	&command_bench,
+};
+
+static void the_help_of_every_command_names_each_of_its_options(void **state)
+{
+	char all[1 << 14], out[1 << 14], text[256];
+	size_t listed = 0;
+
+	(void)state;
+	assert_int_equal(program("--help", all, sizeof(all)), 0);
+	for (const char *at = all; (at = strstr(at, "\n  ")); at++)
+		listed++;
+	assert_int_equal(listed, ARRAY_LEN(commands));	/* else the list above lacks a command */
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		const struct command *c = commands[i];
+
+		snprintf(text, sizeof(text), "\n  %-12s %s\n", c->name, c->summary);
+		assert_non_null(strstr(all, text));
+		snprintf(text, sizeof(text), "%s --help", c->name);
+		assert_int_equal(program(text, out, sizeof(out)), 0);
+		snprintf(text, sizeof(text), "sfscale %s", c->name);
+		assert_int_equal(strncmp(out, text, strlen(text)), 0);
+		assert_non_null(strstr(out, c->summary));
+		for (size_t o = 0; o < c->opt_count; o++) {
+			snprintf(text, sizeof(text), "\n  --%s ", c->opts[o].name);
+			if (!strstr(out, text) || !strstr(out, c->opts[o].help))
+				fail_msg("'%s --help' does not list '--%s'", c->name, c->opts[o].name);
+		}
+	}
+}
+
+static void words_that_are_no_command_are_answered_with_those_that_are(void **state)
+{
+	static const struct { const char *words; int rc; const char *says; } rows[] = {
+		{ "", 1, "data make " }, { "help", 0, "data make " }, { "-h", 0, "data make " },
+		{ "data", 1, "data check " }, { "data --help", 0, "data check " }, { "data -h", 0, "data make " },
+		{ "data mak", 1, "unknown command 'data mak'" }, { "dat", 1, "unknown command 'dat'" },
+		{ "dat --help", 1, "unknown command 'dat --help'" }, { "''", 1, "unknown command ''" },
+		{ "--version", 0, "\nkernels       cpu (oneDNN " }, { "--version", 0, "\ncomm          mpi (" },
+		{ "--version", 0, "\nNVTX          " }, { "--version", 0, "\nbuilt with    " },
+	};
+	char out[1 << 14];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(program(rows[i].words, out, sizeof(out)), rows[i].rc);
+		if (!strstr(out, rows[i].says))
+			fail_msg("'%s' does not say '%s' but: %s", rows[i].words, rows[i].says, out);
+		if (!strncmp(rows[i].words, "data", 4))
+			assert_null(strstr(out, "sweep"));
+	}
 }
 
 /* Programs that print as cmocka does, judged by tests/run.sh. */
@@ -79,6 +145,8 @@ static void a_test_counts_once_and_a_program_that_dies_counts_as_a_failure(void 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_help_of_every_command_names_each_of_its_options),
+		cmocka_unit_test(words_that_are_no_command_are_answered_with_those_that_are),
 		cmocka_unit_test(a_test_counts_once_and_a_program_that_dies_counts_as_a_failure),
 	};
 
