@@ -9,6 +9,7 @@
 #include "loader/loader.h"
 
 #include <build.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -127,5 +128,12 @@ int main(int argc, char **argv)
 	rc = run(argc - (argc > 0), argv + (argc > 0));
 	if (rc == OPT_HELP)
 		rc = OK;
+	/* A full disk behind a pipe or a redirection shows here at the latest. */
+	errno = 0;
+	if (fflush(stdout) || ferror(stdout)) {
+		int lost = err(FAILED, "cannot write to standard output: %s", errno ? strerror(errno) : "some is lost");
+
+		rc = rc ? rc : lost;
+	}
 	return rc_exit(rc);
 }

@@ -98,6 +98,25 @@ static void words_that_are_no_command_are_answered_with_those_that_are(void **st
 	}
 }
 
+static void output_that_is_lost_is_a_failure(void **state)
+{
+	static const char *const rows[] = {
+		"--help", "--version", "net", "net --json", "net --help", "data --help", "report --help",
+	};
+	char out[1 << 14], words[256];
+
+	(void)state;
+	if (access("/dev/full", W_OK)) {
+		print_message("SKIP: no /dev/full\n");
+		skip();
+	}
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(words, sizeof(words), "%s >/dev/full", rows[i]);
+		assert_int_equal(program(words, out, sizeof(out)), 2);
+		assert_non_null(strstr(out, "sfscale: cannot write to standard output: "));
+	}
+}
+
 /* Programs that print as cmocka does, judged by tests/run.sh. */
 static void a_test_counts_once_and_a_program_that_dies_counts_as_a_failure(void **state)
 {
@@ -147,6 +166,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_help_of_every_command_names_each_of_its_options),
 		cmocka_unit_test(words_that_are_no_command_are_answered_with_those_that_are),
+		cmocka_unit_test(output_that_is_lost_is_a_failure),
 		cmocka_unit_test(a_test_counts_once_and_a_program_that_dies_counts_as_a_failure),
 	};
 
