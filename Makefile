@@ -38,7 +38,8 @@ override CFLAGS += -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing
 override LDFLAGS += -pthread $(call lib_tree,$(HWLOC_HOME)) $(call lib_tree,$(DNNL_HOME))
 # oneDNN runs on OpenMP; the operators beside it must use the same threads.
 override LDFLAGS += -fopenmp
-$(BUILD)/kernels/cpu/%.o: override CFLAGS += -fopenmp -O3
+CPU_CFLAGS := -fopenmp -O3
+$(BUILD)/kernels/cpu/%.o: override CFLAGS += $(CPU_CFLAGS)
 ifdef SAN
 override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 override LDFLAGS += -fsanitize=address,undefined
@@ -89,11 +90,6 @@ ifdef HAVE_NVTX
 override CPPFLAGS += -DHAVE_NVTX
 endif
 
-# Back ends of kernels/ that this build has besides null.
-ifneq ($(and $(HAVE_dnnl),$(wildcard kernels/cpu/*.c)),)
-override CPPFLAGS += -DHAVE_CPU
-endif
-
 LIBS := $(foreach n,$(filter-out cmocka,$(NEEDS)),$($n_libs)) -ldl -lm
 SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels/*.c kernels/cpu/*.c loader/*.c \
 	comm/*.c comm/topo/*.c report/*.c report/import/*.c))
@@ -105,6 +101,12 @@ HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ranks_*.c)) \
 
 Q := $(if $(V),,@)
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+# Expanded here, where no target has flags of its own yet.
+FLAGS := $(strip $(CC) $(CPPFLAGS) $(CFLAGS) (kernels/cpu: $(CPU_CFLAGS)) $(LDFLAGS))
+quoted = '$(subst ','\'',$1)'
+c_string = "$(subst ",\",$(subst \,\\,$1))"
+# $(call rewrite,lines) writes the target where that changes it.
+rewrite = mkdir -p $(@D) && printf '%s\n' $1 > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
 all: $(BUILD)/sfscale
 
@@ -115,15 +117,16 @@ $(BUILD)/sfscale: $(BUILD)/bench/main.o $(BUILD)/libsfscale.a
 $(BUILD)/libsfscale.a: $(OBJECTS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-# Compiled in: what the record says of the build.  Rewritten only when it changes.
+# Compiled in: what the record says of the build.
 $(BUILD)/build.h: FORCE
-	@mkdir -p $(@D) && printf '%s\n' '#define BUILD_VERSION "$(VERSION)"' \
-		'#define BUILD_FLAGS "$(CFLAGS)"' > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
+	@$(call rewrite,$(call quoted,#define BUILD_VERSION $(call c_string,$(VERSION))) \
+		$(call quoted,#define BUILD_FLAGS $(call c_string,$(FLAGS))))
 
-# Its list of back ends changes when the first source of one appears.
-$(BUILD)/kernels/kernels.o: $(wildcard kernels/cpu/*.c)
+# Whatever was built with other flags is built again.
+$(BUILD)/flags: FORCE
+	@$(call rewrite,$(call quoted,$(FLAGS)))
 
-$(BUILD)/%.o: %.c | $(BUILD)/build.h need-all
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/build.h need-all
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
 	$(Q)$(CC) $(CPPFLAGS) -I$(BUILD) $(CFLAGS) -MMD -MP -c $< -o $@
@@ -136,7 +139,7 @@ $(BUILD)/tests/ranks_%: $(BUILD)/tests/ranks_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
 
-$(BUILD)/tests/inject_%.so: tests/inject_%.c
+$(BUILD)/tests/inject_%.so: tests/inject_%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
 	$(Q)$(CC) $(CPPFLAGS) -std=c11 -O2 -g -Wall -Wextra -fPIC -shared $< -o $@
