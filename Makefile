@@ -9,7 +9,7 @@
 #
 # Knobs
 #   SAN=1           address and undefined-behaviour sanitizers, objects in build/san
-#   MPI_HOME CUDA_HOME NCCL_HOME CUDNN_HOME HWLOC_HOME DNNL_HOME    a site's own trees
+#   MPI_HOME CUDA_HOME HWLOC_HOME DNNL_HOME    a site's own trees
 #   CC CFLAGS LDFLAGS; V=1 shows whole commands
 
 PREFIX ?= /usr/local
@@ -19,8 +19,6 @@ BUILD := $(if $(SAN),build/san,build)
 
 MPI_HOME ?=
 CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda))
-NCCL_HOME ?=
-CUDNN_HOME ?=
 HWLOC_HOME ?=
 DNNL_HOME ?=
 
@@ -49,8 +47,9 @@ endif
 probe = $(shell printf '\043include <stddef.h>\n\043include <stdio.h>\n\043include <$1>\nint main(void){return 0;}\n' | \
 	$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) $2 -o /dev/null 2>/dev/null && echo 1)
 
-# The needs, a line each: name, header, libraries, Debian package.
-NEEDS := mpi hwloc dnnl turbojpeg cjson expat zlib cmocka
+# The needs: for each its header, libraries, Debian package.  The program is linked with LINKED; tests with cmocka too.
+LINKED := mpi hwloc dnnl turbojpeg cjson expat zlib
+NEEDS := $(LINKED) cmocka
 mpi_header := mpi.h
 mpi_libs := $(MPI_LIBS)
 mpi_package := libopenmpi-dev
@@ -75,22 +74,24 @@ zlib_package := zlib1g-dev
 cmocka_header := setjmp.h>\n\043include <stdarg.h>\n\043include <cmocka.h
 cmocka_libs := -lcmocka
 cmocka_package := libcmocka-dev
-# Programs that a run starts: name and package.
+# Programs that a sweep, a report and the tests start: name and package.
 PROGRAMS := mpirun:openmpi-bin gnuplot:gnuplot-nox
 
-ifneq ($(filter-out clean deps demo test install,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean deps demo test,$(or $(MAKECMDGOALS),all)),)
 $(foreach n,$(NEEDS),$(eval HAVE_$n := $(call probe,$($n_header),$($n_libs))))
 HAVE_NVTX := $(call probe,nvtx3/nvToolsExt.h,-ldl)
 $(info found:$(foreach n,$(NEEDS),$(if $(HAVE_$n), $n)) $(if $(HAVE_NVTX),nvtx))
-MISSING := $(foreach n,$(NEEDS),$(if $(HAVE_$n),,$n))
-MISSING_PACKAGES := $(foreach n,$(MISSING),$($n_package)) $(foreach p,$(PROGRAMS),$(if \
-	$(shell command -v $(firstword $(subst :, ,$p))),,$(lastword $(subst :, ,$p))))
+# $(call missing,needs) is the packages of those that were not found.
+missing = $(strip $(foreach n,$1,$(if $(HAVE_$n),,$($n_package))))
+MISSING_LINKED := $(call missing,$(LINKED))
+MISSING_PACKAGES := $(strip $(call missing,$(NEEDS)) $(foreach p,$(PROGRAMS),$(if \
+	$(shell command -v $(firstword $(subst :, ,$p))),,$(lastword $(subst :, ,$p)))))
 endif
 ifdef HAVE_NVTX
 override CPPFLAGS += -DHAVE_NVTX
 endif
 
-LIBS := $(foreach n,$(filter-out cmocka,$(NEEDS)),$($n_libs)) -ldl -lm
+LIBS := $(foreach n,$(LINKED),$($n_libs)) -ldl -lm
 SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels/*.c kernels/cpu/*.c loader/*.c \
 	comm/*.c comm/topo/*.c report/*.c report/import/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
@@ -126,10 +127,12 @@ $(BUILD)/build.h: FORCE
 $(BUILD)/flags: FORCE
 	@$(call rewrite,$(call quoted,$(FLAGS)))
 
-$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/build.h need-all
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/build.h need-linked
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
 	$(Q)$(CC) $(CPPFLAGS) -I$(BUILD) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(TESTS:=.o) $(HELPERS): | need-all
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
@@ -144,9 +147,14 @@ $(BUILD)/tests/inject_%.so: tests/inject_%.c $(BUILD)/flags
 	$(if $(V),,@echo '  CC  $@')
 	$(Q)$(CC) $(CPPFLAGS) -std=c11 -O2 -g -Wall -Wextra -fPIC -shared $< -o $@
 
-# Stops with the list when something is missing.
+# Stop with the list when something is missing: what the program is linked with; what the tests need besides.
+need-linked:
+ifneq ($(MISSING_LINKED),)
+	@bench/deps.sh --explain $(MISSING_LINKED)
+endif
+
 need-all:
-ifneq ($(strip $(MISSING_PACKAGES)),)
+ifneq ($(MISSING_PACKAGES),)
 	@bench/deps.sh --explain $(MISSING_PACKAGES)
 endif
 
@@ -155,7 +163,7 @@ deps:
 	@$(MAKE) --no-print-directory install-missing
 
 install-missing:
-ifneq ($(strip $(MISSING_PACKAGES)),)
+ifneq ($(MISSING_PACKAGES),)
 	@bench/deps.sh $(MISSING_PACKAGES)
 endif
 
@@ -173,8 +181,7 @@ bench: all
 	@mkdir -p results/bench
 	$(BUILD)/sfscale bench --out results/bench
 
-install: deps
-	@$(MAKE) --no-print-directory all
+install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale
 	install -m 755 $(BUILD)/sfscale $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/sfscale/
@@ -183,7 +190,7 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all need-all deps install-missing test build-tests demo bench install clean FORCE
+.PHONY: all need-linked need-all deps install-missing test build-tests demo bench install clean FORCE
 .SECONDARY:
 
 -include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d)
