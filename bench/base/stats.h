@@ -2,7 +2,9 @@
  * bench/base/stats.h - summaries that keep to what the samples can say.
  *
  * Medians and quantiles; intervals only where there are enough samples for them (exact order
- * statistics: 6 runs are the least that can say 95 % about a median).
+ * statistics: 6 runs are the least that can say 95 % about a median).  Ranks are whole numbers,
+ * so such an interval holds the median in 95 % of all cases or more: 96.9 % at 6 runs, 98.4 at
+ * 7, 96.1 at 9, 95.9 at 20.  Where there are no independent samples: bench/base/bootstrap.h.
  */
 #ifndef SFSCALE_BASE_STATS_H
 #define SFSCALE_BASE_STATS_H
