@@ -208,7 +208,8 @@ static int run_records(struct runs *all, struct run *r)
 static int run_steady(struct run *r)
 {
 	double *steady = malloc((r->windows + 1) * sizeof(*steady));
-	size_t n = 0;
+	size_t n = 0, workers = r->workers > 0 ? (size_t)r->workers : 0;
+	int rc;
 
 	if (!steady)
 		return err(NO_MEMORY, "no memory for %zu iterations", r->windows);
@@ -218,8 +219,9 @@ static int run_steady(struct run *r)
 			steady[n++] = (double)r->slowest_ns[w];
 	}
 	r->steady_ns = summarize(steady, n);
+	rc = bootstrap_median(&bootstrap_usual, steady, n, workers, &r->median_ns, &r->block);
 	free(steady);
-	return OK;
+	return rc;
 }
 
 /* Whether the records hold the run that run.json tells of. */
@@ -458,6 +460,7 @@ void runs_release(struct runs *all)
 		cJSON_Delete(r->json);
 		free(r->kinds);
 		free(r->slowest_ns);
+		free(r->rank_sums);
 		free(r->stretches);
 	}
 	free(all->at);

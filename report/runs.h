@@ -11,6 +11,7 @@
 #ifndef SFSCALE_REPORT_RUNS_H
 #define SFSCALE_REPORT_RUNS_H
 
+#include "bench/base/bootstrap.h"
 #include "bench/base/span.h"
 #include "bench/base/stats.h"
 #include "bench/base/table.h"
@@ -56,10 +57,13 @@ struct run {
 	int64_t *slowest_ns;		/* longest over the ranks, of each window; owned */
 	int64_t wall_ns;		/* slowest rank, first epoch begin to run end */
 	struct window_sum sums[WINDOW_KINDS];
+	struct window_sum *rank_sums;	/* all windows of each rank; owned; NULL: no rank was read */
 	struct stretch *stretches;	/* owned; [0] is the start-up */
 	size_t stretch_count;
 	uint64_t dropped, events;
 	struct summary steady_ns;	/* over the steady iterations */
+	struct interval median_ns;	/* how well this run alone knows its median steady iteration */
+	size_t block;			/* iterations that were resampled together for that */
 };
 
 struct runs {

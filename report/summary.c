@@ -227,6 +227,9 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
 	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval "
 		       "(exact order statistics) is given from 6 runs on.");
+	sentence(list, "Within one run the interval of its median steady iteration comes from blocks of iterations (moving "
+		       "blocks, %zu resamples, seed %llu); it says nothing of other runs.", bootstrap_usual.resamples,
+		 (unsigned long long)bootstrap_usual.seed);
 	return list;
 }
 

@@ -239,6 +239,12 @@ static const struct field run_fields[] = {
 	{ "iterations", "1", "of every rank, as far as all records reach", 0 },
 	{ "wall_s", "s", "first epoch begin to run end, slowest rank", 3 },
 	{ "clips_per_s", "clips/s", "all clips / wall_s", 2 },
+	{ "steady_ms", "ms", "median steady iteration of the slowest rank", 2 },
+	{ "steady_ci_low_ms", "ms", "95 % interval of that median in this run alone, from blocks of its iterations; "
+	  "another run may lie outside", 2 },
+	{ "steady_ci_high_ms", "ms", "upper end of it; none where the run has fewer than 8 blocks", 2 },
+	{ "block", "1", "iterations of a block: max(workers, 1.5 x sqrt(steady iterations), 3 x the distance at which "
+	  "the rank autocorrelation falls below 0.1)", 0 },
 	{ "loss_first", "", "mean training loss of the first epoch", 4 },
 	{ "loss_last", "", "of the last epoch", 4 },
 	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal "
@@ -272,6 +278,10 @@ static void run_row(struct table *t, const struct run *r)
 	table_int(t, (int64_t)r->iterations);
 	table_real(t, wall_s);
 	table_real(t, run_clips(r) * (double)r->iterations / wall_s);
+	table_real(t, 1e-6 * r->steady_ns.median);
+	table_real(t, 1e-6 * r->median_ns.low);
+	table_real(t, 1e-6 * r->median_ns.high);
+	number_or_none(t, r->steady_ns.n ? (int64_t)r->block : -1);
 	table_real(t, json_number(first, "loss", NAN));
 	table_real(t, json_number(last, "loss", NAN));
 	table_text(t, json_string(first, "checksum", "-"));

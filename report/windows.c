@@ -122,7 +122,7 @@ static void sum_add(struct window_sum *sum, const struct account *a)
 	sum->comm_hidden_ns += a->comm_hidden_ns;
 }
 
-static int sums_add(struct runs *all, struct run *r, const struct record *rec, const struct marks *m)
+static int sums_add(struct runs *all, struct run *r, size_t rank, const struct record *rec, const struct marks *m)
 {
 	struct account *accounts = calloc(m->windows + 1, sizeof(*accounts));
 	int rc;
@@ -136,6 +136,7 @@ static int sums_add(struct runs *all, struct run *r, const struct record *rec, c
 		all->windows_checked++;
 		all->windows_unequal += parts_sum_ns(accounts[w].parts_ns) != ns;
 		sum_add(&r->sums[m->kinds[w]], &accounts[w]);
+		sum_add(&r->rank_sums[rank], &accounts[w]);
 		if (w < r->windows && ns > r->slowest_ns[w])
 			r->slowest_ns[w] = ns;
 	}
@@ -235,7 +236,8 @@ static int windows_agree(struct run *r, const struct marks *m, const char *path)
 	if (!r->ranks_read++) {
 		r->kinds = malloc((m->windows + 1) * sizeof(*r->kinds));
 		r->slowest_ns = calloc(m->windows + 1, sizeof(*r->slowest_ns));
-		if (!r->kinds || !r->slowest_ns)
+		r->rank_sums = calloc(r->ranks, sizeof(*r->rank_sums));
+		if (!r->kinds || !r->slowest_ns || !r->rank_sums)
 			return err(NO_MEMORY, "no memory for %zu windows", m->windows);
 		memcpy(r->kinds, m->kinds, m->windows * sizeof(*r->kinds));
 		r->windows = m->windows;
@@ -274,7 +276,7 @@ int windows_add(struct runs *all, struct run *r, size_t rank, struct record *rec
 		run_spoil(r, "damaged", "%s: no end of the run in it", path);
 	rc = windows_agree(r, &m, path);
 	if (!rc)
-		rc = sums_add(all, r, rec, &m);
+		rc = sums_add(all, r, rank, rec, &m);
 	if (!rc)
 		rc = stretches_add(r, rec);
 	r->dropped += (uint64_t)json_number(rec->tail, "dropped", 0);

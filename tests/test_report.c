@@ -451,6 +451,28 @@ static void six_runs_have_an_interval(void **state)
 	cJSON_Delete(summary);
 }
 
+static void a_run_of_many_iterations_has_an_interval_of_its_own(void **state)
+{
+	struct plan p = plan_of("threads", 4, 1, 0), few = plan_of("threads", 4, 1, 1);
+	const cJSON *row, *rows;
+	cJSON *summary;
+
+	p.iterations = 60;
+	add_run(*state, &p);
+	add_run(*state, &few);
+	summary = report_of(*state);
+	rows = rows_of(summary, "runs");
+	row = cJSON_GetArrayItem(rows, 0);
+	near(row, "block", 20);		/* 1.5 sqrt(177) */
+	near(row, "steady_ms", 1e-6 * (double)plan_steady(&p));
+	near(row, "steady_ci_low_ms", 1e-6 * (double)plan_steady(&p));	/* they are all alike */
+	near(row, "steady_ci_high_ms", 1e-6 * (double)plan_steady(&p));
+	row = cJSON_GetArrayItem(rows, 1);
+	near(row, "steady_ms", 1e-6 * (double)plan_steady(&few));
+	assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, "steady_ci_low_ms")));
+	cJSON_Delete(summary);
+}
+
 static void ranks_and_nodes_are_told_apart(void **state)
 {
 	static const int nodes[] = { 1, 2, 3 };
@@ -903,6 +925,7 @@ int main(void)
 		IN_FOLDER(the_tables_give_the_plan_back),
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
 		IN_FOLDER(six_runs_have_an_interval),
+		IN_FOLDER(a_run_of_many_iterations_has_an_interval_of_its_own),
 		IN_FOLDER(ranks_and_nodes_are_told_apart),
 		IN_FOLDER(runs_of_one_point_with_unequal_worlds_are_warned_of),
 		IN_FOLDER(a_run_without_steady_iterations_is_warned_of_and_makes_no_nan),
