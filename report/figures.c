@@ -8,6 +8,7 @@
 #include "report/figures.h"
 
 #include "bench/base/err.h"
+#include "report/waterfall.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -222,8 +223,8 @@ static double part_ms(const struct table *t, size_t row, int group)
 	return table_number(t, row, field);
 }
 
-/* Black on light colours, white on dark ones (luma of the sRGB values). */
-static const char *ink_on(const char *colour)
+/* By the luma of the sRGB values. */
+const char *figure_ink(const char *colour)
 {
 	unsigned long rgb = strtoul(colour + 1, NULL, 16);
 
@@ -260,12 +261,11 @@ static void group_data(FILE *f, const struct table *t, const struct bar *bars, s
 		if (ms > 0.045 * top)
 			fprintf(f, "set label '%.0f' at %g,%.9g center front font ',11' tc rgb '%s'\n",
 				100 * ms / table_number(t, bars[i].row, "iteration_ms"), bars[i].x, low + ms / 2,
-				ink_on(group_rows[group].colour));
+				figure_ink(group_rows[group].colour));
 	}
 }
 
-/* "respawn, workers=4" under its bars, a line for each option; returns their number. */
-static int variant_label(FILE *f, const char *variant, double x)
+int figure_variant(FILE *f, const char *variant, double x)
 {
 	int lines = 0;
 
@@ -309,7 +309,7 @@ static void bar_labels(FILE *f, const struct table *t, const struct bar *bars, s
 			table_number(t, bars[i].row, "iteration_max_ms"));
 		if (i + 1 < n && row_is(t, bars[i + 1].row, "variant", table_word(t, bars[i].row, "variant")))
 			continue;
-		lines = variant_label(f, table_word(t, bars[i].row, "variant"), (bars[first].x + bars[i].x) / 2);
+		lines = figure_variant(f, table_word(t, bars[i].row, "variant"), (bars[first].x + bars[i].x) / 2);
 		most = lines > most ? lines : most;
 		first = i + 1;
 	}
@@ -469,5 +469,6 @@ const struct figure figures[FIGURE_COUNT] = {
 	{ "rate", "How fast is it on more nodes?", rate_draw, NULL },
 	{ "speedup", "How well does it scale?", speedup_draw, NULL },
 	{ "breakdown", "Where does the time of an iteration go?", breakdown_draw, breakdown_width },
+	{ "loss", "What do more nodes lose, and where?", waterfall_draw, waterfall_width },
 	{ "boundary", "What does an epoch boundary cost?", boundary_draw, NULL },
 };

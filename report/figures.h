@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-enum { FIGURE_COUNT = 4, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
+enum { FIGURE_COUNT = 5, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
 
 struct figure {
 	const char *name;	/* of its files */
@@ -22,7 +22,11 @@ struct figure {
 };
 extern const struct figure figures[FIGURE_COUNT];
 
-/* `text` as a gnuplot string. */
+/* For those who draw.  `text` as a gnuplot string. */
 void figure_quoted(FILE *, const char *text);
+/* "respawn, workers=4" under the axis at x, a line for each option; returns their number. */
+int figure_variant(FILE *, const char *variant, double x);
+/* Black on light colours, white on dark ones. */
+const char *figure_ink(const char *colour);
 
 #endif

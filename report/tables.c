@@ -7,6 +7,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "report/loss.h"
 
 #include <assert.h>
 #include <math.h>
@@ -227,6 +228,237 @@ static int boundary_make(struct table *t, const struct curve *c, const struct ru
 	return rc;
 }
 
+/* ---- loss ------------------------------------------------------------------------------ */
+
+#define NODES_FROM { "nodes_from", "1", "n: half the nodes, or where that was not measured the next fewer", 0 }
+#define NODES_TO { "nodes_to", "1", "2n: what is compared with n", 0 }
+#define IDEAL_FACTOR { "ideal_factor", "1", "s: clips of a node on 2n / clips of a node on n; 1: weak scaling, 0.5: " \
+		       "strong", 2 }
+#define LOSS_INTERVAL { "interval", "", "whether there is an interval: it takes 6 runs on either side", 0 }
+
+static const struct field loss_fields[] = {
+	VARIANT,
+	NODES_FROM,
+	NODES_TO,
+	{ "part", "", "as in table breakdown; skew: what the slowest rank takes beyond the mean over ranks; total: the "
+	  "sum of the parts", 0 },
+	{ "from_ms", "ms", "on n nodes: time per iteration, whole run, mean over ranks and runs; total: of the slowest "
+	  "rank", 2 },
+	{ "ideal_ms", "ms", "s x from_ms", 2 },
+	{ "to_ms", "ms", "the same on 2n nodes", 2 },
+	{ "loss_ms", "ms", "to_ms - ideal_ms; below 0 it is a gain", 2 },
+	{ "loss_min_ms", "ms", "least over all pairs of one run on n and one on 2n", 2 },
+	{ "loss_max_ms", "ms", "greatest over them", 2 },
+	{ "loss_ci_low_ms", "ms", "lower end of the 95 % interval: studentised bootstrap, whole runs resampled", 2 },
+	{ "loss_ci_high_ms", "ms", "upper end of it", 2 },
+	LOSS_INTERVAL,
+	{ "share_percent", "%", "100 x loss_ms / to_ms of the total: what the part takes from the efficiency", 1 },
+	PLACE,
+};
+
+static void interval_word(struct table *t, const struct loss *l)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), l->from->run_count < BOOTSTRAP_RUNS || l->to->run_count < BOOTSTRAP_RUNS
+		 ? "no CI, n=%zu, %zu" : "95 %%, n=%zu, %zu", l->from->run_count, l->to->run_count);
+	table_text(t, text);
+}
+
+static void loss_row(struct table *t, const struct loss *l, int part)
+{
+	const struct term *term = &l->terms[part];
+
+	if (part != TERM_TOTAL && term->min_ms == 0 && term->max_ms == 0 && term->to_ms == 0)
+		return;		/* in no run */
+	table_text(t, l->to->variant);
+	table_int(t, (int64_t)l->from->nodes);
+	table_int(t, (int64_t)l->to->nodes);
+	table_text(t, term_title(part));
+	table_real(t, term->from_ms);
+	table_real(t, term->ideal_ms);
+	table_real(t, term->to_ms);
+	table_real(t, term->loss_ms);
+	table_real(t, term->min_ms);
+	table_real(t, term->max_ms);
+	table_real(t, term->ci_ms.low);
+	table_real(t, term->ci_ms.high);
+	interval_word(t, l);
+	table_real(t, 100 * term->loss_ms / l->terms[TERM_TOTAL].to_ms);
+	table_text(t, l->to->place);
+}
+
+/* Calls `rows` for every point that has one to compare with. */
+static int losses(struct table *t, const struct curve *c, enum scope scope,
+		  void (*rows)(struct table *, const struct loss *, enum scope))
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < c->count && !rc; i++) {
+		const struct point *from = loss_from(c, &c->points[i]);
+		struct loss l;
+
+		if (!from)
+			continue;
+		rc = loss_make(from, &c->points[i], scope, &l);
+		if (!rc)
+			rows(t, &l, scope);
+	}
+	return rc;
+}
+
+static void loss_rows(struct table *t, const struct loss *l, enum scope scope)
+{
+	(void)scope;
+	for (int part = 0; part < TERM_COUNT; part++)
+		loss_row(t, l, part);
+}
+
+static int loss_table(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)all;
+	return losses(t, c, SCOPE_WHOLE, loss_rows);
+}
+
+/* ---- does the cause grow with scale? --------------------------------------------------- */
+
+static const struct field scaling_fields[] = {
+	VARIANT,
+	NODES_FROM,
+	NODES_TO,
+	SCOPE,
+	{ "from_ms", "ms", "T(n), mean over runs. whole run: wall time of the slowest rank / iterations; steady: mean over "
+	  "ranks of a steady iteration", 2 },
+	{ "to_ms", "ms", "T(2n), likewise", 2 },
+	IDEAL_FACTOR,
+	{ "loss_ms", "ms", "T(2n) - s T(n)", 2 },
+	{ "efficiency_percent", "%", "100 x s T(n) / T(2n)", 1 },
+	{ "ratio", "1", "T(2n) / T(n)", 3 },
+	{ "times", "1", "ranks on 2n / ranks on n, rounded up: more than this times T(n) no delays can cost whose "
+	  "distribution is the same on n and 2n", 0 },
+	{ "excess_ms", "ms", "T(2n) - times x T(n)", 2 },
+	{ "excess_min_ms", "ms", "least over all pairs of one run on n and one on 2n", 2 },
+	{ "excess_max_ms", "ms", "greatest over them", 2 },
+	{ "excess_ci_low_ms", "ms", "lower end of the 95 % interval, as in table loss", 2 },
+	{ "excess_ci_high_ms", "ms", "upper end of it", 2 },
+	LOSS_INTERVAL,
+	{ "verdict", "", "within: excess_ms is not above 0; beyond: it is, with its whole interval or, where there is none, "
+	  "in all pairs of runs: the cause grows with scale; undecided: else", 0 },
+	PLACE,
+};
+
+static void scaling_row(struct table *t, const struct loss *l, enum scope scope)
+{
+	const struct term *total = &l->terms[TERM_TOTAL];
+
+	if (isnan(total->loss_ms))
+		return;
+	table_text(t, l->to->variant);
+	table_int(t, (int64_t)l->from->nodes);
+	table_int(t, (int64_t)l->to->nodes);
+	table_text(t, scope_names[scope]);
+	table_real(t, total->from_ms);
+	table_real(t, total->to_ms);
+	table_real(t, l->ideal);
+	table_real(t, total->loss_ms);
+	table_real(t, 100 * total->ideal_ms / total->to_ms);
+	table_real(t, total->to_ms / total->from_ms);
+	table_int(t, (int64_t)l->times);
+	table_real(t, l->excess.loss_ms);
+	table_real(t, l->excess.min_ms);
+	table_real(t, l->excess.max_ms);
+	table_real(t, l->excess.ci_ms.low);
+	table_real(t, l->excess.ci_ms.high);
+	interval_word(t, l);
+	table_text(t, verdict_names[l->verdict]);
+	table_text(t, l->to->place);
+}
+
+static int scaling_make(struct table *t, const struct curve *c, const struct runs *all)
+{
+	int rc = losses(t, c, SCOPE_WHOLE, scaling_row);
+
+	(void)all;
+	return rc ? rc : losses(t, c, SCOPE_STEADY, scaling_row);
+}
+
+/* ---- the factors of POP ---------------------------------------------------------------- */
+
+static const struct field pop_fields[] = {
+	VARIANT,
+	NODES,
+	{ "ranks", "1", "processes, all nodes together", 0 },
+	{ "runs", "1", "runs whose times are summed", 0 },
+	{ "load_balance", "1", "LB: useful time, mean over ranks / its maximum; useful: a rank computes", 3 },
+	{ "communication", "1", "CommE: maximum of useful / wall time of the slowest rank", 3 },
+	{ "serialisation", "1", "SerE: maximum of useful / T_ideal; T_ideal: the wall time without the exposed wire time of "
+	  "the rank of most useful time; none where waiting and moving are not told apart", 3 },
+	{ "transfer", "1", "TrfE: T_ideal / wall time; CommE = SerE x TrfE", 3 },
+	{ "parallel", "1", "PE: LB x CommE", 3 },
+	{ "computation", "1", "CompScal: useful time of all ranks per clip, on base_nodes / here", 3 },
+	{ "global", "1", "GE: PE x CompScal", 3 },
+	{ "efficiency_percent", "%", "100 x GE / GE of the base: clips/s per rank, from means", 1 },
+	{ "weakest", "", "the least of LB, SerE, TrfE (else CommE) and CompScal, if it is under 0.8, where POP calls it out",
+	  0 },
+	{ "base_nodes", "1", "base case: this variant on its smallest number of nodes", 0 },
+	PLACE,
+};
+
+static const char *weakest(const struct pop *pop)
+{
+	const struct { const char *name; double value; } factors[] = {
+		{ "load_balance", pop->load_balance },
+		{ "serialisation", pop->serialisation },
+		{ "transfer", pop->transfer },
+		{ "communication", isnan(pop->transfer) ? pop->communication : NAN },
+		{ "computation", pop->computation },
+	};
+	const char *name = NULL;
+	double least = 0.8;
+
+	for (size_t i = 0; i < ARRAY_LEN(factors); i++)
+		if (factors[i].value < least) {
+			least = factors[i].value;
+			name = factors[i].name;
+		}
+	return name;
+}
+
+static void pop_row(struct table *t, const struct point *p)
+{
+	struct pop pop, base;
+
+	pop_make(p, &pop);
+	pop_make(p->base, &base);
+	table_text(t, p->variant);
+	table_int(t, (int64_t)p->nodes);
+	table_int(t, (int64_t)p->ranks);
+	table_int(t, (int64_t)p->run_count);
+	table_real(t, pop.load_balance);
+	table_real(t, pop.communication);
+	table_real(t, pop.serialisation);
+	table_real(t, pop.transfer);
+	table_real(t, pop.parallel);
+	table_real(t, pop.computation);
+	table_real(t, pop.global);
+	table_real(t, 100 * pop.global / base.global);
+	if (weakest(&pop))
+		table_text(t, weakest(&pop));
+	else
+		table_none(t);
+	table_int(t, (int64_t)p->base->nodes);
+	table_text(t, p->place);
+}
+
+static int pop_table(struct table *t, const struct curve *c, const struct runs *all)
+{
+	(void)all;
+	for (size_t i = 0; i < c->count; i++)
+		if (c->points[i].run_count)
+			pop_row(t, &c->points[i]);
+	return OK;
+}
+
 /* ---- runs ------------------------------------------------------------------------------ */
 
 static const struct field run_fields[] = {
@@ -321,6 +553,10 @@ static const struct {
 			   shares_make },
 	[TABLE_BOUNDARY] = { "boundary", "Boundary: what an epoch boundary costs, and why", FIELDS(boundary_fields),
 			     boundary_make },
+	[TABLE_LOSS] = { "loss", "Loss: what more nodes lose, part by part", FIELDS(loss_fields), loss_table },
+	[TABLE_SCALING] = { "scaling", "Scaling: does the cause of the loss grow with scale?", FIELDS(scaling_fields),
+			    scaling_make },
+	[TABLE_POP] = { "pop", "POP: the same as factors", FIELDS(pop_fields), pop_table },
 	[TABLE_RUNS] = { "runs", "Runs: every one, also those that failed", FIELDS(run_fields), runs_make },
 };
 

@@ -9,7 +9,10 @@
 
 #include "report/curve.h"
 
-enum table_id { TABLE_SPEEDUP, TABLE_BREAKDOWN, TABLE_SHARES, TABLE_BOUNDARY, TABLE_RUNS, TABLE_COUNT };
+enum table_id {
+	TABLE_SPEEDUP, TABLE_BREAKDOWN, TABLE_SHARES, TABLE_BOUNDARY, TABLE_LOSS, TABLE_SCALING, TABLE_POP, TABLE_RUNS,
+	TABLE_COUNT
+};
 
 struct tables {
 	struct table at[TABLE_COUNT];	/* owned, with their titles */
