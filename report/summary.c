@@ -5,6 +5,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "report/loss.h"
 
 #include <build.h>
 #include <math.h>
@@ -131,6 +132,118 @@ static void put_boundary(FILE *f, const struct point *p)
 		fprintf(f, ", %s ms of it %s", figures3(s.parts_ms[most], part), part_words[most]);
 }
 
+/* The interval, or what the runs say without one. */
+static void put_range(FILE *f, const struct term *t)
+{
+	bool sure = interval_exists(t->ci_ms);
+	char low[32], high[32];
+
+	fprintf(f, "%s %s to %s ms", sure ? "95 % interval" : "over all pairs of runs",
+		figures3(sure ? t->ci_ms.low : t->min_ms, low), figures3(sure ? t->ci_ms.high : t->max_ms, high));
+}
+
+/* The three parts that lose most. */
+static void put_losers(FILE *f, const struct loss *l)
+{
+	bool said[TERM_TOTAL] = { false };
+
+	for (int i = 0; i < 3; i++) {
+		char loss[32];
+		int most = -1;
+
+		for (int t = 0; t < TERM_TOTAL; t++)
+			if (!said[t] && l->terms[t].loss_ms > 0 &&
+			    (most < 0 || l->terms[t].loss_ms > l->terms[most].loss_ms))
+				most = t;
+		if (most < 0)
+			return;
+		said[most] = true;
+		fprintf(f, "%s%s ms %s", i ? ", " : ", of it ", figures3(l->terms[most].loss_ms, loss), term_title(most));
+	}
+}
+
+static void put_loss(FILE *f, const struct loss *l, enum scope scope)
+{
+	const struct term *total = &l->terms[TERM_TOTAL];
+	char is[32], ideal[32], loss[32];
+
+	(void)scope;	/* of the whole run */
+	fprintf(f, "%s: from %zu to %zu nodes an iteration takes %s ms where %s ms would be ideal: ", l->to->variant,
+		l->from->nodes, l->to->nodes, figures3(total->to_ms, is), figures3(total->ideal_ms, ideal));
+	if (total->loss_ms > 0)
+		fprintf(f, "%s ms are lost (efficiency %.0f %%)", figures3(total->loss_ms, loss),
+			100 * total->ideal_ms / total->to_ms);
+	else
+		fprintf(f, "nothing is lost");
+	if (l->from->run_count > 1 || l->to->run_count > 1) {
+		fprintf(f, ", ");
+		put_range(f, total);
+	}
+	if (total->loss_ms > 0)
+		put_losers(f, l);
+}
+
+static void put_beyond(FILE *f, const struct loss *l, enum scope scope)
+{
+	char from[32], to[32], ratio[32], excess[32];
+
+	fprintf(f, "%s: from %zu to %zu nodes %s iteration grows from %s to %s ms, %s times. Waiting for the slowest of %zu "
+		   "times as many ranks can cost no more than %zu times, however their delays are distributed, if that "
+		   "does not change with scale: the cause grows with scale (a shared resource), and no jitter of "
+		   "independent ranks explains it. Beyond the bound are %s ms", l->to->variant, l->from->nodes, l->to->nodes,
+		scope == SCOPE_STEADY ? "a steady" : "an", figures3(l->excess.from_ms, from), figures3(l->excess.to_ms, to),
+		figures3(l->excess.to_ms / l->excess.from_ms, ratio), l->times, l->times,
+		figures3(l->excess.loss_ms, excess));
+	if (l->from->run_count > 1 || l->to->run_count > 1) {
+		fprintf(f, ", ");
+		put_range(f, &l->excess);
+	}
+	if (l->from->ranks == 1)
+		fprintf(f, "; a single rank exchanges nothing, so the exchange itself may be that cause");
+	if (strstr(l->to->place, "emulated nodes"))
+		fprintf(f, "; emulated nodes share their host, which is such a resource");
+}
+
+/* `put` into a sentence of the list. */
+static void sentence_of(cJSON *list, void (*put)(FILE *, const struct loss *, enum scope), const struct loss *l,
+			enum scope scope)
+{
+	char text[SENTENCE_MAX] = "";
+	FILE *f = fmemopen(text, sizeof(text), "w");
+
+	if (!f)
+		return;
+	put(f, l, scope);
+	fclose(f);
+	sentence(list, "%s.", text);
+}
+
+/* What the greatest step of each variant loses; every step whose cause grows with scale, by its steady
+ * iterations where it has them, as boundaries have causes of their own. */
+static void losses_say(cJSON *list, const struct curve *c)
+{
+	size_t undecided = 0;
+
+	for (size_t i = 0; i < c->count; i++) {
+		const struct point *p = &c->points[i], *from = loss_from(c, p);
+		struct loss whole, steady, *said = &steady;
+
+		if (!from || loss_make(from, p, SCOPE_WHOLE, &whole) || loss_make(from, p, SCOPE_STEADY, &steady))
+			continue;
+		if (i + 1 == c->count || p[1].base != p->base)
+			sentence_of(list, put_loss, &whole, SCOPE_WHOLE);
+		if (isnan(steady.excess.loss_ms) || whole.verdict > steady.verdict)
+			said = &whole;
+		if (said->verdict == VERDICT_BEYOND)
+			sentence_of(list, put_beyond, said, said == &steady ? SCOPE_STEADY : SCOPE_WHOLE);
+		undecided += said->verdict == VERDICT_UNDECIDED;
+	}
+	if (undecided)
+		sentence(list, "In %zu step%s to more nodes the mean iteration grows by more than delays of independent ranks "
+			       "can explain, but not in all pairs of runs: more runs would decide it; see verdict in table "
+			       "scaling.", undecided, undecided == 1 ? "" : "s");
+}
+
 /* A sentence per variant, on its greatest number of nodes that has a run. */
 static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 {
@@ -156,6 +269,7 @@ static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 		sentence(list, "%s.", text);
 		last = NULL;
 	}
+	losses_say(list, c);
 	for (size_t i = 0; i < all->count; i++)
 		left_out += !run_counts(&all->at[i]);
 	if (left_out)
@@ -227,6 +341,10 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
 	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval "
 		       "(exact order statistics) is given from 6 runs on.");
+	sentence(list, "A loss is T(2n) - s T(n), s being clips of a node on 2n / on n, of means over runs, so the parts add "
+		       "up; its interval is a studentised bootstrap of whole runs, from 6 on either side (%zu resamples, "
+		       "seed %llu).", bootstrap_usual.resamples,
+		 (unsigned long long)bootstrap_usual.seed);
 	sentence(list, "Within one run the interval of its median steady iteration comes from blocks of iterations (moving "
 		       "blocks, %zu resamples, seed %llu); it says nothing of other runs.", bootstrap_usual.resamples,
 		 (unsigned long long)bootstrap_usual.seed);

@@ -2,7 +2,8 @@
  * report/summary.h - what the tables say in words, and what must be known to trust them.
  *
  *   { "schema": 1, "version": of this program, "place": text,
- *     "headlines": [ a sentence per variant, computed from the same points as the tables ],
+ *     "headlines": [ a sentence per variant on its speed, one on its loss, one per step to more nodes whose
+ *                    cause grows with scale: computed from the same points as the tables ],
  *     "rules": [ how things were counted ],
  *     "identity": { "windows_checked", "windows_unequal": numbers, "parts_equal_wall": bool },
  *     "iterations": { "total", "steady", "first_of_epoch": per rank, over the runs that count },

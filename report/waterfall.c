@@ -2,8 +2,11 @@
  * report/waterfall.c - see waterfall.h.
  *
  * A panel per step from n to 2n nodes: a bar of what an iteration should take, a step up or
- * down for each part of the loss, a bar of what it takes.  Steps that would be too small to
- * see are one step together, so that every panel arrives where it must.
+ * down for each of the greatest parts of the loss, a bar of what it takes.  The other parts
+ * are one step together, so that every panel arrives where it must.
+ *
+ * Where there are more panels than an eye can compare, each variant has that of its most
+ * nodes; the table has all.
  */
 #include "report/waterfall.h"
 
@@ -13,8 +16,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { PANELS_MAX = 8 };
-static const double least_share = 0.005;	/* of the whole: less is no step of its own */
+enum { PANELS_MAX = 6, PARTS_MAX = 4 };
+static const double least_share = 0.01;	/* of the whole: less is no step of its own */
 static const char rest_colour[] = "#d0d0d0", ideal_colour[] = "#b0b0b0";
 
 /* The rows of one loss: [first, total], the last one being the total. */
@@ -28,25 +31,51 @@ static bool row_is_total(const struct table *t, size_t row)
 	return !strcmp(table_word(t, row, "part"), term_title(TERM_TOTAL));
 }
 
-/* Returns their number, also of those that `panels` has no room for. */
-static size_t panels_find(const struct table *t, struct panel panels[PANELS_MAX])
+static bool is_last_of_variant(const struct table *t, size_t total)
+{
+	return total + 1 == table_rows(t) || strcmp(table_word(t, total, "variant"), table_word(t, total + 1, "variant"));
+}
+
+/* Returns how many there are, also of those that `panels` has no room for. */
+static size_t panels_find(const struct table *t, struct panel panels[PANELS_MAX], bool last_only)
 {
 	size_t n = 0, first = 0;
 
 	for (size_t r = 0; r < table_rows(t); r++) {
 		if (!row_is_total(t, r))
 			continue;
-		if (n < PANELS_MAX)
-			panels[n] = (struct panel){ .first = first, .total = r };
-		n++;
+		if (!last_only || is_last_of_variant(t, r)) {
+			if (n < PANELS_MAX)
+				panels[n] = (struct panel){ .first = first, .total = r };
+			n++;
+		}
 		first = r + 1;
 	}
 	return n;
 }
 
+/* Returns the number of panels to draw; `left_out`: of others. */
+static size_t panels_choose(const struct table *t, struct panel panels[PANELS_MAX], size_t *left_out)
+{
+	size_t all = panels_find(t, panels, false), n = all > PANELS_MAX ? panels_find(t, panels, true) : all;
+
+	n = n < PANELS_MAX ? n : PANELS_MAX;
+	*left_out = all - n;
+	return n;
+}
+
+static double size_of(const struct table *t, size_t row)
+{
+	return fabs(table_number(t, row, "loss_ms"));
+}
+
 static bool has_step(const struct table *t, const struct panel *p, size_t row)
 {
-	return fabs(table_number(t, row, "loss_ms")) >= least_share * table_number(t, p->total, "to_ms");
+	size_t greater = 0;
+
+	for (size_t r = p->first; r < p->total; r++)
+		greater += size_of(t, r) > size_of(t, row);
+	return greater < PARTS_MAX && size_of(t, row) >= least_share * table_number(t, p->total, "to_ms");
 }
 
 static size_t panel_bars(const struct table *t, const struct panel *p)
@@ -60,12 +89,12 @@ static size_t panel_bars(const struct table *t, const struct panel *p)
 
 size_t waterfall_width(const struct tables *tables)
 {
-	enum { BAR_WIDTH = 50, LEGEND_WIDTH = 300 };
+	enum { BAR_WIDTH = 44, LEGEND_WIDTH = 300 };
 	const struct table *t = &tables->at[TABLE_LOSS];
 	struct panel panels[PANELS_MAX];
-	size_t n = panels_find(t, panels), width = LEGEND_WIDTH;
+	size_t left_out, n = panels_choose(t, panels, &left_out), width = LEGEND_WIDTH;
 
-	for (size_t i = 0; i < n && i < PANELS_MAX; i++)
+	for (size_t i = 0; i < n; i++)
 		width += BAR_WIDTH * (panel_bars(t, &panels[i]) + 1);
 	return width > FIGURE_WIDTH ? width : FIGURE_WIDTH;
 }
@@ -77,7 +106,7 @@ struct canvas {
 	FILE *f;
 	bool used[TERM_COUNT], rest;	/* colours that the legend explains */
 	double top, bottom;
-	int decimals;	/* of the numbers on the bars of this panel */
+	int decimals;	/* of the small numbers on the bars of this panel */
 };
 
 static void reach(struct canvas *c, double y)
@@ -96,7 +125,7 @@ static void bar(struct canvas *c, double x, double from, double to, const char *
 
 static void number(struct canvas *c, double x, double y, double ms, bool signed_, const char *colour)
 {
-	fprintf(c->f, signed_ ? "set label '%+.*f'" : "set label '%.*f'", c->decimals, ms);
+	fprintf(c->f, signed_ ? "set label '%+.*f'" : "set label '%.*f'", fabs(ms) < 100 ? c->decimals : 0, ms);
 	fprintf(c->f, " at %g,%.9g center offset 0,%g front font ',11' tc rgb '%s'\n", x, y, 0.6, colour);
 }
 
@@ -162,7 +191,7 @@ static double panel_draw(struct canvas *c, const struct table *t, const struct p
 		rest -= table_number(t, r, "loss_ms");
 		c->used[part] = true;
 	}
-	if (small && fabs(rest) >= 0.1 * least_share * is) {
+	if (small && fabs(rest) >= 0.1 * least_share * is) {	/* less no eye sees */
 		x = step(c, x, &at, rest, rest_colour);
 		c->rest = true;
 	}
@@ -184,7 +213,7 @@ const char *waterfall_draw(FILE *f, const struct tables *tables)
 {
 	const struct table *t = &tables->at[TABLE_LOSS];
 	struct panel panels[PANELS_MAX];
-	size_t found = panels_find(t, panels), n = found < PANELS_MAX ? found : PANELS_MAX;
+	size_t left_out, n = panels_choose(t, panels, &left_out);
 	struct canvas c = { .f = f };
 	double ends[PANELS_MAX], x = 0;
 	int most = 0;
@@ -205,9 +234,9 @@ const char *waterfall_draw(FILE *f, const struct tables *tables)
 
 		most = lines > most ? lines : most;
 	}
-	if (found > n)
-		fprintf(f, "set label 'the first %zu of %zu steps; the table has all' at screen 0.02,0.03 left font ',12' "
-			   "tc rgb '#555555'\n", n, found);
+	if (left_out)
+		fprintf(f, "set label '%zu other step%s: in the table' at screen 0.02,0.03 left font ',12' tc rgb '#555555'\n",
+			left_out, left_out == 1 ? "" : "s");
 	fprintf(f,
 		"set label 'whole run; whiskers: 95 %% interval, under 6 runs least and greatest pair of runs' "
 		"at screen 0.98,0.03 right font ',12' tc rgb '#555555'\n"
@@ -219,7 +248,7 @@ const char *waterfall_draw(FILE *f, const struct tables *tables)
 		if (c.used[part])
 			legend_entry(f, term_colour(part), term_title(part));
 	if (c.rest)
-		legend_entry(f, rest_colour, "parts under 0.5 %");
+		legend_entry(f, rest_colour, "smaller parts");
 	legend_entry(f, term_colour(TERM_TOTAL), "is: T(2n)");
 	fprintf(f, "\n");
 	return NULL;

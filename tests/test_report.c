@@ -451,6 +451,77 @@ static void six_runs_have_an_interval(void **state)
 	cJSON_Delete(summary);
 }
 
+static bool said(const cJSON *summary, const char *words)
+{
+	const cJSON *sentence;
+
+	cJSON_ArrayForEach(sentence, cJSON_GetObjectItem(summary, "headlines"))
+		if (strstr(sentence->valuestring, words))
+			return true;
+	return false;
+}
+
+static void a_loss_is_the_sum_of_its_parts_and_named(void **state)
+{
+	static const int nodes[] = { 2, 4 };
+	double sum = 0, total = NAN;
+	const cJSON *row;
+	cJSON *summary;
+	struct plan p[2];
+
+	for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
+		for (int repeat = 0; repeat < 2; repeat++) {
+			p[i] = plan_of("threads", 1, nodes[i], repeat);
+			add_run(*state, &p[i]);
+		}
+	summary = report_of(*state);
+	cJSON_ArrayForEach(row, rows_of(summary, "loss")) {
+		near(row, "nodes_from", 2);
+		near(row, "nodes_to", 4);
+		if (!strcmp(json_string(row, "part", ""), "total"))
+			total = json_number(row, "loss_ms", NAN);
+		else
+			sum += json_number(row, "loss_ms", NAN);
+		if (!strcmp(json_string(row, "part", ""), "exposed communication"))
+			near(row, "loss_ms", 1e-6 * (double)(p[1].exposed - p[0].exposed));
+		if (!strcmp(json_string(row, "part", ""), "backward"))
+			near(row, "loss_min_ms", -1);
+	}
+	assert_true(fabs(sum - total) < 1e-9 * total);
+	row = row_of(summary, "pop", "threads, workers=1", 4, NULL, NULL);
+	near(row, "load_balance", 1);
+	assert_true(cJSON_IsNull(cJSON_GetObjectItem(row, "transfer")));
+	assert_true(said(summary, "threads, workers=1: from 2 to 4 nodes an iteration takes"));
+	assert_false(said(summary, "shared resource"));
+	cJSON_Delete(summary);
+}
+
+static void a_cause_that_grows_with_scale_is_named_with_its_numbers(void **state)
+{
+	struct plan two = plan_of("threads", 1, 2, 0), four = plan_of("threads", 1, 4, 0);
+	const cJSON *row;
+	cJSON *summary;
+	char ratio[64];
+
+	four.exposed = 300 * MS;
+	add_run(*state, &two);
+	add_run(*state, &four);
+	summary = report_of(*state);
+	cJSON_ArrayForEach(row, rows_of(summary, "scaling")) {
+		assert_string_equal(json_string(row, "verdict", ""), "beyond");
+		near(row, "excess_ms", json_number(row, "to_ms", NAN) - 2 * json_number(row, "from_ms", NAN));
+		if (strcmp(json_string(row, "scope", ""), "steady"))
+			continue;
+		near(row, "from_ms", 1e-6 * ((double)plan_row(&two) + (double)two.late / 2));
+		near(row, "to_ms", 1e-6 * ((double)plan_row(&four) + (double)four.late / 4));
+		snprintf(ratio, sizeof(ratio), "%.2f times", json_number(row, "ratio", NAN));
+		assert_true(said(summary, ratio));
+	}
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "scaling")), 2);
+	assert_true(said(summary, "the cause grows with scale (a shared resource), and no jitter of independent ranks explains"));
+	cJSON_Delete(summary);
+}
+
 static void a_run_of_many_iterations_has_an_interval_of_its_own(void **state)
 {
 	struct plan p = plan_of("threads", 4, 1, 0), few = plan_of("threads", 4, 1, 1);
@@ -925,6 +996,8 @@ int main(void)
 		IN_FOLDER(the_tables_give_the_plan_back),
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
 		IN_FOLDER(six_runs_have_an_interval),
+		IN_FOLDER(a_loss_is_the_sum_of_its_parts_and_named),
+		IN_FOLDER(a_cause_that_grows_with_scale_is_named_with_its_numbers),
 		IN_FOLDER(a_run_of_many_iterations_has_an_interval_of_its_own),
 		IN_FOLDER(ranks_and_nodes_are_told_apart),
 		IN_FOLDER(runs_of_one_point_with_unequal_worlds_are_warned_of),
