@@ -142,9 +142,10 @@ static void put_range(FILE *f, const struct term *t)
 		figures3(sure ? t->ci_ms.low : t->min_ms, low), figures3(sure ? t->ci_ms.high : t->max_ms, high));
 }
 
-/* The three parts that lose most. */
+/* The three parts that lose most, as far as they are worth a word. */
 static void put_losers(FILE *f, const struct loss *l)
 {
+	double least_ms = 0.02 * l->terms[TERM_TOTAL].loss_ms;
 	bool said[TERM_TOTAL] = { false };
 
 	for (int i = 0; i < 3; i++) {
@@ -152,7 +153,7 @@ static void put_losers(FILE *f, const struct loss *l)
 		int most = -1;
 
 		for (int t = 0; t < TERM_TOTAL; t++)
-			if (!said[t] && l->terms[t].loss_ms > 0 &&
+			if (!said[t] && l->terms[t].loss_ms > least_ms &&
 			    (most < 0 || l->terms[t].loss_ms > l->terms[most].loss_ms))
 				most = t;
 		if (most < 0)
@@ -188,7 +189,7 @@ static void put_beyond(FILE *f, const struct loss *l, enum scope scope)
 	char from[32], to[32], ratio[32], excess[32];
 
 	fprintf(f, "%s: from %zu to %zu nodes %s iteration grows from %s to %s ms, %s times. Waiting for the slowest of %zu "
-		   "times as many ranks can cost no more than %zu times, however their delays are distributed, if that "
+		   "times as many ranks makes it at most %zu times as long, however their delays are distributed, if that "
 		   "does not change with scale: the cause grows with scale (a shared resource), and no jitter of "
 		   "independent ranks explains it. Beyond the bound are %s ms", l->to->variant, l->from->nodes, l->to->nodes,
 		scope == SCOPE_STEADY ? "a steady" : "an", figures3(l->excess.from_ms, from), figures3(l->excess.to_ms, to),

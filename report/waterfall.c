@@ -89,7 +89,7 @@ static size_t panel_bars(const struct table *t, const struct panel *p)
 
 size_t waterfall_width(const struct tables *tables)
 {
-	enum { BAR_WIDTH = 44, LEGEND_WIDTH = 300 };
+	enum { BAR_WIDTH = 48, LEGEND_WIDTH = 300 };
 	const struct table *t = &tables->at[TABLE_LOSS];
 	struct panel panels[PANELS_MAX];
 	size_t left_out, n = panels_choose(t, panels, &left_out), width = LEGEND_WIDTH;
