@@ -241,8 +241,8 @@ static void losses_say(cJSON *list, const struct curve *c)
 	}
 	if (undecided)
 		sentence(list, "In %zu step%s to more nodes the mean iteration grows by more than delays of independent ranks "
-			       "can explain, but not in all pairs of runs: more runs would decide it; see verdict in table "
-			       "scaling.", undecided, undecided == 1 ? "" : "s");
+			       "can explain, but not in all pairs of runs (from 6 runs on: not with the whole interval); more "
+			       "runs would decide it: see verdict in table scaling.", undecided, undecided == 1 ? "" : "s");
 }
 
 /* A sentence per variant, on its greatest number of nodes that has a run. */

@@ -189,6 +189,12 @@ static void a_step_begins_at_half_the_nodes_or_the_next_fewer(void **state)
 			assert_null(from);
 		else
 			assert_int_equal(from ? from->nodes : 0, cases[k].from);
+		if (from) {
+			struct loss l;
+
+			assert_int_equal(loss_make(from, &c.points[i], SCOPE_WHOLE, &l), OK);
+			assert_int_equal(l.times, (c.points[i].nodes - 1) / from->nodes + 1);
+		}
 	}
 	done(&all, &c);
 }
