@@ -496,6 +496,44 @@ static void a_loss_is_the_sum_of_its_parts_and_named(void **state)
 	cJSON_Delete(summary);
 }
 
+/* Every step of the waterfall begins where the one before it ends, and the last one at the bar of what is. */
+static void a_waterfall_arrives(void **state)
+{
+	char path[PATH_BYTES], *script;
+	double at = NAN, panels = 0;
+	cJSON *summary;
+
+	for (int nodes = 1; nodes <= 4; nodes *= 2) {
+		struct plan p = plan_of("respawn", 2, nodes, 0);
+
+		p.fwd += nodes * MS;
+		p.load += nodes * 5 * MS;
+		p.opt = 5 * MS + nodes * MS / 2;
+		add_run(*state, &p);
+	}
+	summary = report_of(*state);
+	assert_int_equal(path_make(path, "%s/report/loss.gp", (char *)*state), OK);
+	assert_int_equal(file_read(path, &script, NULL), OK);
+	for (const char *line = script; (line = strstr(line, "set object rectangle from ")); line++) {
+		double x0, y0, x1, y1;
+
+		assert_int_equal(sscanf(line, "set object rectangle from %lf,%lf to %lf,%lf", &x0, &y0, &x1, &y1), 4);
+		if (!(y0 == 0)) {
+			assert_true(fabs(y0 - at) < 1e-6);
+			at = y1;
+		} else if (isnan(at)) {		/* what should be */
+			at = y1;
+		} else {			/* what is */
+			assert_true(fabs(y1 - at) < 0.002 * y1);
+			at = NAN;
+			panels++;
+		}
+	}
+	assert_true(panels == 2);
+	free(script);
+	cJSON_Delete(summary);
+}
+
 static void a_cause_that_grows_with_scale_is_named_with_its_numbers(void **state)
 {
 	struct plan two = plan_of("threads", 1, 2, 0), four = plan_of("threads", 1, 4, 0);
@@ -997,6 +1035,7 @@ int main(void)
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
 		IN_FOLDER(six_runs_have_an_interval),
 		IN_FOLDER(a_loss_is_the_sum_of_its_parts_and_named),
+		IN_FOLDER(a_waterfall_arrives),
 		IN_FOLDER(a_cause_that_grows_with_scale_is_named_with_its_numbers),
 		IN_FOLDER(a_run_of_many_iterations_has_an_interval_of_its_own),
 		IN_FOLDER(ranks_and_nodes_are_told_apart),
