@@ -24,7 +24,7 @@ const char *term_title(int term)
 
 const char *term_colour(int term)
 {
-	return term < GROUP_COUNT ? group_rows[term].colour : term == TERM_SKEW ? "#009e73" : "#555555";
+	return term < GROUP_COUNT ? group_rows[term].colour : term == TERM_SKEW ? "#a0522d" : "#555555";
 }
 
 static bool is_partner(const struct point *p, const struct point *to)
