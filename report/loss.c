@@ -121,7 +121,8 @@ int loss_make(const struct point *from, const struct point *to, enum scope scope
 	*l = (struct loss){ .from = from, .to = to, .ideal = clips_per_node(to) / clips_per_node(from),
 			    .times = (to->ranks + from->ranks - 1) / from->ranks };
 	if (!rc)
-		rc = bootstrap_difference(&bootstrap_usual, a, from->run_count, b, to->run_count, TERM_COUNT, l->ideal, ci);
+		rc = bootstrap_difference(&bootstrap_usual, a, from->run_count, b, to->run_count, TERM_COUNT,
+					  l->ideal, ci);
 	if (!rc)
 		rc = bootstrap_difference(&bootstrap_usual, a, from->run_count, b, to->run_count, TERM_COUNT,
 					  (double)l->times, excess_ci);
@@ -144,7 +145,7 @@ static double useful_ns(const struct window_sum *s)
 {
 	double ns = 0;
 
-	for (int c = CLS_COMPUTE_FWD; c <= CLS_COMPUTE_OTHER; c++)	/* nothing has priority over compute: its union */
+	for (int c = CLS_COMPUTE_FWD; c <= CLS_COMPUTE_OTHER; c++)	/* nothing goes before compute: its union */
 		ns += (double)s->parts_ns[c];
 	return ns;
 }

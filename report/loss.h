@@ -38,7 +38,7 @@ struct loss {
 	struct term terms[TERM_COUNT];		/* all but the last sum up to it */
 	size_t times;				/* ranks there / ranks here, rounded up */
 	struct term excess;			/* T(there) - times x T(here): loss_ms above 0 is beyond */
-	enum verdict verdict;			/* beyond: with 95 %, or in all pairs of runs where there is no interval */
+	enum verdict verdict;			/* beyond: the whole interval is, or without one all pairs of runs */
 };
 
 /* What `to` is compared with: half its nodes, or where that was not measured the next fewer;

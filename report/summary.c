@@ -159,7 +159,8 @@ static void put_losers(FILE *f, const struct loss *l)
 		if (most < 0)
 			return;
 		said[most] = true;
-		fprintf(f, "%s%s ms %s", i ? ", " : ", of it ", figures3(l->terms[most].loss_ms, loss), term_title(most));
+		fprintf(f, "%s%s ms %s", i ? ", " : ", of it ", figures3(l->terms[most].loss_ms, loss),
+			term_title(most));
 	}
 }
 
@@ -188,11 +189,12 @@ static void put_beyond(FILE *f, const struct loss *l, enum scope scope)
 {
 	char from[32], to[32], ratio[32], excess[32];
 
-	fprintf(f, "%s: from %zu to %zu nodes %s iteration grows from %s to %s ms, %s times. Waiting for the slowest of %zu "
-		   "times as many ranks makes it at most %zu times as long, however their delays are distributed, if that "
-		   "does not change with scale: the cause grows with scale (a shared resource), and no jitter of "
-		   "independent ranks explains it. Beyond the bound are %s ms", l->to->variant, l->from->nodes, l->to->nodes,
-		scope == SCOPE_STEADY ? "a steady" : "an", figures3(l->excess.from_ms, from), figures3(l->excess.to_ms, to),
+	fprintf(f, "%s: from %zu to %zu nodes %s iteration grows from %s to %s ms, %s times. Waiting for the slowest "
+		   "of %zu times as many ranks makes it at most %zu times as long, however their delays are "
+		   "distributed, if that does not change with scale: the cause grows with scale (a shared resource), "
+		   "and no jitter of independent ranks explains it. Beyond the bound are %s ms",
+		l->to->variant, l->from->nodes, l->to->nodes, scope == SCOPE_STEADY ? "a steady" : "an",
+		figures3(l->excess.from_ms, from), figures3(l->excess.to_ms, to),
 		figures3(l->excess.to_ms / l->excess.from_ms, ratio), l->times, l->times,
 		figures3(l->excess.loss_ms, excess));
 	if (l->from->run_count > 1 || l->to->run_count > 1) {
@@ -240,9 +242,10 @@ static void losses_say(cJSON *list, const struct curve *c)
 		undecided += said->verdict == VERDICT_UNDECIDED;
 	}
 	if (undecided)
-		sentence(list, "In %zu step%s to more nodes the mean iteration grows by more than delays of independent ranks "
-			       "can explain, but not in all pairs of runs (from 6 runs on: not with the whole interval); more "
-			       "runs would decide it: see verdict in table scaling.", undecided, undecided == 1 ? "" : "s");
+		sentence(list, "In %zu step%s to more nodes the mean iteration grows by more than delays of "
+			       "independent ranks can explain, but not in all pairs of runs (from 6 runs on: not with the whole "
+			       "interval); more runs would decide it: see verdict in table scaling.", undecided,
+			 undecided == 1 ? "" : "s");
 }
 
 /* A sentence per variant, on its greatest number of nodes that has a run. */
@@ -342,12 +345,13 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
 	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval "
 		       "(exact order statistics) is given from 6 runs on.");
-	sentence(list, "A loss is T(2n) - s T(n), s being clips of a node on 2n / on n, of means over runs, so the parts add "
-		       "up; its interval is a studentised bootstrap of whole runs, from 6 on either side (%zu resamples, "
-		       "seed %llu).", bootstrap_usual.resamples,
+	sentence(list, "A loss is T(2n) - s T(n), s being clips of a node on 2n / on n, of means over runs, so the "
+		       "parts add up; its interval is a studentised bootstrap of whole runs, from 6 on either side "
+		       "(%zu resamples, seed %llu).", bootstrap_usual.resamples,
 		 (unsigned long long)bootstrap_usual.seed);
-	sentence(list, "Within one run the interval of its median steady iteration comes from blocks of iterations (moving "
-		       "blocks, %zu resamples, seed %llu); it says nothing of other runs.", bootstrap_usual.resamples,
+	sentence(list, "Within one run the interval of its median steady iteration comes from blocks of iterations "
+		       "(moving blocks, %zu resamples, seed %llu); it says nothing of other runs.",
+		 bootstrap_usual.resamples,
 		 (unsigned long long)bootstrap_usual.seed);
 	return list;
 }

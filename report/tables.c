@@ -260,7 +260,8 @@ static void interval_word(struct table *t, const struct loss *l)
 {
 	char text[64];
 
-	snprintf(text, sizeof(text), l->from->run_count < BOOTSTRAP_RUNS || l->to->run_count < BOOTSTRAP_RUNS
+	snprintf(text, sizeof(text),
+		 l->from->run_count < BOOTSTRAP_RUNS || l->to->run_count < BOOTSTRAP_RUNS
 		 ? "no CI, n=%zu, %zu" : "95 %%, n=%zu, %zu", l->from->run_count, l->to->run_count);
 	table_text(t, text);
 }
@@ -327,8 +328,8 @@ static const struct field scaling_fields[] = {
 	NODES_FROM,
 	NODES_TO,
 	SCOPE,
-	{ "from_ms", "ms", "T(n), mean over runs. whole run: wall time of the slowest rank / iterations; steady: mean over "
-	  "ranks of a steady iteration", 2 },
+	{ "from_ms", "ms", "T(n), mean over runs. whole run: wall time of the slowest rank / iterations; steady: mean "
+	  "over ranks of a steady iteration", 2 },
 	{ "to_ms", "ms", "T(2n), likewise", 2 },
 	IDEAL_FACTOR,
 	{ "loss_ms", "ms", "T(2n) - s T(n)", 2 },
@@ -342,8 +343,8 @@ static const struct field scaling_fields[] = {
 	{ "excess_ci_low_ms", "ms", "lower end of the 95 % interval, as in table loss", 2 },
 	{ "excess_ci_high_ms", "ms", "upper end of it", 2 },
 	LOSS_INTERVAL,
-	{ "verdict", "", "within: excess_ms is not above 0; beyond: it is, with its whole interval or, where there is none, "
-	  "in all pairs of runs: the cause grows with scale; undecided: else", 0 },
+	{ "verdict", "", "within: excess_ms is not above 0; beyond: it is, with its whole interval or, where there is "
+	  "none, in all pairs of runs: the cause grows with scale; undecided: else", 0 },
 	PLACE,
 };
 
@@ -391,15 +392,15 @@ static const struct field pop_fields[] = {
 	{ "runs", "1", "runs whose times are summed", 0 },
 	{ "load_balance", "1", "LB: useful time, mean over ranks / its maximum; useful: a rank computes", 3 },
 	{ "communication", "1", "CommE: maximum of useful / wall time of the slowest rank", 3 },
-	{ "serialisation", "1", "SerE: maximum of useful / T_ideal; T_ideal: the wall time without the exposed wire time of "
-	  "the rank of most useful time; none where waiting and moving are not told apart", 3 },
+	{ "serialisation", "1", "SerE: maximum of useful / T_ideal; T_ideal: the wall time without the exposed wire "
+	  "time of the rank of most useful time; none where waiting and moving are not told apart", 3 },
 	{ "transfer", "1", "TrfE: T_ideal / wall time; CommE = SerE x TrfE", 3 },
 	{ "parallel", "1", "PE: LB x CommE", 3 },
 	{ "computation", "1", "CompScal: useful time of all ranks per clip, on base_nodes / here", 3 },
 	{ "global", "1", "GE: PE x CompScal", 3 },
 	{ "efficiency_percent", "%", "100 x GE / GE of the base: clips/s per rank, from means", 1 },
-	{ "weakest", "", "the least of LB, SerE, TrfE (else CommE) and CompScal, if it is under 0.8, where POP calls it out",
-	  0 },
+	{ "weakest", "", "the least of LB, SerE, TrfE (else CommE) and CompScal, if it is under 0.8, where POP calls "
+	  "it out", 0 },
 	{ "base_nodes", "1", "base case: this variant on its smallest number of nodes", 0 },
 	PLACE,
 };

@@ -33,7 +33,8 @@ static bool row_is_total(const struct table *t, size_t row)
 
 static bool is_last_of_variant(const struct table *t, size_t total)
 {
-	return total + 1 == table_rows(t) || strcmp(table_word(t, total, "variant"), table_word(t, total + 1, "variant"));
+	return total + 1 == table_rows(t) ||
+	       strcmp(table_word(t, total, "variant"), table_word(t, total + 1, "variant"));
 }
 
 /* Returns how many there are, also of those that `panels` has no room for. */
@@ -172,7 +173,8 @@ static int part_of(const struct table *t, size_t row)
 
 static double panel_draw(struct canvas *c, const struct table *t, const struct panel *p)
 {
-	double ideal = table_number(t, p->total, "ideal_ms"), is = table_number(t, p->total, "to_ms"), at = ideal, x = p->x;
+	double ideal = table_number(t, p->total, "ideal_ms"), is = table_number(t, p->total, "to_ms");
+	double at = ideal, x = p->x;
 	double rest = table_number(t, p->total, "loss_ms");
 	bool small = false;
 
@@ -226,8 +228,8 @@ const char *waterfall_draw(FILE *f, const struct tables *tables)
 	}
 	fprintf(f, "set xtics scale 0 (");
 	for (size_t i = 0; i < n; i++)
-		fprintf(f, "%s'%g' %g, '%g' %g", i ? ", " : "", table_number(t, panels[i].total, "nodes_from"), panels[i].x,
-			table_number(t, panels[i].total, "nodes_to"), ends[i]);
+		fprintf(f, "%s'%g' %g, '%g' %g", i ? ", " : "", table_number(t, panels[i].total, "nodes_from"),
+			panels[i].x, table_number(t, panels[i].total, "nodes_to"), ends[i]);
 	fprintf(f, ")\nset label 'nodes' at graph 0, graph 0 right offset -1,-1.1\n");
 	for (size_t i = 0; i < n; i++) {
 		int lines = figure_variant(f, table_word(t, panels[i].total, "variant"), (panels[i].x + ends[i]) / 2);
@@ -235,15 +237,15 @@ const char *waterfall_draw(FILE *f, const struct tables *tables)
 		most = lines > most ? lines : most;
 	}
 	if (left_out)
-		fprintf(f, "set label '%zu other step%s: in the table' at screen 0.02,0.03 left font ',12' tc rgb '#555555'\n",
-			left_out, left_out == 1 ? "" : "s");
+		fprintf(f, "set label '%zu other step%s: in the table' at screen 0.02,0.03 left font ',12' "
+			   "tc rgb '#555555'\n", left_out, left_out == 1 ? "" : "s");
 	fprintf(f,
 		"set label 'whole run; whiskers: 95 %% interval, under 6 runs least and greatest pair of runs' "
 		"at screen 0.98,0.03 right font ',12' tc rgb '#555555'\n"
 		"set bmargin %g\nset ylabel 'ms per iteration'\nset xrange [-0.8:%g]\nset yrange [%.9g:%.9g]\n"
 		"set key outside right center reverse Left\n"
-		"plot NaN with boxes fs solid 1 fc rgb '%s' title 'should be: s T(n)'", 3.8 + 1.1 * most, ends[n - 1] + 0.8,
-		c.bottom < 0 ? 1.08 * c.bottom : 0, 1.1 * c.top, ideal_colour);
+		"plot NaN with boxes fs solid 1 fc rgb '%s' title 'should be: s T(n)'", 3.8 + 1.1 * most,
+		ends[n - 1] + 0.8, c.bottom < 0 ? 1.08 * c.bottom : 0, 1.1 * c.top, ideal_colour);
 	for (int part = 0; part < TERM_TOTAL; part++)
 		if (c.used[part])
 			legend_entry(f, term_colour(part), term_title(part));

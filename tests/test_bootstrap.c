@@ -208,7 +208,8 @@ static void an_interval_of_a_difference_holds_it(void **state)
 				a[r] = run_mean(cases[c].draw, how.seed, 64 * c + 2 * r, 1);
 				b[r] = run_mean(cases[c].draw, how.seed, 64 * c + 2 * r + 1, 1.5);
 			}
-			assert_int_equal(bootstrap_difference(&how, a, cases[c].runs, b, cases[c].runs, 1, 0.5, &i), OK);
+			assert_int_equal(bootstrap_difference(&how, a, cases[c].runs, b, cases[c].runs, 1, 0.5, &i),
+					 OK);
 			hits += i.low <= want && want <= i.high;
 		}
 		covers(cases[c].name, hits, TRIALS, 95);

@@ -115,8 +115,9 @@ static double resampled_median(struct rng *rng, const uint32_t *ranks, const dou
 	return middle(counts, sorted, n);
 }
 
-/* The level of a percentile interval that is as wide as Student's t for `blocks` values asks; the quantile
- * of t by the first terms of its expansion at the normal one, good to 0.1 % from 6 degrees of freedom on. */
+/* The level of a percentile interval that is as wide as Student's t for `blocks` values asks; the
+ * quantile of t by the first terms of its expansion at the normal one, good to 0.1 % from 6
+ * degrees of freedom on. */
 static double expanded_tail(double blocks)
 {
 	double z = tail_z, f = blocks - 1;
@@ -126,8 +127,8 @@ static double expanded_tail(double blocks)
 	return 0.5 * erfc(t * sqrt(blocks / f) / sqrt(2));
 }
 
-int bootstrap_median(const struct bootstrap *how, const double *series, size_t n, size_t block_min, struct interval *out,
-		     size_t *block)
+int bootstrap_median(const struct bootstrap *how, const double *series, size_t n, size_t block_min,
+		     struct interval *out, size_t *block)
 {
 	double *sorted = malloc((n + how->resamples) * sizeof(*sorted)), *medians = sorted + n;
 	uint32_t *ranks = malloc((2 * n + 1) * sizeof(*ranks)), *counts = ranks + n;
