@@ -115,21 +115,24 @@ static void put_breakdown(FILE *f, const struct point *p)
 	}
 }
 
-/* The cause is named where it can be one: some stretch of first batch is in every boundary. */
+/* The cause is named where it makes at least half; less than a tenth of an iteration is lost in the noise of any
+ * iteration. */
 static void put_boundary(FILE *f, const struct point *p)
 {
 	char cost[32], share[32], part[32];
 	int most = PART_STOP;
+	double iteration_ms = p->pace[SCOPE_STEADY].iteration_ms.median;
 	struct stall s;
 
 	if (point_stall(p, false, &s) || !s.cost_ms.n)
 		return;
 	for (int i = 0; i < PART_REST; i++)
 		most = s.parts_ms[i] > s.parts_ms[most] ? i : most;
-	fprintf(f, "; an epoch boundary costs %s ms, %s steady iterations", figures3(s.cost_ms.median, cost),
-		figures3(s.cost_ms.median / p->pace[SCOPE_STEADY].iteration_ms.median, share));
-	if (s.parts_ms[most] <= s.cost_ms.median)
-		fprintf(f, ", %s ms of it %s", figures3(s.parts_ms[most], part), part_words[most]);
+	fprintf(f, "; an epoch boundary costs %s%s ms, %s steady iterations",
+		s.cost_ms.median < 0.1 * iteration_ms ? "nothing worth naming: " : "", figures3(s.cost_ms.median, cost),
+		figures3(s.cost_ms.median / iteration_ms, share));
+	if (s.cost_ms.median >= 0.1 * iteration_ms && s.parts_ms[most] >= 0.5 * s.cost_ms.median)
+		fprintf(f, ", most of it %s (%s ms)", part_words[most], figures3(s.parts_ms[most], part));
 }
 
 /* The interval, or what the runs say without one. */
@@ -337,10 +340,10 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
 	sentence(list,
 		 isnan(json_number(overhead, "pair_ns", NAN)) ? "What recording an event costs is not known." :
-		 "Recording one span costs %.1f ns (%.1f ns where it begins as another ends), measured by the runs "
-		 "themselves, the worst run counts; the %.0f events of the runs in the medians took at most %.4f %% of "
-		 "their time.",
-		 json_number(overhead, "pair_ns", 0), json_number(overhead, "next_ns", 0),
+		 "Recording one event costs %.1f ns (a span of the step, which begins as another ends; one that begins "
+		 "and ends by itself takes a second stamp: %.1f ns), measured by the runs themselves, the worst run counts; "
+		 "the %.0f events of the runs in the medians took at most %.4f %% of their time.",
+		 json_number(overhead, "next_ns", 0), json_number(overhead, "pair_ns", 0),
 		 json_number(overhead, "events", 0), json_number(overhead, "share_percent", 0));
 	sentence(list, "The base case of a speed-up is the same variant on its smallest number of nodes.");
 	sentence(list, "The run is the replicate: medians are over runs, error bars are min..max, and a 95 %% interval "

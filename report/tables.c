@@ -482,7 +482,7 @@ static const struct field run_fields[] = {
 	{ "loss_last", "", "of the last epoch", 4 },
 	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal "
 	  "checksums", 0 },
-	{ "event_ns", "ns", "cost of one begin/end pair, measured by the run itself", 1 },
+	{ "event_ns", "ns", "cost of one recorded span of the step, which begins as another ends: the best of 64 loops of the run itself", 1 },
 	{ "dropped", "1", "events lost to full rings", 0 },
 	{ "unattributed_percent", "%", "time in no known range, of all time of all ranks", 2 },
 	{ "folder", "", "the run folder", 0 },
@@ -518,7 +518,7 @@ static void run_row(struct table *t, const struct run *r)
 	table_real(t, json_number(first, "loss", NAN));
 	table_real(t, json_number(last, "loss", NAN));
 	table_text(t, json_string(first, "checksum", "-"));
-	table_real(t, json_number(cJSON_GetObjectItemCaseSensitive(r->json, "event_cost"), "pair_ns", NAN));
+	table_real(t, json_number(cJSON_GetObjectItemCaseSensitive(r->json, "event_cost"), "next_ns", NAN));
 	table_int(t, (int64_t)r->dropped);
 	table_real(t, wall_ns ? 100 * (double)unattributed_ns / (double)wall_ns : NAN);
 	table_text(t, r->folder);
