@@ -125,6 +125,7 @@ static const cJSON *item(const struct run *r, const char *part, const char *name
 
 static void point_check(struct runs *all, const struct point *p)
 {
+	static const char *const makers[] = { "version", "build" };
 	const struct run *first = p->runs[0];
 	const cJSON *option, *epoch;
 
@@ -138,6 +139,10 @@ static void point_check(struct runs *all, const struct point *p)
 		if (strcmp(r->place, first->place))
 			runs_warn(all, r->folder, "measured in another place than '%s': %s; %s", first->folder,
 				  r->place, first->place);
+		for (size_t k = 0; k < ARRAY_LEN(makers); k++)
+			if (strcmp(json_string(r->json, makers[k], ""), json_string(first->json, makers[k], "")))
+				runs_warn(all, r->folder, "stands in one row with '%s', but was made by another %s of this "
+					  "program", first->folder, makers[k]);
 		cJSON_ArrayForEach(option, cJSON_GetObjectItemCaseSensitive(first->json, "options"))
 			if (!option_is_free(option->string) &&
 			    !cJSON_Compare(option, item(r, "options", option->string), 1))
