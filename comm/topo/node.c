@@ -1,0 +1,362 @@
+/*
+ * comm/topo/node.c - a node's layout from hwloc, of a file or of this machine.
+ *
+ * Two devices are classed by the type of their common ancestor, not by counting bridges alone:
+ * files written with fewer object types lack bridges.  `linkspeed` is the link's present speed,
+ * and an idle GPU sits at generation 1, so a slow GPU link is never called degraded from here.
+ * HWLOC_DISTANCES_TRANSFORM_LINKS divides by the smallest value and is not used: NVLink counts
+ * come from MB/s per link.
+ */
+#include "comm/topo/node.h"
+
+#include "bench/base/err.h"
+
+#include <hwloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const topo_class_names[] = { "LOC", "PIX", "PXB", "PHB", "NODE", "NODE*", "SYS", "?" };
+
+void topo_node_release(struct topo_node *n)
+{
+	free(n->gpus);
+	free(n->hcas);
+	free(n->gpu_hca);
+	free(n->gpu_gpu);
+	free(n->nvlinks);
+	free(n->defects);
+	*n = (struct topo_node){ 0 };
+}
+
+uint32_t topo_node_gpu(const struct topo_node *n, uint64_t bus)
+{
+	for (size_t i = 0; i < n->gpu_count; i++)
+		if (n->gpus[i].bus == bus)
+			return (uint32_t)i;
+	return TOPO_NONE;
+}
+
+uint32_t topo_node_hca(const struct topo_node *n, const char *name)
+{
+	for (size_t i = 0; i < n->hca_count; i++)
+		if (!strcmp(n->hcas[i].name, name))
+			return (uint32_t)i;
+	return TOPO_NONE;
+}
+
+static hwloc_obj_t pci_of(hwloc_obj_t o)
+{
+	while (o && o->type != HWLOC_OBJ_PCI_DEVICE)
+		o = o->parent;
+	return o;
+}
+
+static uint64_t bus_of(hwloc_obj_t pci)
+{
+	return (uint64_t)pci->attr->pcidev.domain << 20 | (uint64_t)pci->attr->pcidev.bus << 12 |
+	       (uint64_t)pci->attr->pcidev.dev << 4 | pci->attr->pcidev.func;
+}
+
+/* First ancestor with CPUs of its own. */
+static hwloc_obj_t cpu_side(hwloc_obj_t o)
+{
+	while (o && !o->cpuset)
+		o = o->parent;
+	return o;
+}
+
+static hwloc_obj_t package_of(hwloc_obj_t o)
+{
+	while (o && o->type != HWLOC_OBJ_PACKAGE)
+		o = o->parent;
+	return o;
+}
+
+static bool is_gpu(hwloc_obj_t pci)
+{
+	unsigned class = pci->attr->pcidev.class_id, vendor = pci->attr->pcidev.vendor_id;
+
+	if (vendor == 0x10de)
+		return class == 0x0302 || class == 0x0300;
+	if (vendor != 0x1002)
+		return false;
+	if (class == 0x0302 || class == 0x0380 || class == 0x1200)
+		return true;
+	/* A display adapter of AMD's is a GPU to us when its driver says so: servers have ES1000 chips. */
+	for (hwloc_obj_t o = pci->io_first_child; o; o = o->next_sibling)
+		if (o->name && !strncmp(o->name, "rsmi", 4))
+			return true;
+	return false;
+}
+
+static int bridges_between(hwloc_obj_t o, hwloc_obj_t top)
+{
+	int n = 0;
+
+	for (o = o->parent; o && o != top; o = o->parent)
+		n += o->type == HWLOC_OBJ_BRIDGE;
+	return n;
+}
+
+static uint8_t class_of(hwloc_obj_t a, hwloc_obj_t b)
+{
+	hwloc_obj_t up = NULL, x, y;
+
+	if (a == b || (a->attr->pcidev.domain == b->attr->pcidev.domain && a->attr->pcidev.bus == b->attr->pcidev.bus &&
+		       a->attr->pcidev.dev == b->attr->pcidev.dev))
+		return CLASS_LOC;
+	for (x = a->parent; x && !up; x = x->parent)
+		for (y = b->parent; y && !up; y = y->parent)
+			if (x == y)
+				up = x;
+	if (!up)
+		return CLASS_UNKNOWN;
+	if (up->type == HWLOC_OBJ_BRIDGE && up->attr->bridge.upstream_type == HWLOC_OBJ_BRIDGE_PCI)
+		return bridges_between(a, up) + bridges_between(b, up) <= 2 ? CLASS_PIX : CLASS_PXB;
+	if (up->type == HWLOC_OBJ_BRIDGE)
+		return CLASS_PHB;
+	x = cpu_side(a);
+	y = cpu_side(b);
+	if (!x || !y || x->type == HWLOC_OBJ_MACHINE || y->type == HWLOC_OBJ_MACHINE)
+		return CLASS_UNKNOWN;
+	if (x->nodeset && y->nodeset && hwloc_bitmap_isequal(x->nodeset, y->nodeset))
+		return CLASS_NODE;
+	return package_of(x) && package_of(x) == package_of(y) ? CLASS_SUBNUMA : CLASS_SYS;
+}
+
+/* "506b:4b03:003c:eee8", or the low half of a GID. */
+static uint64_t guid_of(const char *text)
+{
+	uint64_t v = 0;
+
+	for (; text && *text; text++) {
+		const char *digits = "0123456789abcdef", *d = strchr(digits, *text | 0x20);
+
+		if (*text != ':' && d)
+			v = v << 4 | (uint64_t)(d - digits);
+	}
+	return v;
+}
+
+static void hca_infos(struct topo_hca *h, hwloc_obj_t o)
+{
+	char key[32];
+	const char *v;
+
+	h->node_guid = guid_of(hwloc_obj_get_info_by_name(o, "NodeGUID"));
+	h->system_guid = guid_of(hwloc_obj_get_info_by_name(o, "SysImageGUID"));
+	for (int p = 0; p < HCA_PORTS; p++) {
+		h->ports[p].ethernet = -1;
+		snprintf(key, sizeof(key), "Port%dState", p + 1);
+		v = hwloc_obj_get_info_by_name(o, key);
+		h->ports[p].state = v ? atoi(v) : 0;
+		snprintf(key, sizeof(key), "Port%dLID", p + 1);
+		v = hwloc_obj_get_info_by_name(o, key);
+		h->ports[p].lid = v ? (uint32_t)strtoul(v, NULL, 16) : 0;
+		snprintf(key, sizeof(key), "Port%dGID0", p + 1);
+		h->ports[p].guid = guid_of(hwloc_obj_get_info_by_name(o, key));
+	}
+}
+
+static bool is_openfabrics(hwloc_obj_t o)
+{
+#if HWLOC_API_VERSION >= 0x30000
+	return o->attr->osdev.types & HWLOC_OBJ_OSDEV_OPENFABRICS;
+#else
+	return o->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS;
+#endif
+}
+
+struct devices {
+	hwloc_obj_t *gpus, *hcas;	/* PCI devices; borrowed from the topology */
+	size_t gpu_room, hca_room;
+};
+
+static void devices_find(struct topo_node *n, struct topo_names *names, hwloc_topology_t t, struct devices *d)
+{
+	for (hwloc_obj_t o = hwloc_get_next_pcidev(t, NULL); o; o = hwloc_get_next_pcidev(t, o)) {
+		hwloc_obj_t cpu = cpu_side(o);
+		const char *name = "";
+
+		if (!is_gpu(o))
+			continue;
+		for (hwloc_obj_t c = o->io_first_child; c; c = c->next_sibling)
+			if (c->name && (!strncmp(c->name, "cuda", 4) || (!strncmp(c->name, "nvml", 4) && !*name)))
+				name = topo_name_of(names, c->name);
+		TOPO_PUSH(d->gpus, n->gpu_count, d->gpu_room) = o;
+		n->gpu_count--;
+		TOPO_PUSH(n->gpus, n->gpu_count, n->gpu_room) = (struct topo_gpu){ .bus = bus_of(o), .name = name,
+			.pcie_gbps = o->attr->pcidev.linkspeed,
+			.package = package_of(cpu) ? (int)package_of(cpu)->logical_index : -1,
+			.located = cpu && cpu->type != HWLOC_OBJ_MACHINE };
+	}
+	for (hwloc_obj_t o = hwloc_get_next_osdev(t, NULL); o; o = hwloc_get_next_osdev(t, o)) {
+		hwloc_obj_t pci = pci_of(o), cpu = cpu_side(o);
+		struct topo_hca h = { .package = package_of(cpu) ? (int)package_of(cpu)->logical_index : -1,
+				      .located = cpu && cpu->type != HWLOC_OBJ_MACHINE };
+
+		if (!is_openfabrics(o) || !o->name)
+			continue;
+		h.name = topo_name_of(names, o->name);
+		h.bus = pci ? bus_of(pci) : UINT64_MAX;
+		h.pcie_gbps = pci ? pci->attr->pcidev.linkspeed : 0;
+		hca_infos(&h, o);
+		TOPO_PUSH(d->hcas, n->hca_count, d->hca_room) = pci;
+		n->hca_count--;
+		TOPO_PUSH(n->hcas, n->hca_count, n->hca_room) = h;
+	}
+	for (hwloc_obj_t o = hwloc_get_next_bridge(t, NULL); o; o = hwloc_get_next_bridge(t, o))
+		n->bridges |= o->attr->bridge.upstream_type == HWLOC_OBJ_BRIDGE_PCI;
+}
+
+static void classes_fill(struct topo_node *n, const struct devices *d)
+{
+	n->gpu_hca = topo_alloc(n->gpu_count * n->hca_count, 1);
+	n->gpu_gpu = topo_alloc(n->gpu_count * n->gpu_count, 1);
+	for (size_t g = 0; g < n->gpu_count; g++) {
+		for (size_t h = 0; h < n->hca_count; h++)
+			n->gpu_hca[g * n->hca_count + h] = d->hcas[h] ? class_of(d->gpus[g], d->hcas[h]) : CLASS_UNKNOWN;
+		for (size_t k = 0; k < n->gpu_count; k++)
+			n->gpu_gpu[g * n->gpu_count + k] = class_of(d->gpus[g], d->gpus[k]);
+	}
+}
+
+static void nvlinks_fill(struct topo_node *n, hwloc_topology_t t)
+{
+	struct hwloc_distances_s *d = NULL;
+	unsigned found = 1;
+	bool switches = false;
+
+	if (hwloc_distances_get_by_name(t, "NVLinkBandwidth", &found, &d, 0) || !found || !d)
+		return;
+	for (unsigned i = 0; i < d->nbobjs; i++)
+		switches |= d->objs[i] && d->objs[i]->type == HWLOC_OBJ_PCI_DEVICE;
+	if (switches) {		/* without switches the closure would zero the GPU pairs */
+		hwloc_distances_transform(t, d, HWLOC_DISTANCES_TRANSFORM_MERGE_SWITCH_PORTS, NULL, 0);
+		hwloc_distances_transform(t, d, HWLOC_DISTANCES_TRANSFORM_TRANSITIVE_CLOSURE, NULL, 0);
+	}
+	n->nvlinks = topo_alloc(n->gpu_count * n->gpu_count, sizeof(*n->nvlinks));
+	for (unsigned i = 0; i < d->nbobjs; i++)
+		for (unsigned k = 0; k < d->nbobjs; k++) {
+			hwloc_obj_t a = d->objs[i] ? pci_of(d->objs[i]) : NULL, b = d->objs[k] ? pci_of(d->objs[k]) : NULL;
+			uint32_t x = a ? topo_node_gpu(n, bus_of(a)) : (uint32_t)TOPO_NONE;
+			uint32_t y = b ? topo_node_gpu(n, bus_of(b)) : (uint32_t)TOPO_NONE;
+			hwloc_uint64_t v = d->values[i * d->nbobjs + k];
+			uint64_t per_link = v % 25000 && !(v % 20000) ? 20000 : 25000;	/* MB/s: P100, and all after */
+
+			if (x != TOPO_NONE && y != TOPO_NONE && x != y && v < 10000000)
+				n->nvlinks[x * n->gpu_count + y] = (int)(v / per_link);
+		}
+	hwloc_distances_release(t, d);
+}
+
+static int node_fill(struct topo_node *n, struct topo_names *names, hwloc_topology_t t)
+{
+	struct devices d = { 0 };
+	const char *host = hwloc_obj_get_info_by_name(hwloc_get_root_obj(t), "HostName");
+
+	n->host = topo_name_of(names, host ? host : "");
+	n->packages = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PACKAGE);
+	n->numa_nodes = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
+	devices_find(n, names, t, &d);
+	classes_fill(n, &d);
+	nvlinks_fill(n, t);
+	free(d.gpus);
+	free(d.hcas);
+	return OK;
+}
+
+static int topology_open(hwloc_topology_t *t)
+{
+	if (hwloc_topology_init(t))
+		return err(FAILED, "hwloc cannot start");
+	hwloc_topology_set_io_types_filter(*t, HWLOC_TYPE_FILTER_KEEP_ALL);
+	hwloc_topology_set_flags(*t, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
+	return OK;
+}
+
+int topo_node_hwloc(struct topo_node *n, struct topo_names *names, const char *source, const char *text, size_t bytes)
+{
+	unsigned library = hwloc_get_api_version() >> 16;
+	char root[32], version[16];
+	hwloc_topology_t t;
+	int rc;
+
+	*n = (struct topo_node){ .host = "", .source = topo_name_of(names, source) };
+	rc = topo_xml_check(source, text, bytes, root, version);
+	if (rc)
+		return rc;
+	if (!strcmp(root, "topologydiff"))
+		return err(FAILED, "%s: an hwloc topology *difference*; give the XML that it refers to", source);
+	if (strcmp(root, "topology"))
+		return err(FAILED, "%s: the root element is <%s>; hwloc writes <topology>", source, root);
+	if (atoi(version) > (int)library)
+		return err(FAILED, "%s: hwloc XML %s, and this build has hwloc %u: write it again with "
+			   "'lstopo --export-xml-flags v2'", source, version, library);
+	if (!*version && library >= 3)
+		return err(FAILED, "%s: hwloc XML 1.x, which hwloc %u no longer reads", source, library);
+	rc = topology_open(&t);
+	if (rc)
+		return rc;
+	if (hwloc_topology_set_xmlbuffer(t, text, (int)bytes + 1) || hwloc_topology_load(t)) {
+		rc = err(FAILED, "%s: hwloc does not accept this XML (HWLOC_XML_VERBOSE=1 tells more)", source);
+		hwloc_topology_destroy(t);
+		return rc;
+	}
+	rc = node_fill(n, names, t);
+	hwloc_topology_destroy(t);
+	return rc;
+}
+
+/* One line of /sys/class/infiniband/HCA/`path`; "" when absent. */
+static void sysfs_read(const char *hca, const char *path, char out[128])
+{
+	char name[256];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/sys/class/infiniband/%s/%s", hca, path);
+	f = fopen(name, "r");
+	if (!f || !fgets(out, 128, f))
+		out[0] = 0;
+	if (f)
+		fclose(f);
+	out[strcspn(out, "\n")] = 0;
+}
+
+static void hca_sysfs(struct topo_hca *h)
+{
+	char text[128], path[64];
+
+	for (int p = 0; p < HCA_PORTS; p++) {
+		snprintf(path, sizeof(path), "ports/%d/rate", p + 1);
+		sysfs_read(h->name, path, text);
+		h->ports[p].gbps = strtod(text, NULL) / 8;
+		snprintf(path, sizeof(path), "ports/%d/link_layer", p + 1);
+		sysfs_read(h->name, path, text);
+		h->ports[p].ethernet = *text ? !strcmp(text, "Ethernet") : -1;
+	}
+	sysfs_read(h->name, "device/current_link_width", text);
+	h->width = atoi(text);
+	sysfs_read(h->name, "device/max_link_width", text);
+	h->width_max = atoi(text);
+}
+
+int topo_node_live(struct topo_node *n, struct topo_names *names)
+{
+	hwloc_topology_t t;
+	int rc;
+
+	*n = (struct topo_node){ .host = "", .source = "this machine" };
+	rc = topology_open(&t);
+	if (rc)
+		return rc;
+	if (hwloc_topology_load(t))
+		rc = err(FAILED, "hwloc cannot read this machine");
+	else
+		rc = node_fill(n, names, t);
+	hwloc_topology_destroy(t);
+	for (size_t i = 0; i < n->hca_count; i++)
+		hca_sysfs(&n->hcas[i]);
+	return rc;
+}

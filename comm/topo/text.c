@@ -1,0 +1,318 @@
+/*
+ * comm/topo/text.c - see text.h.
+ */
+#include "comm/topo/text.h"
+
+#include "bench/base/err.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+/* Text beyond this is no log that a person kept; it also stops a gzip bomb. */
+#define TEXT_BYTES_MAX ((size_t)4 << 30)
+
+static void *must(void *memory, size_t bytes)
+{
+	if (!memory) {
+		err(NO_MEMORY, "no memory for %zu bytes of topology", bytes);
+		abort();
+	}
+	return memory;
+}
+
+void *topo_alloc(size_t count, size_t size)
+{
+	return must(calloc(count ? count : 1, size), count * size);
+}
+
+void *topo_grow(void *array, size_t count, size_t *room, size_t size)
+{
+	if (count < *room)
+		return array;
+	*room = *room ? 2 * *room : 16;
+	return must(realloc(array, *room * size), *room * size);
+}
+
+int topo_text_read(struct topo_text *t, const char *path)
+{
+	size_t room = 1 << 16;
+	struct stat st;
+	gzFile gz;
+	int got;
+
+	*t = (struct topo_text){ 0 };
+	if (stat(path, &st))
+		return err(FAILED, "cannot read '%s': %s", path, strerror(errno));
+	if (S_ISDIR(st.st_mode))
+		return err(FAILED, "cannot read '%s': it is a folder", path);
+	if (st.st_size > 0 && (size_t)st.st_size < TEXT_BYTES_MAX)
+		room = (size_t)st.st_size + 2;
+	gz = gzopen(path, "rb");
+	if (!gz)
+		return err(FAILED, "cannot read '%s': %s", path, strerror(errno));
+	gzbuffer(gz, 1 << 18);
+	t->at = must(malloc(room), room);
+	while ((got = gzread(gz, t->at + t->bytes, (unsigned)(room - t->bytes - 1 < 1u << 30 ? room - t->bytes - 1
+												  : 1u << 30))) > 0) {
+		t->bytes += (size_t)got;
+		if (t->bytes + 1 < room)
+			continue;
+		if (room > TEXT_BYTES_MAX)
+			break;
+		room *= 2;
+		t->at = must(realloc(t->at, room), room);
+	}
+	t->at[t->bytes] = 0;
+	if (got < 0) {
+		err(FAILED, "cannot read '%s': %s", path, gzerror(gz, &(int){ 0 }));
+		topo_text_release(t);
+	} else if (got > 0) {
+		err(FAILED, "cannot read '%s': more than %zu bytes of text", path, TEXT_BYTES_MAX);
+		topo_text_release(t);
+	}
+	gzclose(gz);
+	return t->at ? OK : FAILED;
+}
+
+void topo_text_release(struct topo_text *t)
+{
+	free(t->at);
+	*t = (struct topo_text){ 0 };
+}
+
+bool topo_line(struct topo_span *rest, struct topo_span *line)
+{
+	const char *nl;
+
+	if (rest->at == rest->end)
+		return false;
+	nl = memchr(rest->at, '\n', topo_span_length(*rest));
+	*line = (struct topo_span){ rest->at, nl ? nl : rest->end };
+	rest->at = nl ? nl + 1 : rest->end;
+	if (line->end > line->at && line->end[-1] == '\r')
+		line->end--;
+	return true;
+}
+
+bool topo_take(struct topo_span *s, const char *literal)
+{
+	size_t n = strlen(literal);
+
+	if (topo_span_length(*s) < n || memcmp(s->at, literal, n))
+		return false;
+	s->at += n;
+	return true;
+}
+
+bool topo_take_u64(struct topo_span *s, uint64_t *v)
+{
+	const char *p = s->at;
+	uint64_t n = 0;
+
+	while (p < s->end && *p >= '0' && *p <= '9') {
+		if (n > (UINT64_MAX - 9) / 10)
+			return false;
+		n = 10 * n + (uint64_t)(*p++ - '0');
+	}
+	if (p == s->at)
+		return false;
+	s->at = p;
+	*v = n;
+	return true;
+}
+
+bool topo_take_int(struct topo_span *s, int32_t *v)
+{
+	struct topo_span t = *s;
+	bool minus = topo_take(&t, "-");
+	uint64_t n;
+
+	if (!topo_take_u64(&t, &n) || n > INT32_MAX)
+		return false;
+	*v = minus ? -(int32_t)n : (int32_t)n;
+	*s = t;
+	return true;
+}
+
+bool topo_take_hex(struct topo_span *s, uint64_t *v)
+{
+	const char *p = s->at;
+	uint64_t n = 0;
+
+	for (; p < s->end && isxdigit((unsigned char)*p); p++) {
+		int c = tolower((unsigned char)*p);
+
+		if (p - s->at == 16)
+			return false;
+		n = 16 * n + (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+	}
+	if (p == s->at)
+		return false;
+	s->at = p;
+	*v = n;
+	return true;
+}
+
+bool topo_take_real(struct topo_span *s, double *v)
+{
+	struct topo_span t = *s;
+	uint64_t whole, part;
+	const char *from;
+
+	if (!topo_take_u64(&t, &whole))
+		return false;
+	*v = (double)whole;
+	from = t.at + 1;
+	if (topo_take(&t, ".") && topo_take_u64(&t, &part)) {
+		double scale = 1;
+
+		for (; from < t.at; from++)
+			scale *= 10;
+		*v += (double)part / scale;
+	}
+	s->at = t.at;
+	return true;
+}
+
+void topo_skip_blanks(struct topo_span *s)
+{
+	while (s->at < s->end && (*s->at == ' ' || *s->at == '\t'))
+		s->at++;
+}
+
+bool topo_take_word(struct topo_span *s, const char *stops, struct topo_span *word)
+{
+	const char *p = s->at;
+
+	while (p < s->end && *p && !strchr(stops, *p))
+		p++;
+	if (p == s->at)
+		return false;
+	*word = (struct topo_span){ s->at, p };
+	s->at = p;
+	return true;
+}
+
+bool topo_take_past(struct topo_span *s, const char *literal)
+{
+	const char *p = memmem(s->at, topo_span_length(*s), literal, strlen(literal));
+
+	if (p)
+		s->at = p + strlen(literal);
+	return p != NULL;
+}
+
+bool topo_span_is(struct topo_span s, const char *text)
+{
+	return topo_span_length(s) == strlen(text) && !memcmp(s.at, text, topo_span_length(s));
+}
+
+bool topo_span_has(struct topo_span s, const char *text)
+{
+	return memmem(s.at, topo_span_length(s), text, strlen(text)) != NULL;
+}
+
+/* FNV-1a. */
+static size_t hash_bytes(const char *at, size_t n)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ (unsigned char)at[i]) * 0x100000001b3u;
+	return (size_t)(h ^ h >> 29);
+}
+
+static char **name_slot(const struct topo_names *names, const char *at, size_t n)
+{
+	size_t i = hash_bytes(at, n) & (names->room - 1);
+
+	while (names->slots[i] && (strncmp(names->slots[i], at, n) || names->slots[i][n]))
+		i = (i + 1) & (names->room - 1);
+	return &names->slots[i];
+}
+
+static void names_widen(struct topo_names *names)
+{
+	struct topo_names wide = { .room = names->room ? 2 * names->room : 64, .count = names->count };
+
+	wide.slots = topo_alloc(wide.room, sizeof(*wide.slots));
+	for (size_t i = 0; i < names->room; i++)
+		if (names->slots[i])
+			*name_slot(&wide, names->slots[i], strlen(names->slots[i])) = names->slots[i];
+	free(names->slots);
+	*names = wide;
+}
+
+const char *topo_name(struct topo_names *names, struct topo_span s)
+{
+	size_t n = strnlen(s.at, topo_span_length(s));
+	char **slot;
+
+	if (2 * (names->count + 1) > names->room)
+		names_widen(names);
+	slot = name_slot(names, s.at, n);
+	if (!*slot) {
+		*slot = must(strndup(s.at, n), n);
+		names->count++;
+	}
+	return *slot;
+}
+
+const char *topo_name_of(struct topo_names *names, const char *text)
+{
+	return topo_name(names, (struct topo_span){ text, text + strlen(text) });
+}
+
+void topo_names_release(struct topo_names *names)
+{
+	for (size_t i = 0; i < names->room; i++)
+		free(names->slots[i]);
+	free(names->slots);
+	*names = (struct topo_names){ 0 };
+}
+
+static struct topo_map_slot *map_slot(const struct topo_map *m, uint64_t key)
+{
+	uint64_t h = key * 0x9e3779b97f4a7c15u;
+	size_t i = (size_t)(h ^ h >> 32) & (m->room - 1);
+
+	while (m->slots[i].used && m->slots[i].key != key)
+		i = (i + 1) & (m->room - 1);
+	return &m->slots[i];
+}
+
+uint32_t topo_map_get(const struct topo_map *m, uint64_t key)
+{
+	const struct topo_map_slot *slot = m->room ? map_slot(m, key) : NULL;
+
+	return slot && slot->used ? slot->value : (uint32_t)TOPO_NONE;
+}
+
+void topo_map_set(struct topo_map *m, uint64_t key, uint32_t value)
+{
+	struct topo_map_slot *slot;
+
+	if (2 * (m->count + 1) > m->room) {
+		struct topo_map wide = { .room = m->room ? 2 * m->room : 64, .count = m->count };
+
+		wide.slots = topo_alloc(wide.room, sizeof(*wide.slots));
+		for (size_t i = 0; i < m->room; i++)
+			if (m->slots[i].used)
+				*map_slot(&wide, m->slots[i].key) = m->slots[i];
+		free(m->slots);
+		*m = wide;
+	}
+	slot = map_slot(m, key);
+	m->count += !slot->used;
+	*slot = (struct topo_map_slot){ .key = key, .value = value, .used = true };
+}
+
+void topo_map_release(struct topo_map *m)
+{
+	free(m->slots);
+	*m = (struct topo_map){ 0 };
+}
