@@ -956,7 +956,7 @@ static uint32_t nic_index(struct topo_log *log, uint32_t host, const char *name,
 		if (log->nics[i].host == host && log->nics[i].name == name && log->nics[i].port == port)
 			return (uint32_t)i;
 	TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
-		(struct topo_nic){ .host = host, .name = name, .net = net, .port = port, .hca = TOPO_NONE, .at = at };
+		(struct topo_nic){ .host = host, .name = name, .net = net, .port = port, .adapter = TOPO_NONE, .at = at };
 	return (uint32_t)log->nic_count - 1;
 }
 
@@ -1389,7 +1389,7 @@ void topo_log_plan(struct topo_log *log, const char *file, const char *const *ho
 		for (size_t n = 0; n < nic_count; n++)
 			TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
 				(struct topo_nic){ .host = (uint32_t)log->host_count - 1, .port = 1, .net = "IB",
-						   .name = topo_name_of(&log->names, nics[n]), .hca = TOPO_NONE, .at = line };
+						   .name = topo_name_of(&log->names, nics[n]), .adapter = TOPO_NONE, .at = line };
 		for (size_t g = 0; g < gpus; g++)
 			c.ranks[h * gpus + g] = (struct topo_rank){ .present = true, .complete = true, .at = line,
 				.host = (uint32_t)log->host_count - 1, .process = TOPO_NONE, .cuda_dev = (int32_t)g };

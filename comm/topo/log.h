@@ -43,7 +43,7 @@ struct topo_nic {
 	const char *name;	/* "mlx5_0", or "AWS Libfabric/3" when no list names it */
 	const char *net;	/* "IB", "RoCE", "Socket", or the plugin's name */
 	int32_t port;
-	uint32_t hca;		/* for the joins of model.h: index into its HCAs, TOPO_NONE */
+	uint32_t adapter;	/* of the fabric, once joined (model.h); TOPO_NONE */
 	struct topo_at at;
 };
 

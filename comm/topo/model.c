@@ -1,0 +1,919 @@
+/*
+ * comm/topo/model.c - inputs by content, joins by GUID, bounds by counting.
+ *
+ * Nothing here is quadratic in ranks: flows are one per hop between hosts, groups are numbered
+ * once per level, and a bound is one pass over the flows.
+ */
+#include "comm/topo/model.h"
+
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reading ---- */
+
+struct hosts_reading {
+	struct topo_model *m;
+	const char **hosts;
+	size_t count, room;
+};
+
+static void hosts_take(void *user, const char *host)
+{
+	struct hosts_reading *h = user;
+
+	TOPO_PUSH(h->hosts, h->count, h->room) = topo_name_of(&h->m->log.names, host);
+}
+
+/* "node001 slots=4", one a line or in host-list syntax; comments with '#'. */
+static int hosts_read(struct topo_model *m, const char *source, const char *text, size_t bytes)
+{
+	struct topo_span rest = { text, text + bytes }, line, word;
+	struct hosts_reading h = { .m = m };
+	const char *rails[64];
+	char name[16];
+	size_t number = 0, rail_count = 0;
+	int rc = OK;
+
+	while (!rc && topo_line(&rest, &line)) {
+		number++;
+		topo_skip_blanks(&line);
+		if (line.at == line.end || *line.at == '#' || !topo_take_word(&line, " \t#", &word))
+			continue;
+		for (const char *p = word.at; p < word.end && !rc; p++)
+			if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.[],", *p))
+				rc = err(FAILED, "%s:%zu: '%.*s' is no host name", source, number,
+					 (int)topo_span_length(word), word.at);
+		if (!rc && !topo_hostlist(word, hosts_take, &h))
+			rc = err(FAILED, "%s:%zu: malformed host list '%.*s'", source, number, (int)topo_span_length(word),
+				 word.at);
+	}
+	if (!rc && !h.count)
+		rc = err(FAILED, "%s: names no host", source);
+	if (!rc) {	/* rails are counted when the fabric is known; until then one */
+		for (size_t i = 0; i < m->fabric.node_count && m->fabric.settled; i++)
+			if (m->fabric.nodes[i].host == h.hosts[0] && rail_count < ARRAY_LEN(rails)) {
+				snprintf(name, sizeof(name), "rail%zu", rail_count);
+				rails[rail_count++] = topo_name_of(&m->log.names, name);
+			}
+		if (!rail_count)
+			rails[rail_count++] = topo_name_of(&m->log.names, "rail0");
+		topo_log_plan(&m->log, source, h.hosts, h.count, 1, rails, rail_count);
+	}
+	free(h.hosts);
+	return rc;
+}
+
+/* `grep -r . /sys/class/infiniband/`, one node per file, or many with "node1: " in front. */
+static int sysfs_read(struct topo_model *m, const char *source, const char *text, size_t bytes)
+{
+	struct topo_span rest = { text, text + bytes }, line;
+	size_t taken = 0;
+
+	while (topo_line(&rest, &line)) {
+		struct topo_span s = line, before = line, dev, path, value;
+		struct topo_node *n = NULL;
+		struct topo_hca *h = NULL;
+		const char *host, *name;
+		uint64_t port;
+
+		if (!topo_take_past(&s, "/sys/class/infiniband/") || !topo_take_word(&s, "/", &dev) || !topo_take(&s, "/") ||
+		    !topo_take_word(&s, ":", &path) || !topo_take(&s, ":"))
+			continue;
+		value = s;
+		before.end = dev.at - strlen("/sys/class/infiniband/");
+		while (before.end > before.at && strchr(": ", before.end[-1]))
+			before.end--;
+		host = topo_name(&m->log.names, before);
+		name = topo_name(&m->log.names, dev);
+		for (size_t i = 0; i < m->node_count && !n; i++)
+			if (m->nodes[i].host == host)
+				n = &m->nodes[i];
+		if (!n) {
+			TOPO_PUSH(m->nodes, m->node_count, m->node_room) =
+				(struct topo_node){ .host = host, .source = topo_name_of(&m->log.names, source) };
+			n = &m->nodes[m->node_count - 1];
+		}
+		for (size_t i = 0; i < n->hca_count && !h; i++)
+			if (n->hcas[i].name == name)
+				h = &n->hcas[i];
+		if (!h && n->gpu_count)
+			continue;	/* an hwloc file of this host knows its HCAs; the matrix is sized for them */
+		if (!h) {
+			TOPO_PUSH(n->hcas, n->hca_count, n->hca_room) =
+				(struct topo_hca){ .name = name, .package = -1, .bus = UINT64_MAX };
+			h = &n->hcas[n->hca_count - 1];
+			for (int p = 0; p < HCA_PORTS; p++)
+				h->ports[p].ethernet = -1;
+		}
+		taken++;
+		if (topo_span_is(path, "device/current_link_width")) {
+			h->width = atoi(value.at);
+		} else if (topo_span_is(path, "device/max_link_width")) {
+			h->width_max = atoi(value.at);
+		} else if (topo_span_is(path, "node_guid")) {
+			for (h->node_guid = 0; value.at < value.end; topo_take(&value, ":")) {
+				uint64_t part;
+
+				if (!topo_take_hex(&value, &part))
+					break;
+				h->node_guid = h->node_guid << 16 | part;
+			}
+		} else if (topo_take(&path, "ports/") && topo_take_u64(&path, &port) && port >= 1 && port <= HCA_PORTS) {
+			struct topo_port *p = &h->ports[port - 1];
+
+			if (topo_span_is(path, "/rate"))
+				p->gbps = strtod(value.at, NULL) / 8;
+			else if (topo_span_is(path, "/state"))
+				p->state = atoi(value.at);
+			else if (topo_span_is(path, "/link_layer"))
+				p->ethernet = topo_span_is(value, "Ethernet");
+			else if (topo_span_is(path, "/lid"))
+				p->lid = (uint32_t)strtoul(value.at, NULL, 16);
+		}
+	}
+	m->has_sysfs = true;
+	return taken ? OK : err(FAILED, "%s: no line of /sys/class/infiniband/HCA/...:value", source);
+}
+
+static int xml_take(struct topo_model *m, const char *source, const char *text, size_t bytes)
+{
+	char root[32], version[16];
+	struct topo_node n;
+	uint32_t file = (uint32_t)m->log.file_count;
+	int rc = topo_xml_check(source, text, bytes, root, version);
+
+	if (rc)
+		return rc;
+	if (!strcmp(root, "graphs")) {
+		rc = topo_graphs_read(&m->graphs, &m->log.names, source, file, text, bytes);
+	} else if (!strcmp(root, "system")) {
+		rc = topo_node_nccl(&n, &m->log.names, source, file, text, bytes);
+		m->has_nccl_topo = true;
+	} else {
+		rc = topo_node_hwloc(&n, &m->log.names, source, text, bytes);
+		m->has_hwloc = true;
+	}
+	TOPO_PUSH(m->log.files, m->log.file_count, m->log.file_room) = topo_name_of(&m->log.names, source);
+	if (!rc && strcmp(root, "graphs"))
+		TOPO_PUSH(m->nodes, m->node_count, m->node_room) = n;
+	return rc;
+}
+
+int topo_model_take(struct topo_model *m, const char *source, const char *text, size_t bytes, enum topo_input input)
+{
+	struct topo_span s = { text, text + bytes };
+	uint32_t file = (uint32_t)m->log.file_count;
+	int rc;
+
+	m->fabric.names = &m->log.names;
+	topo_take(&s, "\xef\xbb\xbf");
+	while (s.at < s.end && strchr(" \t\r\n", *s.at) && *s.at)
+		s.at++;
+	if (input == INPUT_HWLOC || input == INPUT_NCCL_XML || input == INPUT_GRAPH ||
+	    (input == INPUT_AUTO && s.at < s.end && *s.at == '<'))
+		return xml_take(m, source, text, bytes);
+	if (input == INPUT_HOSTS)
+		return hosts_read(m, source, text, bytes);
+	if (input == INPUT_LOG || (input == INPUT_AUTO && topo_log_is(text, bytes))) {
+		if (!topo_log_is(text, bytes))
+			return err(FAILED, "%s: no line 'host:pid:tid [dev] NCCL INFO ...' (NCCL_DEBUG=INFO prints them)",
+				   source);
+		topo_log_parse(&m->log, source, text, bytes);
+		m->has_log = true;
+		return OK;
+	}
+	if (input == INPUT_SYSFS || (input == INPUT_AUTO && memmem(text, bytes < 4096 ? bytes : 4096,
+								   "/sys/class/infiniband/", 22)))
+		rc = sysfs_read(m, source, text, bytes);
+	else if (input == INPUT_ROUTES || topo_routes_are(text, bytes))
+		rc = topo_routes_read(&m->fabric, source, file, text, bytes), m->has_routes = true;
+	else
+		rc = topo_fabric_read(&m->fabric, source, file, text, bytes);
+	TOPO_PUSH(m->log.files, m->log.file_count, m->log.file_room) = topo_name_of(&m->log.names, source);
+	m->has_fabric = m->fabric.link_count > 0;
+	m->has_groups = m->fabric.member_count > 0;
+	return rc;
+}
+
+int topo_model_read(struct topo_model *m, const char *path, enum topo_input input)
+{
+	struct topo_text t;
+	int rc = topo_text_read(&t, path);
+
+	if (!rc && input == INPUT_HOSTS && !m->fabric.settled)
+		topo_fabric_settle(&m->fabric);
+	if (!rc)
+		rc = topo_model_take(m, path, t.at, t.bytes, input);
+	topo_text_release(&t);
+	return rc;
+}
+
+void topo_model_release(struct topo_model *m)
+{
+	for (size_t i = 0; i < m->node_count; i++)
+		topo_node_release(&m->nodes[i]);
+	free(m->nodes);
+	topo_fabric_release(&m->fabric);
+	topo_graphs_release(&m->graphs);
+	topo_log_release(&m->log);
+	*m = (struct topo_model){ 0 };
+}
+
+/* ---- joins ---- */
+
+static bool facts_cover(const struct topo_node *n, const struct topo_comm *c, uint32_t host)
+{
+	for (size_t r = 0; r < c->rank_count; r++)
+		if (c->ranks[r].present && c->ranks[r].host == host && c->ranks[r].bus &&
+		    topo_node_gpu(n, c->ranks[r].bus) == TOPO_NONE)
+			return false;
+	return true;
+}
+
+/* A file that names the host; else the only file of a machine, when it has the GPUs that the ranks sit on. */
+static void facts_join(struct topo_model *m)
+{
+	for (size_t h = 0; h < m->log.host_count; h++) {
+		struct topo_host *host = &m->log.hosts[h];
+
+		for (size_t i = 0; i < m->node_count; i++) {
+			const char *name = m->nodes[i].host, *dot = strchr(name, '.');
+			size_t length = dot ? (size_t)(dot - name) : strlen(name);
+
+			if (length && strlen(host->name) == length && !strncmp(host->name, name, length))
+				host->facts = (uint32_t)i;
+		}
+		if (host->facts == TOPO_NONE && m->node_count == 1 && m->nodes[0].gpu_count) {
+			bool covers = true;
+
+			for (size_t c = 0; c < m->log.comm_count; c++)
+				covers = covers && facts_cover(&m->nodes[0], &m->log.comms[c], (uint32_t)h);
+			host->facts = covers ? 0 : (uint32_t)TOPO_NONE;
+		}
+	}
+}
+
+const struct topo_node *topo_model_facts(const struct topo_model *m, uint32_t host)
+{
+	return host == TOPO_NONE || m->log.hosts[host].facts == TOPO_NONE ? NULL : &m->nodes[m->log.hosts[host].facts];
+}
+
+const struct topo_hca *topo_model_hca(const struct topo_model *m, uint32_t nic)
+{
+	const struct topo_node *n = nic == TOPO_NONE ? NULL : topo_model_facts(m, m->log.nics[nic].host);
+	uint32_t hca = n ? topo_node_hca(n, m->log.nics[nic].name) : (uint32_t)TOPO_NONE;
+
+	return hca == TOPO_NONE ? NULL : &n->hcas[hca];
+}
+
+/* The facts are this very host's, not those of its kind: its GUIDs may be used. */
+static bool facts_are_own(const struct topo_model *m, uint32_t host)
+{
+	const struct topo_node *n = topo_model_facts(m, host);
+	size_t length = strlen(m->log.hosts[host].name);
+
+	return n && !strncmp(n->host, m->log.hosts[host].name, length) && (!n->host[length] || n->host[length] == '.');
+}
+
+static uint32_t adapter_by_guid(const struct topo_model *m, const struct topo_nic *nic, const struct topo_hca *h)
+{
+	int port = nic->port >= 1 && nic->port <= HCA_PORTS ? nic->port - 1 : 0;
+	uint32_t a = h->node_guid ? topo_map_get(&m->fabric.by_guid, h->node_guid) : (uint32_t)TOPO_NONE;
+
+	if (a == TOPO_NONE && h->ports[port].guid)
+		a = topo_map_get(&m->fabric.by_port_guid, h->ports[port].guid);
+	if (a == TOPO_NONE && h->ports[port].guid)
+		a = topo_map_get(&m->fabric.by_guid, h->ports[port].guid);
+	if (a == TOPO_NONE && h->ports[port].lid)
+		a = topo_map_get(&m->fabric.by_lid, h->ports[port].lid);
+	if (a == TOPO_NONE && h->system_guid)
+		a = topo_map_get(&m->fabric.by_system, h->system_guid);
+	return a != TOPO_NONE && !m->fabric.nodes[a].is_switch ? a : (uint32_t)TOPO_NONE;
+}
+
+struct by_host_entry { const char *host; uint32_t node; };
+
+static int by_host_rail(const void *a, const void *b)
+{
+	const struct by_host_entry *x = a, *y = b;
+
+	return x->host < y->host ? -1 : x->host > y->host;
+}
+
+/* Without GUIDs: the adapter whose description is "host nic", else the one at the NIC's place among its host's. */
+static uint32_t adapter_by_name(const struct topo_model *m, const struct by_host_entry *index, size_t count,
+				const struct topo_nic *nic, int32_t rail)
+{
+	const char *host = m->log.hosts[nic->host].name;
+	struct by_host_entry key = { .host = host };
+	const struct by_host_entry *e = count ? bsearch(&key, index, count, sizeof(key), by_host_rail) : NULL;
+	uint32_t by_rail = TOPO_NONE;
+
+	if (!e)
+		return TOPO_NONE;
+	while (e > index && e[-1].host == host)
+		e--;
+	for (; e < index + count && e->host == host; e++) {
+		const struct topo_vertex *v = &m->fabric.nodes[e->node];
+		const char *blank = strrchr(v->description, ' ');
+
+		if (blank && !strcmp(blank + 1, nic->name))
+			return e->node;
+		if (v->rail == rail)
+			by_rail = e->node;
+	}
+	return by_rail;
+}
+
+static int by_nic_name(const void *a, const void *b)
+{
+	const struct topo_nic *x = *(struct topo_nic *const *)a, *y = *(struct topo_nic *const *)b;
+
+	if (x->host != y->host)
+		return x->host < y->host ? -1 : 1;
+	return strverscmp(x->name, y->name);
+}
+
+static void nics_join(struct topo_model *m)
+{
+	struct by_host_entry *index = topo_alloc(m->fabric.node_count, sizeof(*index));
+	struct topo_nic **sorted = topo_alloc(m->log.nic_count, sizeof(*sorted));
+	size_t count = 0;
+	int32_t rail = 0;
+
+	for (uint32_t i = 0; i < m->fabric.node_count; i++)
+		if (!m->fabric.nodes[i].is_switch && *m->fabric.nodes[i].host)
+			index[count++] = (struct by_host_entry){ m->fabric.nodes[i].host, i };
+	qsort(index, count, sizeof(*index), by_host_rail);
+	for (size_t i = 0; i < m->log.nic_count; i++)
+		sorted[i] = &m->log.nics[i];
+	qsort(sorted, m->log.nic_count, sizeof(*sorted), by_nic_name);
+	for (size_t i = 0; i < m->log.nic_count; i++) {
+		struct topo_nic *nic = sorted[i];
+		const struct topo_hca *h = topo_model_hca(m, (uint32_t)(nic - m->log.nics));
+
+		rail = i && sorted[i - 1]->host == nic->host ? rail + 1 : 0;
+		if (!strcmp(nic->net, "Socket") || !strcmp(nic->net, "RoCE"))
+			continue;	/* Ethernet is not in an InfiniBand fabric, whatever its device is called */
+		if (h && facts_are_own(m, nic->host))
+			nic->adapter = adapter_by_guid(m, nic, h);
+		if (nic->adapter != TOPO_NONE) {
+			m->joined_by_guid++;
+			continue;
+		}
+		nic->adapter = adapter_by_name(m, index, count, nic, rail);
+		if (nic->adapter != TOPO_NONE)
+			m->joined_by_name++;
+		else
+			m->not_joined++;
+	}
+	free(index);
+	free(sorted);
+}
+
+void topo_model_settle(struct topo_model *m)
+{
+	bool *job;
+
+	topo_log_finish(&m->log);
+	facts_join(m);
+	if (!m->fabric.settled)
+		topo_fabric_settle(&m->fabric);
+	if (!m->has_fabric)
+		return;
+	nics_join(m);
+	job = topo_alloc(m->fabric.node_count, sizeof(*job));
+	for (size_t i = 0; i < m->log.nic_count; i++)
+		if (m->log.nics[i].adapter != TOPO_NONE)
+			job[m->log.nics[i].adapter] = true;
+	topo_fabric_levels(&m->fabric, m->joined_by_guid + m->joined_by_name ? job : NULL);
+	free(job);
+}
+
+double topo_model_nic_gbps(const struct topo_model *m, uint32_t nic)
+{
+	const struct topo_nic *n = &m->log.nics[nic];
+	const struct topo_hca *h = topo_model_hca(m, nic);
+	int port = n->port >= 1 && n->port <= HCA_PORTS ? n->port - 1 : 0;
+	uint32_t link = n->adapter != TOPO_NONE ? topo_fabric_uplink(&m->fabric, n->adapter, (uint16_t)n->port)
+						: (uint32_t)TOPO_NONE;
+
+	if (link != TOPO_NONE && m->fabric.links[link].gbps > 0)
+		return m->fabric.links[link].gbps;
+	return h ? h->ports[port].gbps : 0;
+}
+
+/* ---- flows ---- */
+
+void topo_flows_of(const struct topo_model *m, const struct topo_comm *c, struct topo_flows *f)
+{
+	(void)m;
+	*f = (struct topo_flows){ .channels = c->channel_count };
+	for (size_t channel = 0; channel < c->channel_count; channel++)
+		for (size_t r = 0; r < c->rank_count; r++) {
+			int32_t to = c->next[channel * c->rank_count + r];
+			const struct topo_edge *e;
+			struct topo_flow flow = { .nic_from = TOPO_NONE, .nic_to = TOPO_NONE, .channel = (uint16_t)channel };
+
+			if (to < 0 || !c->ranks[r].present || !c->ranks[to].present || c->ranks[r].host == c->ranks[to].host)
+				continue;
+			flow.host_from = c->ranks[r].host;
+			flow.host_to = c->ranks[to].host;
+			e = topo_edge_find(c, channel, (int32_t)r, to);
+			if (e && e->send.seen)
+				flow.nic_from = e->send.nic;
+			if (e && e->recv.seen)
+				flow.nic_to = e->recv.nic;
+			TOPO_PUSH(f->at, f->count, f->room) = flow;
+		}
+}
+
+void topo_flows_reorder(const struct topo_model *m, const struct topo_comm *c, const uint32_t *hosts, size_t count,
+			struct topo_flows *out)
+{
+	struct topo_flows now;
+	uint32_t *send = topo_alloc(m->log.host_count * c->channel_count, sizeof(*send));
+	uint32_t *receive = topo_alloc(m->log.host_count * c->channel_count, sizeof(*receive));
+
+	topo_flows_of(m, c, &now);
+	*out = (struct topo_flows){ .channels = now.channels };
+	for (size_t i = 0; i < m->log.host_count * c->channel_count; i++)
+		send[i] = receive[i] = TOPO_NONE;
+	for (size_t i = 0; i < now.count; i++) {
+		const struct topo_flow *f = &now.at[i];
+
+		send[f->host_from * c->channel_count + f->channel] = f->nic_from;
+		receive[f->host_to * c->channel_count + f->channel] = f->nic_to;
+	}
+	for (size_t channel = 0; channel < c->channel_count && count > 1; channel++)
+		for (size_t i = 0; i < count; i++) {
+			uint32_t from = hosts[i], to = hosts[(i + 1) % count];
+
+			TOPO_PUSH(out->at, out->count, out->room) = (struct topo_flow){ .host_from = from, .host_to = to,
+				.channel = (uint16_t)channel, .nic_from = send[from * c->channel_count + channel],
+				.nic_to = receive[to * c->channel_count + channel] };
+		}
+	topo_flows_release(&now);
+	free(send);
+	free(receive);
+}
+
+void topo_flows_release(struct topo_flows *f)
+{
+	free(f->at);
+	*f = (struct topo_flows){ 0 };
+}
+
+/* ---- bounds ---- */
+
+static struct topo_bound *bound_add(struct topo_bounds *b, const char *level)
+{
+	struct topo_bound *n;
+
+	if (b->count == BOUND_LEVELS)
+		return NULL;
+	n = &b->at[b->count++];
+	*n = (struct topo_bound){ .ideal = INFINITY, .fixed = 0, .worst = INFINITY };
+	snprintf(n->level, sizeof(n->level), "%s", level);
+	return n;
+}
+
+/* How many ring hops each pair of GPUs carries, against its NVLinks. */
+static void bound_nvlink(const struct topo_model *m, const struct topo_comm *c, struct topo_bounds *b)
+{
+	struct topo_bound row = { .ideal = INFINITY };
+	struct topo_map hops = { 0 };
+	struct topo_bound *n;
+
+	snprintf(row.level, sizeof(row.level), "nvlink");
+	for (size_t i = 0; i < c->edge_count; i++) {
+		const struct topo_edge *e = &c->edges[i];
+		uint64_t key = (uint64_t)(uint32_t)e->from << 32 | (uint32_t)e->to;
+		const struct topo_rank *a = &c->ranks[e->from], *z = &c->ranks[e->to];
+		const struct topo_node *facts = a->present ? topo_model_facts(m, a->host) : NULL;
+		uint32_t x, y, seen;
+		double capacity;
+
+		if (!e->ring || e->via != TOPO_VIA_P2P || !facts || !facts->nvlinks || !z->present)
+			continue;
+		x = topo_node_gpu(facts, a->bus);
+		y = topo_node_gpu(facts, z->bus);
+		if (x == TOPO_NONE || y == TOPO_NONE || facts->nvlinks[x * facts->gpu_count + y] <= 0)
+			continue;
+		seen = topo_map_get(&hops, key) == TOPO_NONE ? 1 : topo_map_get(&hops, key) + 1;
+		topo_map_set(&hops, key, seen);
+		capacity = 25.0 * facts->nvlinks[x * facts->gpu_count + y];
+		if ((double)c->channel_count * capacity / seen < row.ideal) {
+			row.ideal = (double)c->channel_count * capacity / seen;
+			row.capacity = capacity;
+			row.hops = seen;
+			snprintf(row.where, sizeof(row.where), "%s: rank %d -> %d, %d NVLinks", m->log.hosts[a->host].name,
+				 e->from, e->to, facts->nvlinks[x * facts->gpu_count + y]);
+		}
+	}
+	topo_map_release(&hops);
+	if (isfinite(row.ideal) && (n = bound_add(b, row.level))) {
+		*n = row;
+		n->worst = n->fixed = n->ideal;
+	}
+}
+
+/* Hops per NIC and direction against its port and its PCIe link. */
+static void bound_nics(const struct topo_model *m, const struct topo_flows *f, struct topo_bounds *b)
+{
+	size_t *hops = topo_alloc(2 * m->log.nic_count, sizeof(*hops));
+	struct topo_bound *hca = NULL, *pcie = NULL;
+
+	for (size_t i = 0; i < f->count; i++) {
+		if (f->at[i].nic_from != TOPO_NONE)
+			hops[2 * f->at[i].nic_from]++;
+		if (f->at[i].nic_to != TOPO_NONE)
+			hops[2 * f->at[i].nic_to + 1]++;
+	}
+	for (size_t i = 0; i < 2 * m->log.nic_count; i++) {
+		uint32_t nic = (uint32_t)(i / 2);
+		const struct topo_hca *h = hops[i] ? topo_model_hca(m, nic) : NULL;
+		double gbps = hops[i] ? topo_model_nic_gbps(m, nic) : 0, limit;
+
+		for (int which = 0; which < 2; which++) {
+			double capacity = which ? (h ? h->pcie_gbps : 0) : gbps;
+			struct topo_bound **row = which ? &pcie : &hca;
+
+			if (!hops[i] || capacity <= 0)
+				continue;
+			if (!*row)
+				*row = bound_add(b, which ? "pcie" : "hca");
+			limit = (double)f->channels * capacity / (double)hops[i];
+			if (!*row || limit >= (*row)->ideal)
+				continue;
+			(*row)->ideal = (*row)->fixed = (*row)->worst = limit;
+			(*row)->capacity = capacity;
+			(*row)->hops = (double)hops[i];
+			snprintf((*row)->where, sizeof((*row)->where), "%s %s %s", m->log.hosts[m->log.nics[nic].host].name,
+				 m->log.nics[nic].name, i % 2 ? "receiving" : "sending");
+		}
+	}
+	free(hops);
+}
+
+static uint32_t leaf_of(const struct topo_model *m, uint32_t nic)
+{
+	uint32_t adapter = nic == TOPO_NONE ? (uint32_t)TOPO_NONE : m->log.nics[nic].adapter;
+	uint32_t link = adapter == TOPO_NONE ? (uint32_t)TOPO_NONE
+					     : topo_fabric_uplink(&m->fabric, adapter, (uint16_t)m->log.nics[nic].port);
+
+	return link == TOPO_NONE ? (uint32_t)TOPO_NONE : m->fabric.links[link].peer;
+}
+
+/* Least crossings: a cycle through G > 1 groups enters each at least once. */
+static size_t crossings_least(const struct topo_model *m, const struct topo_flows *f, const uint32_t *group, size_t groups)
+{
+	bool *seen = topo_alloc(groups, sizeof(*seen));
+	size_t least = 0;
+
+	for (size_t from = 0, i = 0; i <= f->count; i++) {
+		if (i < f->count && f->at[i].channel == f->at[from].channel)
+			continue;
+		size_t here = 0;
+
+		memset(seen, 0, groups);
+		for (size_t k = from; k < i; k++) {
+			uint32_t leaf = leaf_of(m, f->at[k].nic_from);
+
+			if (leaf != TOPO_NONE && group[leaf] != TOPO_NONE && !seen[group[leaf]]) {
+				seen[group[leaf]] = true;
+				here++;
+			}
+		}
+		least += here > 1 ? here : 0;
+		from = i;
+	}
+	free(seen);
+	return least;
+}
+
+static void bound_level(const struct topo_model *m, const struct topo_flows *f, uint32_t cut, struct topo_bounds *b)
+{
+	const struct topo_fabric *fabric = &m->fabric;
+	uint32_t *group = topo_alloc(fabric->node_count, sizeof(*group));
+	size_t groups = topo_fabric_groups(fabric, cut, group);
+	struct tally { double up, widest; size_t out, in; uint32_t name; } *t = topo_alloc(groups, sizeof(*t));
+	struct topo_bound *row;
+	char level[16];
+
+	snprintf(level, sizeof(level), cut == 1 ? "leaf" : cut == 2 ? "rack" : "level %u", cut);
+	row = groups > 1 ? bound_add(b, level) : NULL;
+	for (size_t i = 0; row && i < fabric->link_count; i++) {
+		const struct topo_link *l = &fabric->links[i];
+		uint32_t g = group[l->node];
+
+		if (l->peer == TOPO_NONE || g == TOPO_NONE || fabric->nodes[l->node].level != cut - 1 ||
+		    !fabric->nodes[l->peer].is_switch || fabric->nodes[l->peer].level != cut)
+			continue;
+		t[g].up += l->gbps;
+		t[g].widest = l->gbps > t[g].widest ? l->gbps : t[g].widest;
+		t[g].name = l->node;
+	}
+	for (size_t i = 0; row && i < f->count; i++) {
+		uint32_t a = leaf_of(m, f->at[i].nic_from), z = leaf_of(m, f->at[i].nic_to);
+
+		if (a == TOPO_NONE || z == TOPO_NONE || group[a] == TOPO_NONE || group[z] == TOPO_NONE ||
+		    group[a] == group[z])
+			continue;
+		t[group[a]].out++;
+		t[group[z]].in++;
+		row->crossings++;
+	}
+	for (size_t g = 0; row && g < groups; g++) {
+		size_t hops = t[g].out > t[g].in ? t[g].out : t[g].in;
+		double limit;
+
+		if (!hops || t[g].up <= 0)
+			continue;
+		row->groups++;
+		limit = (double)f->channels * t[g].up / (double)hops;
+		if ((double)f->channels * t[g].widest / (double)hops < row->worst)
+			row->worst = (double)f->channels * t[g].widest / (double)hops;
+		if (limit >= row->ideal)
+			continue;
+		row->ideal = limit;
+		row->capacity = t[g].up;
+		row->hops = (double)hops;
+		snprintf(row->where, sizeof(row->where), "%s of '%.60s' (0x%llx), %s", level,
+			 fabric->nodes[t[g].name].description, (unsigned long long)fabric->nodes[t[g].name].guid,
+			 t[g].out >= t[g].in ? "leaving" : "entering");
+	}
+	if (row)
+		row->crossings_least = crossings_least(m, f, group, groups);
+	free(group);
+	free(t);
+}
+
+/* Follows one flow through the forwarding tables, adding to `hops`; false: a table is missing. */
+static bool route(const struct topo_model *m, const struct topo_flow *flow, uint16_t *hops)
+{
+	const struct topo_fabric *f = &m->fabric;
+	uint32_t to = m->log.nics[flow->nic_to].adapter, at = leaf_of(m, flow->nic_from);
+	uint32_t lid = to == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_map_get(&f->lid_of, f->nodes[to].guid);
+
+	if (lid == TOPO_NONE || at == TOPO_NONE)
+		return false;
+	for (int step = 0; step < 16; step++) {
+		uint32_t table = topo_map_get(&f->table_of, at), link = TOPO_NONE;
+
+		if (table == TOPO_NONE || lid >= f->tables[table].lid_count)
+			return false;
+		for (uint32_t i = f->nodes[at].first; i < f->nodes[at].first + f->nodes[at].count; i++)
+			if (f->links[i].port == f->tables[table].ports[lid])
+				link = i;
+		if (link == TOPO_NONE || f->links[link].peer == TOPO_NONE)
+			return false;
+		hops[link] += hops[link] < UINT16_MAX;
+		at = f->links[link].peer;
+		if (at == to)
+			return true;
+	}
+	return false;
+}
+
+static void bound_static(const struct topo_model *m, const struct topo_flows *f, struct topo_bounds *b)
+{
+	const struct topo_fabric *fabric = &m->fabric;
+	uint16_t *hops = topo_alloc(fabric->link_count, sizeof(*hops));
+	double least = INFINITY;
+
+	b->routed = f->count > 0;
+	for (size_t i = 0; i < f->count && b->routed; i++)
+		b->routed = f->at[i].nic_from != TOPO_NONE && f->at[i].nic_to != TOPO_NONE && route(m, &f->at[i], hops);
+	for (size_t i = 0; i < fabric->link_count && b->routed; i++) {
+		const struct topo_link *l = &fabric->links[i];
+		double limit = hops[i] ? (double)f->channels * l->gbps / hops[i] : INFINITY;
+		uint32_t level = fabric->nodes[l->node].level, above = fabric->nodes[l->peer != TOPO_NONE ? l->peer : l->node].level;
+		size_t row = SIZE_MAX;
+
+		if (!hops[i] || l->gbps <= 0 || !fabric->nodes[l->peer].is_switch)
+			continue;
+		for (size_t k = 0; k < b->count; k++) {		/* the level whose groups this link joins */
+			uint32_t cut = !strcmp(b->at[k].level, "leaf") ? 1 : !strcmp(b->at[k].level, "rack") ? 2 : 0;
+
+			if (cut && (level > above ? level : above) == cut)
+				row = k;
+		}
+		if (row != SIZE_MAX && (b->at[row].fixed == 0 || limit < b->at[row].fixed))
+			b->at[row].fixed = limit;
+		if (limit < least) {
+			least = limit;
+			b->collision_hops = hops[i];
+			snprintf(b->collision, sizeof(b->collision), "port %u of '%.60s' (0x%llx)", l->port,
+				 fabric->nodes[l->node].description, (unsigned long long)fabric->nodes[l->node].guid);
+		}
+	}
+	b->fixed = b->routed ? least : 0;
+	free(hops);
+}
+
+void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const struct topo_flows *f,
+		    struct topo_bounds *b)
+{
+	*b = (struct topo_bounds){ .ideal = INFINITY, .worst = INFINITY };
+	bound_nvlink(m, c, b);
+	bound_nics(m, f, b);
+	if (m->has_fabric && m->fabric.levels)
+		for (uint32_t cut = 1; cut < m->fabric.levels && b->count < BOUND_LEVELS; cut++)
+			bound_level(m, f, cut, b);
+	if (m->has_routes && m->has_fabric)
+		bound_static(m, f, b);
+	for (size_t i = 0; i < b->count; i++) {
+		if (b->at[i].ideal < b->ideal) {
+			b->ideal = b->at[i].ideal;
+			snprintf(b->limit, sizeof(b->limit), "%s: %.150s", b->at[i].level, b->at[i].where);
+		}
+		b->worst = b->at[i].worst < b->worst ? b->at[i].worst : b->worst;
+	}
+	if (b->routed && b->ideal < b->fixed)
+		b->fixed = b->ideal;
+	if (!isfinite(b->ideal))
+		b->ideal = b->worst = 0;
+}
+
+/* ---- order ---- */
+
+uint32_t *topo_hosts_of(const struct topo_comm *c, size_t *count)
+{
+	uint32_t *hosts = topo_alloc(c->rank_count, sizeof(*hosts));
+	struct topo_map seen = { 0 };
+
+	*count = 0;
+	for (size_t r = 0; r < c->rank_count; r++)
+		if (c->ranks[r].present && topo_map_get(&seen, c->ranks[r].host) == TOPO_NONE) {
+			topo_map_set(&seen, c->ranks[r].host, 1);
+			hosts[(*count)++] = c->ranks[r].host;
+		}
+	topo_map_release(&seen);
+	return hosts;
+}
+
+/* A host's place: its group at each cut from the top down, then its port on the leaf. */
+enum { KEYS = 10 };
+struct place {
+	uint32_t host, keys[KEYS];
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	for (int i = 0; i < KEYS; i++)
+		if (x->keys[i] != y->keys[i])
+			return x->keys[i] < y->keys[i] ? -1 : 1;
+	return 0;
+}
+
+static void place_by_links(const struct topo_model *m, struct place *p, size_t count, const struct topo_comm *c)
+{
+	uint32_t *first_nic = topo_alloc(m->log.host_count, sizeof(*first_nic));
+	uint32_t *group = topo_alloc(m->fabric.node_count, sizeof(*group));
+	struct topo_flows f;
+	int key = 0;
+
+	for (size_t h = 0; h < m->log.host_count; h++)
+		first_nic[h] = TOPO_NONE;
+	topo_flows_of(m, c, &f);
+	for (size_t i = f.count; i-- > 0;)	/* so that the first channel's NIC remains */
+		if (f.at[i].nic_from != TOPO_NONE)
+			first_nic[f.at[i].host_from] = f.at[i].nic_from;
+	for (uint32_t cut = (uint32_t)m->fabric.levels; cut-- > 1 && key < KEYS - 2;) {
+		topo_fabric_groups(&m->fabric, cut, group);
+		for (size_t i = 0; i < count; i++) {
+			uint32_t leaf = leaf_of(m, first_nic[p[i].host]);
+
+			p[i].keys[key] = leaf == TOPO_NONE ? (uint32_t)TOPO_NONE : group[leaf];
+		}
+		key++;
+	}
+	for (size_t i = 0; i < count; i++) {
+		uint32_t nic = first_nic[p[i].host];
+		uint32_t link = nic == TOPO_NONE || m->log.nics[nic].adapter == TOPO_NONE
+					? (uint32_t)TOPO_NONE
+					: topo_fabric_uplink(&m->fabric, m->log.nics[nic].adapter, 0);
+
+		p[i].keys[key] = link == TOPO_NONE ? 0 : m->fabric.links[link].peer;
+		p[i].keys[key + 1] = link == TOPO_NONE ? 0 : m->fabric.links[link].peer_port;
+	}
+	topo_flows_release(&f);
+	free(first_nic);
+	free(group);
+}
+
+static void place_by_groups(const struct topo_model *m, struct place *p, size_t count)
+{
+	const struct topo_fabric *f = &m->fabric;
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t path[KEYS], depth = 0, g = TOPO_NONE;
+
+		for (size_t k = 0; k < f->member_count && g == TOPO_NONE; k++)
+			if (f->members[k].host == m->log.hosts[p[i].host].name)
+				g = f->members[k].group;
+		for (; g != TOPO_NONE && depth < KEYS; g = f->groups[g].parent)
+			path[depth++] = g;
+		for (uint32_t k = 0; k < depth; k++)
+			p[i].keys[k] = path[depth - 1 - k];
+		for (uint32_t k = depth; k < KEYS; k++)
+			p[i].keys[k] = 0;
+	}
+}
+
+uint32_t *topo_order_of(const struct topo_model *m, const struct topo_comm *c, size_t *count)
+{
+	uint32_t *hosts = topo_hosts_of(c, count);
+	struct place *p = topo_alloc(*count, sizeof(*p));
+	size_t first = 0;
+
+	for (size_t i = 0; i < *count; i++)
+		p[i].host = hosts[i];
+	if (m->has_fabric)
+		place_by_links(m, p, *count, c);
+	else if (m->has_groups)
+		place_by_groups(m, p, *count);
+	for (int k = 0; k < KEYS && *count; k++) {	/* rank 0's groups come first */
+		uint32_t zero = p[0].keys[k];
+
+		for (size_t i = 0; i < *count && k < KEYS - 1; i++)
+			p[i].keys[k] = p[i].keys[k] == zero ? 0 : p[i].keys[k] + 1;
+	}
+	if (*count)
+		qsort(p, *count, sizeof(*p), by_place);
+	for (size_t i = 0; i < *count; i++)	/* and rank 0's host first of all: its leaf turns round to it */
+		if (p[i].host == hosts[0])
+			first = i;
+	if (*count) {
+		struct place zero = p[first];
+
+		memmove(p + 1, p, first * sizeof(*p));
+		p[0] = zero;
+	}
+	for (size_t i = 0; i < *count; i++)
+		hosts[i] = p[i].host;
+	free(p);
+	return hosts;
+}
+
+/* The package that a rank's process should sit on: its GPU's, else by its place among the host's ranks. */
+static int package_for(const struct topo_model *m, const struct topo_rank *r, size_t place, size_t places)
+{
+	const struct topo_node *n = topo_model_facts(m, r->host);
+	uint32_t gpu = n ? topo_node_gpu(n, r->bus) : (uint32_t)TOPO_NONE;
+
+	if (gpu != TOPO_NONE && n->gpus[gpu].package >= 0)
+		return n->gpus[gpu].package;
+	return places > 1 ? (int)(2 * place / places) : 0;
+}
+
+static void order_lines(const struct topo_model *m, const struct topo_comm *c, uint32_t host, size_t kind, size_t *rank,
+			FILE *f)
+{
+	const char *name = m->log.hosts[host].name;
+	size_t places = 0, place = 0;
+
+	for (size_t r = 0; r < c->rank_count; r++)
+		places += c->ranks[r].present && c->ranks[r].host == host;
+	if (kind == 0)
+		fprintf(f, "%s\n", name);
+	if (kind == 1)
+		fprintf(f, "%s slots=%zu\n", name, places);
+	for (size_t r = 0; r < c->rank_count && kind >= 2; r++) {
+		if (!c->ranks[r].present || c->ranks[r].host != host)
+			continue;
+		if (kind == 2)
+			fprintf(f, "rank %zu=%s slot=%d:*\n", (*rank)++, name, package_for(m, &c->ranks[r], place++, places));
+		else
+			fprintf(f, "%s\n", name);
+	}
+}
+
+int topo_order_write(const struct topo_model *m, const struct topo_comm *c, const uint32_t *hosts, size_t count,
+		     const char *folder)
+{
+	static const char *const names[] = { "hosts.txt", "hostfile", "rankfile", "slurm_hostfile" };
+	int rc = dir_make(folder);
+
+	for (size_t k = 0; k < ARRAY_LEN(names) && !rc; k++) {
+		char path[PATH_BYTES];
+		size_t rank = 0;
+		FILE *f;
+
+		rc = path_make(path, "%s/%s", folder, names[k]);
+		f = rc ? NULL : file_begin(path);
+		if (!f)
+			return FAILED;
+		for (size_t i = 0; i < count; i++)
+			order_lines(m, c, hosts[i], k, &rank, f);
+		rc = file_end(f, path, rc);
+	}
+	return rc;
+}
