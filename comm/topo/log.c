@@ -48,7 +48,7 @@ struct member {
 	uint32_t process;
 	uint64_t pointer, id;
 	bool known, complete, gone;
-	int32_t rank, rank_count, cuda_dev, nodes;
+	int32_t rank, rank_count, cuda_dev, nvml_dev, nodes;
 	uint64_t bus;
 	const char *parent;		/* split or shrunk: "parent pointer count color" stands for the id */
 	uint32_t ordinal;		/* how many members of this size its process had before */
@@ -298,8 +298,8 @@ static uint32_t thread_find(struct topo_log *log, const struct message *m)
 static uint32_t member_new(struct topo_reader *r, uint32_t process, struct topo_at at)
 {
 	TOPO_PUSH(r->members, r->member_count, r->member_room) =
-		(struct member){ .process = process, .rank = -1, .rank_count = -1, .cuda_dev = -1, .nodes = -1,
-				 .channels = -1, .earlier = TOPO_NONE, .comm = TOPO_NONE, .at = at };
+		(struct member){ .process = process, .rank = -1, .rank_count = -1, .cuda_dev = -1, .nvml_dev = -1,
+				 .nodes = -1, .channels = -1, .earlier = TOPO_NONE, .comm = TOPO_NONE, .at = at };
 	return (uint32_t)r->member_count - 1;
 }
 
@@ -630,7 +630,7 @@ static void member_identify(struct member *i, struct topo_span s)
 		else if (topo_take(&s, "cudaDev ") && topo_take_int(&s, &n))
 			i->cuda_dev = n;
 		else if (topo_take(&s, "nvmlDev ") && topo_take_int(&s, &n))
-			continue;
+			i->nvml_dev = n;
 		else if (topo_take(&s, "busId ") && topo_take_hex(&s, &v))
 			i->bus = v;
 		else if (topo_take(&s, "commId 0x") && topo_take_hex(&s, &v))
@@ -648,7 +648,7 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 	struct topo_reader *r = log->reader;
 	struct process *p = &r->processes[t->process];
 	struct topo_span parent;
-	struct member said = { .rank = -1, .rank_count = -1, .cuda_dev = -1 }, *i;
+	struct member said = { .rank = -1, .rank_count = -1, .cuda_dev = -1, .nvml_dev = -1 }, *i;
 	bool start, complete, closing;
 	uint32_t index;
 
@@ -701,6 +701,7 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 		i->rank = said.rank;
 		i->rank_count = said.rank_count;
 		i->cuda_dev = said.cuda_dev;
+		i->nvml_dev = said.nvml_dev;
 		i->bus = said.bus;
 		i->pointer = said.pointer;
 		i->id = said.id;
@@ -1017,7 +1018,8 @@ static uint32_t comm_new(struct topo_log *log, const struct member *m)
 	c.id = topo_name_of(&log->names, id);
 	c.ranks = topo_alloc(c.rank_count, sizeof(*c.ranks));
 	for (size_t i = 0; i < c.rank_count; i++)
-		c.ranks[i] = (struct topo_rank){ .host = TOPO_NONE, .process = TOPO_NONE, .cuda_dev = -1 };
+		c.ranks[i] = (struct topo_rank){ .host = TOPO_NONE, .process = TOPO_NONE, .cuda_dev = -1,
+					       .nvml_dev = -1 };
 	TOPO_PUSH(log->comms, log->comm_count, log->comm_room) = c;
 	return (uint32_t)log->comm_count - 1;
 }
@@ -1031,7 +1033,7 @@ static void comm_join(struct topo_log *log, uint32_t comm, struct member *m)
 	if (m->channels > 0 && (size_t)m->channels > c->channel_count && m->channels < CHANNELS_MAX)
 		c->channel_count = (size_t)m->channels;
 	c->ranks[m->rank] = (struct topo_rank){ .present = true, .complete = m->complete, .process = m->process,
-		.host = log->reader->processes[m->process].final_host, .cuda_dev = m->cuda_dev, .bus = m->bus,
+		.host = log->reader->processes[m->process].final_host, .cuda_dev = m->cuda_dev, .nvml_dev = m->nvml_dev, .bus = m->bus,
 		.at = m->at };
 }
 
@@ -1392,7 +1394,7 @@ void topo_log_plan(struct topo_log *log, const char *file, const char *const *ho
 						   .name = topo_name_of(&log->names, nics[n]), .adapter = TOPO_NONE, .at = line };
 		for (size_t g = 0; g < gpus; g++)
 			c.ranks[h * gpus + g] = (struct topo_rank){ .present = true, .complete = true, .at = line,
-				.host = (uint32_t)log->host_count - 1, .process = TOPO_NONE, .cuda_dev = (int32_t)g };
+				.host = (uint32_t)log->host_count - 1, .process = TOPO_NONE, .cuda_dev = (int32_t)g, .nvml_dev = (int32_t)g };
 	}
 	for (size_t n = 0; n < nic_count; n++) {
 		c.closed[n] = true;

@@ -52,7 +52,7 @@ struct topo_rank {
 	bool complete;		/* "Init COMPLETE" */
 	uint32_t host;		/* TOPO_NONE when absent */
 	uint32_t process;
-	int32_t cuda_dev;	/* -1: not said */
+	int32_t cuda_dev, nvml_dev;	/* -1: not said */
 	uint64_t bus;		/* domain << 20 | bus << 12 | device << 4 | function */
 	struct topo_at at;
 };

@@ -212,6 +212,19 @@ int topo_model_read(struct topo_model *m, const char *path, enum topo_input inpu
 	return rc;
 }
 
+int topo_model_live(struct topo_model *m)
+{
+	struct topo_node n;
+	int rc = topo_node_live(&n, &m->log.names);
+
+	m->has_hwloc = m->has_sysfs = true;
+	if (rc)
+		topo_node_release(&n);
+	else
+		TOPO_PUSH(m->nodes, m->node_count, m->node_room) = n;
+	return rc;
+}
+
 void topo_model_release(struct topo_model *m)
 {
 	for (size_t i = 0; i < m->node_count; i++)
@@ -404,7 +417,7 @@ double topo_model_nic_gbps(const struct topo_model *m, uint32_t nic)
 
 	if (link != TOPO_NONE && m->fabric.links[link].gbps > 0)
 		return m->fabric.links[link].gbps;
-	return h ? h->ports[port].gbps : 0;
+	return h && h->ports[port].gbps > 0 ? h->ports[port].gbps : m->nic_gbps;
 }
 
 /* ---- flows ---- */

@@ -24,6 +24,7 @@ struct topo_model {
 	struct topo_fabric fabric;
 	struct topo_graphs graphs;
 	bool has_log, has_hwloc, has_nccl_topo, has_fabric, has_groups, has_routes, has_sysfs;
+	double nic_gbps;	/* what a NIC carries where no input tells; 0 */
 	size_t joined_by_guid, joined_by_name, not_joined;	/* NICs that the rings use, in the fabric */
 };
 
@@ -35,6 +36,8 @@ enum topo_input {
 int topo_model_read(struct topo_model *, const char *path, enum topo_input);
 /* The same from memory. */
 int topo_model_take(struct topo_model *, const char *source, const char *text, size_t bytes, enum topo_input);
+/* This machine. */
+int topo_model_live(struct topo_model *);
 /* After the last input: communicators, joins, levels.  A host list (INPUT_HOSTS), read after the fabric, is a
  * planned job of one rank per host and one channel per adapter. */
 void topo_model_settle(struct topo_model *);
