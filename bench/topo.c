@@ -7,6 +7,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/commands.h"
+#include "comm/topo/preset.h"
 #include "comm/topo/verdict.h"
 
 #include <stdio.h>
@@ -16,8 +17,10 @@
 struct topo_options {
 	struct opt_names logs, hwloc, fabric, routes, sysfs;
 	const char *nccl_topo, *nccl_graph, *hosts, *measured, *out;
+	const char *generate, *order;
+	uint64_t nodes, seed;
 	double nic_gbps;
-	bool live, json, all;
+	bool asymmetric, live, json, all;
 };
 
 #define AT(field) offsetof(struct topo_options, field)
@@ -35,6 +38,11 @@ static const struct opt opts[] = {
 	{ "nic-gbps", OPT_F64, AT(nic_gbps), "0", "rate of a NIC one way, in GB/s, where no input tells", NULL },
 	{ "json", OPT_BOOL, AT(json), "no", "print JSON instead of text", NULL },
 	{ "all", OPT_BOOL, AT(all), "no", "print also what is ok, and every NIC and host", NULL },
+	{ "generate", OPT_NAME, AT(generate), NULL, "write a machine and a plan into --out instead of judging", "abci-v|superpod|lassen" },
+	{ "nodes", OPT_U64, AT(nodes), "68", "hosts of the plan", NULL },
+	{ "order", OPT_NAME, AT(order), "contiguous", "their order in the plan", "contiguous|shuffled|alternating|twice" },
+	{ "seed", OPT_U64, AT(seed), "1", "of a shuffled order", NULL },
+	{ "asymmetric", OPT_BOOL, AT(asymmetric), "no", "even channels of the plan leave on the next NIC", NULL },
 	{ "out", OPT_NAME, AT(out), NULL, "folder for verdict.json, hostfile, rankfile, slurm_hostfile, hosts.txt", NULL },
 };
 
@@ -194,6 +202,25 @@ static int write_out(const struct topo_model *m, const struct topo_report *r, co
 	return rc;
 }
 
+static int generate(const struct topo_options *o)
+{
+	const struct topo_preset *p = topo_preset_find(o->generate);
+	enum topo_order_kind kind = ORDER_CONTIGUOUS;
+	int rc;
+
+	if (!o->out)
+		return err(USAGE, "topo: --generate wants --out FOLDER");
+	if (!o->nodes || o->nodes > p->hosts_max)
+		return err(USAGE, "--nodes: %s has 1 to %zu hosts", p->name, p->hosts_max);
+	while (strcmp(topo_order_names[kind], o->order))
+		kind++;
+	rc = topo_preset_write(p, kind, o->nodes, o->seed, o->asymmetric, o->out);
+	if (!rc)
+		printf("%s, %llu hosts %s: now try 'sfscale topo %s/nccl.log --fabric %s/fabric.ibnetdiscover'\n", p->name,
+		       (unsigned long long)o->nodes, o->order, o->out, o->out);
+	return rc;
+}
+
 static int run_topo(int argc, char **argv)
 {
 	static struct topo_options o;		/* 40 KB of names */
@@ -209,6 +236,11 @@ static int run_topo(int argc, char **argv)
 	if (!operands)
 		return err(NO_MEMORY, "no memory for options");
 	rc = opt_parse(&command_topo, &o, argc, argv, operands, &operand_count);
+	if (!rc && o.generate) {
+		rc = operand_count ? err(USAGE, "topo: --generate reads no '%s'", operands[0]) : generate(&o);
+		free(operands);
+		return rc;
+	}
 	if (!rc && o.measured)
 		rc = topo_measured(o.measured, &measured);
 	rc = rc ? rc : read_all(&m, &o, operands, operand_count);
