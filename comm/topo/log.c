@@ -29,6 +29,7 @@ enum { SPELLINGS = 3, CHANNELS_MAX = 256, RANKS_MAX = 1 << 20 };
 
 struct process {
 	uint64_t pid;
+	uint32_t next;			/* with the same pid */
 	struct { const char *name; size_t count; } host[SPELLINGS];	/* torn prefixes make several */
 	uint32_t final_host;
 	uint32_t newest;		/* member; TOPO_NONE */
@@ -95,6 +96,8 @@ struct topo_reader {
 	int32_t *pool;
 	size_t pool_count, pool_room;
 	struct topo_map tids;		/* tid -> first thread */
+	struct topo_map pids;		/* pid -> first process */
+	struct topo_map nics;		/* host, name and port, mixed -> NIC */
 	uint32_t recent;		/* thread of the line before: most lines come in runs */
 	bool rccl;
 };
@@ -252,11 +255,14 @@ static uint32_t process_find(struct topo_log *log, const struct message *m)
 {
 	struct topo_reader *r = log->reader;
 
-	for (size_t i = 0; i < r->process_count; i++)
-		if (r->processes[i].pid == m->pid && host_fits(&r->processes[i], m->host))
-			return (uint32_t)i;
+	uint32_t first = topo_map_get(&r->pids, m->pid);
+
+	for (uint32_t i = first; i != TOPO_NONE; i = r->processes[i].next)
+		if (host_fits(&r->processes[i], m->host))
+			return i;
+	topo_map_set(&r->pids, m->pid, (uint32_t)r->process_count);
 	TOPO_PUSH(r->processes, r->process_count, r->process_room) =
-		(struct process){ .pid = m->pid, .newest = TOPO_NONE, .final_host = TOPO_NONE };
+		(struct process){ .pid = m->pid, .next = first, .newest = TOPO_NONE, .final_host = TOPO_NONE };
 	return (uint32_t)r->process_count - 1;
 }
 
@@ -953,14 +959,19 @@ static void settings_settle(struct topo_log *log)
 static uint32_t nic_index(struct topo_log *log, uint32_t host, const char *name, const char *net, int32_t port,
 			  struct topo_at at)
 {
-	for (size_t i = log->nic_count; i-- > 0;)
+	uint64_t key = (uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u ^ ((uint64_t)host << 8 | (uint8_t)port);
+	uint32_t i = topo_map_get(&log->reader->nics, key);
+
+	if (i != TOPO_NONE && log->nics[i].host == host && log->nics[i].name == name && log->nics[i].port == port)
+		return i;
+	for (i = 0; i < log->nic_count && topo_map_get(&log->reader->nics, key) != TOPO_NONE; i++)	/* two with one key */
 		if (log->nics[i].host == host && log->nics[i].name == name && log->nics[i].port == port)
-			return (uint32_t)i;
+			return i;
+	topo_map_set(&log->reader->nics, key, (uint32_t)log->nic_count);
 	TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
 		(struct topo_nic){ .host = host, .name = name, .net = net, .port = port, .adapter = TOPO_NONE, .at = at };
 	return (uint32_t)log->nic_count - 1;
 }
-
 
 static int by_group(const void *a, const void *b)
 {
@@ -1315,6 +1326,8 @@ static void reader_free(struct topo_reader *r)
 	free(r->orders);
 	free(r->pool);
 	topo_map_release(&r->tids);
+	topo_map_release(&r->pids);
+	topo_map_release(&r->nics);
 	free(r);
 }
 

@@ -459,39 +459,49 @@ static int best_path(const struct topo_node *n, uint32_t *gpus, size_t count, si
 	return best;
 }
 
+/* What channel k makes of the host that it enters at rank r: links of its weakest pair now, and of the best path
+ * between the same ends.  False: not judged. */
+static bool segment_judge(const struct topo_comm *c, size_t k, size_t r, const struct topo_node *n, int *now, int *best)
+{
+	uint32_t gpus[8];
+	size_t count = 0;
+	int32_t at = (int32_t)r;
+
+	while (count < ARRAY_LEN(gpus) && c->ranks[at].present && c->ranks[at].host == c->ranks[r].host) {
+		gpus[count] = topo_node_gpu(n, c->ranks[at].bus);
+		if (gpus[count++] == TOPO_NONE)
+			return false;
+		at = c->next[k * c->rank_count + (size_t)at];
+		if (at < 0 || (size_t)at == r)
+			break;
+	}
+	if (count < 3)
+		return false;
+	*now = INT32_MAX;
+	for (size_t i = 1; i < count; i++) {
+		int links = n->nvlinks[gpus[i - 1] * n->gpu_count + gpus[i]];
+
+		*now = links < *now ? links : *now;
+	}
+	*best = best_path(n, gpus, count, 1, INT32_MAX);
+	return true;
+}
+
 void judge_ring_in_node(const struct topo_judging *j, struct topo_finding *f)
 {
 	const struct topo_comm *c = j->c;
 	size_t segments = 0;
+	int now, best;
 
 	for (size_t k = 0; k < c->channel_count && f->verdict != TOPO_FAULT; k++)
-		for (size_t r = 0; r < c->rank_count && c->closed[k]; r++) {
+		for (size_t before = 0; before < c->rank_count && c->closed[k]; before++) {
+			size_t r = (size_t)c->next[k * c->rank_count + before];
 			const struct topo_node *n = c->ranks[r].present ? topo_model_facts(j->m, c->ranks[r].host) : NULL;
-			uint32_t gpus[8];
-			size_t count = 0;
-			int32_t at = (int32_t)r;
-			int now = INT32_MAX, best;
-			bool enters = c->host_count < 2 ? r == 0 : false;
+			bool enters = c->host_count < 2 ? r == 0 : c->ranks[before].host != c->ranks[r].host;
 
-			for (size_t p = 0; p < c->rank_count && !enters; p++)	/* does the ring enter its host here? */
-				enters = c->next[k * c->rank_count + p] == (int32_t)r && c->ranks[p].host != c->ranks[r].host;
-			if (!n || !n->nvlinks || !enters)
-				continue;
-			while (count < ARRAY_LEN(gpus) && c->ranks[at].present && c->ranks[at].host == c->ranks[r].host) {
-				gpus[count++] = topo_node_gpu(n, c->ranks[at].bus);
-				at = c->next[k * c->rank_count + (size_t)at];
-				if (at < 0 || (size_t)at == r)
-					break;
-			}
-			for (size_t i = 0; i < count; i++)
-				count = gpus[i] == TOPO_NONE ? 0 : count;
-			if (count < 3)
+			if (!n || !n->nvlinks || !enters || !segment_judge(c, k, r, n, &now, &best))
 				continue;
 			segments++;
-			for (size_t i = 1; i < count; i++)
-				now = n->nvlinks[gpus[i - 1] * n->gpu_count + gpus[i]] < now ? n->nvlinks[gpus[i - 1] * n->gpu_count + gpus[i]]
-											     : now;
-			best = best_path(n, gpus, count, 1, INT32_MAX);
 			if (best <= now)
 				continue;
 			judge_say(f, TOPO_FAULT, TOPO_INFO, "channel %zu passes %s over a pair with %d NVLinks where a path with %d exists", k,
