@@ -800,6 +800,8 @@ static void net_line(struct topo_log *log, uint32_t process, const struct messag
 		interface_note(log, process, s, m->at);
 	} else if (topo_take(&s, "IB : Unable to open device")) {
 		note(log, NOTE_OPEN_FAILED, process, m->text, m->at);
+	} else if (topo_take(&s, "IB :SHARP coll init error")) {
+		note(log, NOTE_SHARP, process, m->text, m->at);
 	} else if (topo_take(&s, "IB : GPU Direct RDMA Disabled")) {
 		note(log, NOTE_GDR_DISABLED, process, m->text, m->at);
 	}
@@ -840,8 +842,6 @@ static void message_read(struct topo_log *log, const struct message *m)
 		note(log, NOTE_DISTANCE, t->process, m->text, m->at);
 	else if (topo_span_has(m->text, "NVLS multicast support is available"))
 		note(log, NOTE_NVLS, t->process, m->text, m->at);
-	else if (m->warn && topo_span_has(m->text, "SHARP coll init error"))
-		note(log, NOTE_SHARP, t->process, m->text, m->at);
 	else if (topo_span_has(m->text, "Mismatched NCCL version"))
 		note(log, NOTE_VERSION_MISMATCH, t->process, m->text, m->at);
 	else if (topo_take(&s, "NCCL_") && topo_take_word(&s, " ", &name) && topo_take(&s, " set by environment to "))

@@ -1,0 +1,686 @@
+/*
+ * tests/test_topo.c - readers, rules and bounds of comm/topo on excerpts written for the purpose.
+ *
+ * Each excerpt has the smallest form of a fault beside its healthy twin: a rule that speaks on
+ * the twin is as wrong as one that is silent on the fault.
+ */
+#include "bench/base/err.h"
+#include "bench/base/rng.h"
+#include "comm/topo/preset.h"
+#include "comm/topo/verdict.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void model_of(struct topo_model *m, const char *text, enum topo_input input)
+{
+	assert_int_equal(topo_model_take(m, "excerpt", text, strlen(text), input), OK);
+}
+
+static struct topo_model log_of(const char *text)
+{
+	struct topo_model m = { 0 };
+
+	model_of(&m, text, INPUT_LOG);
+	topo_model_settle(&m);
+	return m;
+}
+
+/* The verdict of one rule on a settled model. */
+static enum topo_verdict verdict_of(const struct topo_model *m, const char *rule)
+{
+	struct topo_findings all;
+	const struct topo_finding *f;
+	enum topo_verdict verdict;
+
+	topo_judge(m, &all);
+	f = topo_finding_of(&all, rule);
+	assert_non_null(f);
+	verdict = f->verdict;
+	topo_findings_release(&all);
+	return verdict;
+}
+
+static size_t faults_of(const struct topo_model *m)
+{
+	struct topo_findings all;
+	size_t faults = 0;
+
+	topo_judge(m, &all);
+	for (size_t i = 0; i < all.count; i++) {
+		faults += all.at[i].verdict == TOPO_FAULT;
+		if (all.at[i].verdict == TOPO_FAULT)
+			print_message("fault %s: %s\n", all.at[i].rule->name, all.at[i].what);
+	}
+	topo_findings_release(&all);
+	return faults;
+}
+
+/* ---- the log's grammar ---- */
+
+static void a_connection_line_of_any_era_is_read_in_full(void **state)
+{
+	static const struct { const char *line; enum topo_via via; const char *how; int net, proxy, conn; bool gdr; } eras[] = {
+		{ "Ring 00 : 0 -> 1 via P2P/IPC", TOPO_VIA_P2P, "P2P/IPC", -1, -1, 0, false },
+		{ "Ring 00 : 0[0] -> 1[1] via P2P/direct pointer", TOPO_VIA_P2P, "P2P/direct pointer", -1, -1, 0, false },
+		{ "Ring 00 : 0[0] -> 1[1] via direct shared memory", TOPO_VIA_SHM, "direct shared memory", -1, -1, 0, false },
+		{ "Ring 00 : 0 -> 1 [send] via NET/IB/0", TOPO_VIA_NET, "IB", 0, -1, 0, false },
+		{ "Ring 00 : 0[8a000] -> 1[1a000] [send] via NET/IB/2/GDRDMA", TOPO_VIA_NET, "IB", 2, -1, 0, true },
+		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/Socket/1", TOPO_VIA_NET, "Socket", 1, -1, 0, false },
+		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/IB/2/GDRDMA/Shared", TOPO_VIA_NET, "IB", 2, -1, 1, true },
+		{ "Channel 00 : 0[1c000] -> 1[1a000] via P2P/indirect/2[1c000]", TOPO_VIA_P2P, "P2P/indirect/2[1c000]", -1, -1, 0,
+		  false },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext/1(5)/GDRDMA", TOPO_VIA_NET, "IBext", 1, 5, 0, true },
+		{ "Channel 00/1 : 0[1] -> 1[0] via P2P/CUMEM/read", TOPO_VIA_P2P, "P2P/CUMEM/read", -1, -1, 1, false },
+		{ "Channel 00/0 : 0[1] -> 1[0] via P2P/MNNVL", TOPO_VIA_P2P, "P2P/MNNVL", -1, -1, 0, false },
+		{ "Channel 00 : 0[1] -> 1[0] via SHM/direct/direct", TOPO_VIA_SHM, "SHM/direct/direct", -1, -1, 0, false },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/AWS Libfabric/3/GDRDMA", TOPO_VIA_NET, "AWS Libfabric", 3, -1, 0, true },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext_v10/8/GDRDMA(PCI)", TOPO_VIA_NET, "IBext_v10", 8, -1, 0, true },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IB/0/GDRDMA comm 0x7f00 nRanks 02", TOPO_VIA_NET, "IB", 0, -1, 0, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(eras); i++) {
+		char text[1024];
+		struct topo_model m;
+		const struct topo_edge *e;
+
+		snprintf(text, sizeof(text),
+			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init START\n"
+			 "12: [1,0]<stdout>:a:1:2 [0] NCCL INFO %s\n"
+			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init COMPLETE\n",
+			 eras[i].line);
+		m = log_of(text);
+		assert_int_equal(m.log.comm_count, 1);
+		assert_int_equal(m.log.strange, 0);
+		assert_int_equal(m.log.comms[0].edge_count, 1);
+		e = &m.log.comms[0].edges[0];
+		assert_int_equal(e->via, eras[i].via);
+		assert_string_equal(e->how, eras[i].how);
+		assert_int_equal(e->send.net, eras[i].net);
+		assert_int_equal(e->send.proxy, eras[i].proxy);
+		assert_int_equal(e->conn, eras[i].conn);
+		assert_int_equal(e->send.gdr, eras[i].gdr);
+		assert_int_equal(e->send.at.line, 2);
+		topo_model_release(&m);
+	}
+}
+
+static void an_invented_connection_line_is_counted_and_not_read(void **state)
+{
+	static const char *const invented[] = {
+		"Ring 00 : 0[0] -> 1[1] [via PCIe]", "Channel 00/0 : 0[1] -> 1[0] [recv] via NET/IB/0",
+		"Channel 00 : 0[1] -> 1[0] via NVLink", "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IB",
+		"Channel 00/0 : 0[1] -> 1[0] [send] via NET/IB/0/GDR", "Channel 00/x : 0[1] -> 1[0] via P2P/IPC",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(invented); i++) {
+		char text[512];
+		struct topo_model m;
+
+		snprintf(text, sizeof(text), "a:1:2 [0] NCCL INFO %s\n", invented[i]);
+		m = log_of(text);
+		assert_int_equal(m.log.strange, 1);
+		assert_int_equal(m.log.strange_at.line, 1);
+		assert_int_equal(verdict_of(&m, "log-form"), TOPO_FAULT);
+		topo_model_release(&m);
+	}
+}
+
+/* Two hosts of two GPUs; %s: NICs and suffix of the hops of channel 0, in order 1 -> 2 send, receive, 3 -> 0 send, receive. */
+#define RANK(host, pid, rank, dev) \
+	host ":" pid ":" pid " [" dev "] NCCL INFO comm 0x1" rank " rank " rank " nranks 4 cudaDev " dev " busId 1" dev "000 - Init COMPLETE\n"
+static const char two_hosts[] =
+	"NCCL version 2.12.10+cuda11.6\n"
+	"a:1:1 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.0.0.1<0>\n"
+	"a:2:2 [1] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.0.0.1<0>\n"
+	"b:3:3 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.0.0.2<0>\n"
+	"b:4:4 [1] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.0.0.2<0>\n"
+	"a:1:1 [0] NCCL INFO Channel 00/02 :    0   1   2   3\n"
+	"a:1:1 [0] NCCL INFO Channel 01/02 :    0   1   2   3\n"
+	"a:1:1 [0] NCCL INFO Channel 00 : 0[10000] -> 1[11000] via P2P/IPC\n"
+	"a:1:1 [0] NCCL INFO Channel 01 : 0[10000] -> 1[11000] via P2P/IPC\n"
+	"b:3:3 [0] NCCL INFO Channel 00 : 2[10000] -> 3[11000] via P2P/IPC\n"
+	"b:3:3 [0] NCCL INFO Channel 01 : 2[10000] -> 3[11000] via P2P/IPC\n"
+	"a:2:2 [1] NCCL INFO Channel 00/0 : 1[11000] -> 2[10000] [send] via NET/IB/%s\n"
+	"b:3:3 [0] NCCL INFO Channel 00/0 : 1[11000] -> 2[10000] [receive] via NET/IB/%s\n"
+	"b:4:4 [1] NCCL INFO Channel 00/0 : 3[11000] -> 0[10000] [send] via NET/IB/%s\n"
+	"a:1:1 [0] NCCL INFO Channel 00/0 : 3[11000] -> 0[10000] [receive] via NET/IB/%s\n"
+	"a:2:2 [1] NCCL INFO Channel 01/0 : 1[11000] -> 2[10000] [send] via NET/IB/1/GDRDMA\n"
+	"b:3:3 [0] NCCL INFO Channel 01/0 : 1[11000] -> 2[10000] [receive] via NET/IB/1/GDRDMA\n"
+	"b:4:4 [1] NCCL INFO Channel 01/0 : 3[11000] -> 0[10000] [send] via NET/IB/1/GDRDMA\n"
+	"a:1:1 [0] NCCL INFO Channel 01/0 : 3[11000] -> 0[10000] [receive] via NET/IB/1/GDRDMA\n"
+	RANK("a", "1", "0", "0") RANK("a", "2", "1", "1") RANK("b", "3", "2", "0") RANK("b", "4", "3", "1");
+
+static void two_hosts_text(char out[4096], const char *s1, const char *r1, const char *s2, const char *r2)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	assert_in_range(snprintf(out, 4096, two_hosts, s1, r1, s2, r2), 1, 4095);
+#pragma GCC diagnostic pop
+}
+
+static void each_fault_of_a_hop_is_told_and_a_healthy_hop_is_silent(void **state)
+{
+	static const struct { const char *ends[4], *rule; enum topo_verdict verdict; } cases[] = {
+		{ { "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA" }, "nic-hop", TOPO_OK },
+		{ { "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA" }, "gdr", TOPO_OK },
+		{ { "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA" }, "nic-idle", TOPO_OK },
+		{ { "0/GDRDMA", "1/GDRDMA", "0/GDRDMA", "1/GDRDMA" }, "nic-hop", TOPO_FAULT },
+		{ { "0/GDRDMA", "1/GDRDMA", "0/GDRDMA", "1/GDRDMA" }, "nic-balance", TOPO_FAULT },
+		{ { "1/GDRDMA", "1/GDRDMA", "1/GDRDMA", "1/GDRDMA" }, "nic-idle", TOPO_FAULT },
+		{ { "0", "0", "0", "0" }, "gdr", TOPO_FAULT },
+		{ { "0/GDRDMA", "0", "0/GDRDMA", "0" }, "gdr-sides", TOPO_FAULT },
+		{ { "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA" }, "gdr-sides", TOPO_OK },
+	};
+	char text[4096];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m;
+
+		two_hosts_text(text, cases[i].ends[0], cases[i].ends[1], cases[i].ends[2], cases[i].ends[3]);
+		m = log_of(text);
+		assert_int_equal(m.log.comms[0].host_count, 2);
+		assert_true(m.log.comms[0].closed[0] && m.log.comms[0].closed[1]);
+		assert_int_equal(verdict_of(&m, cases[i].rule), cases[i].verdict);
+		if (i == 0)
+			assert_int_equal(faults_of(&m), 0);
+		topo_model_release(&m);
+	}
+}
+
+static void a_log_cut_anywhere_never_gives_an_error_that_the_whole_does_not(void **state)
+{
+	char text[4096], part[4096];
+	size_t length;
+
+	(void)state;
+	two_hosts_text(text, "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA");
+	length = strlen(text);
+	for (size_t cut = 0; cut < length; cut += 7) {
+		struct topo_model m = { 0 };
+		struct topo_findings all;
+
+		memcpy(part, text, cut);
+		part[cut] = 0;
+		topo_log_parse(&m.log, "cut", part, cut);
+		topo_model_settle(&m);
+		topo_judge(&m, &all);
+		for (size_t i = 0; i < all.count; i++)
+			if (all.at[i].verdict == TOPO_FAULT && all.at[i].severity == TOPO_ERROR)
+				fail_msg("cut at %zu: %s: %s", cut, all.at[i].rule->name, all.at[i].what);
+		topo_findings_release(&all);
+		topo_model_release(&m);
+	}
+}
+
+static void a_line_torn_by_another_process_gives_both_messages_to_their_owners(void **state)
+{
+	static const char text[] =
+		"node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
+		"node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
+		"node1:100:100 [0] NCCL INFO Channel 00/0 : 1[0] -> 0[0] [receive] via NET/IB/0/GDnode2:200:200 [0] NCCL INFO "
+		"Channel 00/0 : 1[0] -> 0[0] [send] via NET/IB/0/GDRDMA\n"
+		"e1:100:100 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [send] via NET/IB/0/GDRDMA\n"
+		"00:200 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [receive] via NET/IB/0/GDRDMA\n"
+		"node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n"
+		"node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n";
+	struct topo_model m = log_of(text);
+	const struct topo_edge *back;
+
+	(void)state;
+	assert_int_equal(m.log.host_count, 2);
+	assert_string_equal(m.log.hosts[0].name, "node1");
+	assert_int_equal(m.log.comm_count, 1);
+	assert_int_equal(m.log.strange, 1);		/* "NET/IB/0/GD" */
+	assert_true(m.log.torn >= 1);
+	back = topo_edge_find(&m.log.comms[0], 0, 1, 0);
+	assert_true(back && back->send.seen && !back->recv.seen);
+	back = topo_edge_find(&m.log.comms[0], 0, 0, 1);
+	assert_true(back && back->send.seen && back->recv.seen);
+	assert_int_equal(faults_of(&m), 0);
+	assert_int_equal(verdict_of(&m, "log-form"), TOPO_CANNOT_TELL);
+	topo_model_release(&m);
+}
+
+static void communicators_without_an_id_are_told_apart_by_host_and_by_device(void **state)
+{
+	char text[16384] = "";
+	struct topo_model m;
+
+	(void)state;
+	for (int host = 0; host < 4; host++)		/* first one of 2 ranks on each host, then one per device over all hosts */
+		for (int dev = 0; dev < 2; dev++) {
+			int pid = 10 * host + dev + 1;
+			char *end = text + strlen(text);
+
+			snprintf(end, 512, "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev %d busId %d000 - Init COMPLETE\n"
+				 "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 4 cudaDev %d busId %d000 - Init COMPLETE\n", host, pid,
+				 pid, dev, pid, dev, dev, dev + 1, host, pid, pid, dev, pid + 100, host, dev, dev + 1);
+		}
+	m = log_of(text);
+	assert_int_equal(m.log.comm_count, 2 + 4);
+	for (size_t i = 0; i < m.log.comm_count; i++) {
+		const struct topo_comm *c = &m.log.comms[i];
+
+		assert_false(c->ambiguous);
+		assert_int_equal(c->rank_count, i < 2 ? 4 : 2);
+		assert_int_equal(c->host_count, i < 2 ? 4 : 1);
+		for (size_t r = 0; r < c->rank_count; r++) {
+			assert_true(c->ranks[r].present && c->ranks[r].complete);
+			if (i < 2)
+				assert_int_equal(c->ranks[r].cuda_dev, c->ranks[0].cuda_dev);
+		}
+	}
+	topo_model_release(&m);
+}
+
+static void connections_made_after_init_belong_to_the_newest_communicator_that_fits(void **state)
+{
+	static const char text[] =
+		"a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
+		"a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n"
+		"a:1:9 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM\n"
+		"a:1:9 [0] NCCL INFO Connected all rings, use ring PXN 0 GDR 1\n"
+		"[2025-01-01 10:00:00] a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 "
+		"busId 1000 commId 0x8 - Init START\n"
+		"a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x8 - "
+		"Init COMPLETE\n"
+		"a:1:10 [0] NCCL INFO Channel 01/0 : 1[0] -> 0[1] via P2P/CUMEM\n";
+	struct topo_model m = log_of(text);
+
+	(void)state;
+	assert_int_equal(m.log.comm_count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(m.log.comms[i].edge_count, 1);
+		assert_int_equal(m.log.comms[i].edges[0].channel, strcmp(m.log.comms[i].id, "0x7") ? 1 : 0);
+	}
+	topo_model_release(&m);
+}
+
+/* ---- node layout ---- */
+
+static struct topo_model xml_of(const char *text)
+{
+	struct topo_model m = { 0 };
+
+	model_of(&m, text, INPUT_AUTO);
+	topo_model_settle(&m);
+	return m;
+}
+
+static void a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not(void **state)
+{
+	static const struct { const char *xml; enum topo_verdict verdict; } cases[] = {
+		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"ffff:ff:01.0\" class=\"0x060400\" link_speed=\"16 GT/s\" "
+		  "link_width=\"16\"><pci busid=\"0001:00:00.0\" class=\"0x030200\" link_speed=\"16 GT/s\" link_width=\"16\"/>"
+		  "<pci busid=\"0101:00:00.0\" class=\"0x020700\" link_speed=\"16 GT/s\" link_width=\"16\"/></pci></cpu></system>",
+		  TOPO_OK },
+		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0:1:0.0\" class=\"0x030200\"/>"
+		  "<pci busid=\"0000:01:00.0\" class=\"0x020700\"/></cpu></system>", TOPO_FAULT },
+		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0001:00:00.0\" class=\"0x030200\"><gpu dev=\"0\">"
+		  "<nvlink target=\"0001:00:00.0\" count=\"12\" tclass=\"0x030200\"/></gpu></pci></cpu></system>", TOPO_FAULT },
+		{ "<system version=\"1\"><cpu numaid=\"-1\"/></system>", TOPO_FAULT },
+		{ "<system version=\"1\"><cpu numaid=\"0\"><nic><net name=\"eth0\" guid=\"0x0\" gdr=\"0\"/></nic></cpu></system>",
+		  TOPO_FAULT },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m = xml_of(cases[i].xml);
+
+		assert_int_equal(verdict_of(&m, "nccl-topo-file"), cases[i].verdict);
+		if (i == 0)
+			assert_int_equal(m.nodes[0].gpu_hca[0], CLASS_PIX);
+		topo_model_release(&m);
+	}
+}
+
+static void xml_that_is_cut_deep_a_bomb_or_of_another_kind_is_refused(void **state)
+{
+	char deep[8192] = "<system>";
+	static const char *const bad[] = {
+		"<system version=\"1\"><cpu>", "<a/>", "<topologydiff refname=\"x\"/>", "<topology version=\"9.0\"/>",
+		"<topology version=\"2.0\"></topology>", "<graphs><graph></graphs>",
+		"<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><system>&b;</system>",
+	};
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		strcat(deep, "<pci>");
+	for (size_t i = 0; i <= ARRAY_LEN(bad); i++) {
+		const char *text = i < ARRAY_LEN(bad) ? bad[i] : deep;
+		struct topo_model m = { 0 };
+
+		if (topo_model_take(&m, "bad", text, strlen(text), INPUT_AUTO) == OK)
+			fail_msg("accepted: %.60s", text);
+		topo_model_release(&m);
+	}
+}
+
+static char *printed(void (*print)(const struct topo_preset *, uint32_t, FILE *), const struct topo_preset *p)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	print(p, 0, f);
+	fclose(f);
+	return text;
+}
+
+static void a_preset_host_has_the_distances_that_its_machine_is_known_for(void **state)
+{
+	static const struct { const char *preset; size_t gpus, hcas; uint8_t near, far; int nvlinks; } cases[] = {
+		{ "abci-v", 4, 2, CLASS_NODE, CLASS_SYS, 2 },	/* HCA on a root port: no GDRDMA by default */
+		{ "superpod", 8, 8, CLASS_PIX, CLASS_SYS, -1 },
+		{ "lassen", 4, 2, CLASS_NODE, CLASS_SYS, 3 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char *text = printed(topo_preset_hwloc, topo_preset_find(cases[i].preset));
+		struct topo_model m = xml_of(text);
+		const struct topo_node *n = &m.nodes[0];
+
+		assert_int_equal(n->gpu_count, cases[i].gpus);
+		assert_int_equal(n->hca_count, cases[i].hcas);
+		assert_int_equal(n->packages, 2);
+		assert_int_equal(n->gpu_hca[0], cases[i].near);
+		assert_int_equal(n->gpu_hca[n->hca_count - 1], cases[i].far);
+		assert_int_equal(n->nvlinks ? n->nvlinks[1] : -1, cases[i].nvlinks);
+		assert_int_equal(faults_of(&m), 0);
+		topo_model_release(&m);
+		free(text);
+	}
+}
+
+/* ---- fabric ---- */
+
+static void one_cable_reads_the_same_from_every_kind_of_text(void **state)
+{
+	static const char *const texts[] = {
+		"vendid=0x2c9\nsysimgguid=0x10\nswitchguid=0x10(10)\nSwitch\t36 \"S-0000000000000010\"\t\t# \"leaf # 1; (a)\" base port 0 lid 3 "
+		"lmc 0\n[7]\t\"H-0000000000000020\"[1](21) \t\t# \"h1 HCA-1\" lid 9 4xEDR\n\nvendid=0x2c9\ncaguid=0x20\n"
+		"Ca\t1 \"H-0000000000000020\"\t\t# \"h1 HCA-1\"\n[1](21) \t\"S-0000000000000010\"[7]\t\t# lid 9 lmc 0 \"leaf # 1; (a)\" lid 3 "
+		"4xEDR\n",
+		"\xef\xbb\xbf[root@x]# ibnetdiscover\r\n# Topology file: generated\r\nswitchguid=0x10(10)\r\nSwitch  36 \"S-0000000000000010\"  "
+		"# \"leaf\" enhanced port 0 lid 3 lmc 0\r\n[7][ext 2]  \"H-0000000000000020\"[1](21)   # \"h1 HCA-1\" lid 9 4xEDR\r\n",
+		"# This database file was automatically generated by IBDIAG\nswitchguid=0x10(10)\nSwitch 36 \"S-0000000000000010\" # \"leaf\" base "
+		"port 0 lid 3 lmc 0\n[7](7) \"H-0000000000000020\"[1](21)      # \"h1 HCA-1\" lid 9 4xEDR\n",
+		"DR path slid 0; dlid 0; 0 -> new Switch {10} portnum 0 lid 0-0 \"\"\n"
+		"SW     3  7 0x0000000000000010 4x EDR - CA     9  1 0x0000000000000020 ( 'leaf' - 'h1 HCA-1' )\n"
+		"CA     9  1 0x0000000000000020 4x EDR - SW     3  7 0x0000000000000010 ( 'h1 HCA-1' - 'leaf' \n",
+		"0x0000000000000010 \"leaf\"      3    7[  ] ==( 4X      25.78125 Gbps Active/  LinkUp)==>  0x0000000000000020      9    1[  ] "
+		"\"h1 HCA-1\" ( )\n0x0000000000000010 \"leaf\"      3    8[  ] ==(                Down/ Polling)==>             [  ] \"\" ( )\n",
+		"{ CA Ports:01 SystemGUID:0000000000000020 NodeGUID:0000000000000020 PortGUID:0000000000000021 VenID:0002C9 DevID:1017 Rev:0 "
+		"{h1 HCA-1} LID:0009 PN:01 } { SW Ports:24 SystemGUID:0000000000000010 NodeGUID:0000000000000010 PortGUID:0000000000000010 "
+		"VenID:0002C9 DevID:cf08 Rev:0 {leaf} LID:0003 PN:07 } PHY=4x LOG=ACT SPD=25\n",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct topo_model m = { 0 };
+		uint32_t host, link;
+
+		model_of(&m, texts[i], INPUT_FABRIC);
+		topo_model_settle(&m);
+		host = topo_map_get(&m.fabric.by_guid, 0x20);
+		assert_int_not_equal(host, TOPO_NONE);
+		assert_string_equal(m.fabric.nodes[host].host, "h1");
+		link = topo_fabric_uplink(&m.fabric, host, 1);
+		assert_int_not_equal(link, TOPO_NONE);
+		assert_int_equal(m.fabric.links[link].peer_port, 7);
+		assert_int_equal(m.fabric.nodes[m.fabric.links[link].peer].guid, 0x10);
+		assert_true(fabs((double)m.fabric.links[link].gbps - 12.5) < 1e-6);
+		assert_int_equal(m.fabric.leaves, 1);
+		topo_model_release(&m);
+	}
+}
+
+static void a_broken_fabric_is_refused_with_its_line(void **state)
+{
+	static const struct { const char *text, *says; } bad[] = {
+		{ "vendid=0x2c9\ncaguid=0x20\nCa\t1 \"H-0000000000000020\"\t\t# \"h1\"\n", "without one port" },
+		{ "vendid=0x2c9\nswitchguid=<redacted>\n", "bad:2" },
+		{ "vendid=0x2c9\nSwitch 36 \"S-<redacted>\" # \"x\" base port 0 lid 1 lmc 0\n", "bad:2" },
+		{ "vendid=0x2c9\nSwitch 36 \"S-10\" # \"x\" base port 0 lid 1 lmc 0\n[1] \"H-20\"\n", "bad:3" },
+		{ "vendid=0x2c9\nSwitch 36 \"S-10\" # \"x\" base port 0 lid 1 lmc 0\n[999999] \"H-20\"[1]\n", "bad:3" },
+		{ "SwitchName=s0 Nodes=n[1-\n", "bad:1" },
+		{ "Nodes=n1\nSwitchName=s0\n", "bad:1" },
+		{ "hello\n", "neither" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct topo_model m = { 0 };
+
+		assert_int_not_equal(topo_model_take(&m, "bad", bad[i].text, strlen(bad[i].text), INPUT_FABRIC), OK);
+		if (!strstr(err_last(), bad[i].says))
+			fail_msg("'%s' does not say '%s'", err_last(), bad[i].says);
+		topo_model_release(&m);
+	}
+}
+
+static void loops_and_cycles_in_a_fabric_end_nothing(void **state)
+{
+	static const char text[] =	/* a cable from a switch to itself, and three switches in a ring */
+		"vendid=0x2c9\nSwitch 9 \"S-1\" # \"a\" base port 0 lid 1 lmc 0\n[1] \"S-1\"[2] # \"a\" lid 1 4xEDR\n"
+		"[2] \"S-1\"[1] # \"a\" lid 1 4xEDR\n[3] \"S-2\"[3] # \"b\" lid 2 4xEDR\n[4] \"S-3\"[3] # \"c\" lid 3 4xEDR\n"
+		"[5] \"H-10\"[1](11) # \"h1 mlx5_0\" lid 7 4xEDR\n"
+		"Switch 9 \"S-2\" # \"b\" base port 0 lid 2 lmc 0\n[4] \"S-3\"[4] # \"c\" lid 3 4xEDR\n[5] \"H-20\"[1](21) # \"h2 mlx5_0\" lid 8 "
+		"4xEDR\nSwitch 9 \"S-3\" # \"c\" base port 0 lid 3 lmc 0\n";
+	static const char routes[] =	/* and tables that send LID 8 round for ever */
+		"Unicast lids [0x0-0x8] of switch Lid 1 guid 0x0000000000000001 (a):\n0x0008 004 : (x)\n"
+		"Unicast lids [0x0-0x8] of switch Lid 3 guid 0x0000000000000003 (c):\n0x0008 003 : (x)\n";
+	struct topo_model m = { 0 };
+
+	(void)state;
+	model_of(&m, text, INPUT_FABRIC);
+	model_of(&m, routes, INPUT_ROUTES);
+	topo_fabric_settle(&m.fabric);
+	model_of(&m, "h1\nh2\n", INPUT_HOSTS);
+	topo_model_settle(&m);
+	assert_int_equal(verdict_of(&m, "static-collision"), TOPO_CANNOT_TELL);
+	assert_int_equal(verdict_of(&m, "leaf-crossings"), TOPO_OK);
+	topo_model_release(&m);
+}
+
+static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
+{
+	struct topo_model m = { 0 };
+
+	(void)state;
+	model_of(&m, "SwitchName=s0 Nodes=n[1-3]\nSwitchName=s1 Nodes=n[3-4]\n", INPUT_FABRIC);
+	topo_model_settle(&m);
+	assert_int_equal(verdict_of(&m, "groups-valid"), TOPO_FAULT);
+	topo_model_release(&m);
+	for (int sorted = 0; sorted < 2; sorted++) {
+		m = (struct topo_model){ 0 };
+		model_of(&m, "SwitchName=s0 Nodes=n[01-02]\nSwitchName=s1 Nodes=n[03-04]\nSwitchName=top Switches=s[0-1]\n", INPUT_FABRIC);
+		model_of(&m, sorted ? "n[01-04]\n" : "n01\nn03\nn02\nn04\n", INPUT_HOSTS);
+		topo_model_settle(&m);
+		assert_int_equal(verdict_of(&m, "groups-valid"), TOPO_OK);
+		assert_int_equal(verdict_of(&m, "leaf-crossings"), sorted ? TOPO_OK : TOPO_FAULT);
+		topo_model_release(&m);
+	}
+}
+
+/* ---- bounds ---- */
+
+/* A planned job over a preset's fabric. */
+static void plan(struct topo_model *m, const struct topo_preset *p, const uint32_t *order, size_t hosts, const char *fabric)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	topo_preset_hosts(p, order, hosts, f);
+	fclose(f);
+	*m = (struct topo_model){ 0 };
+	model_of(m, fabric, INPUT_FABRIC);
+	topo_fabric_settle(&m->fabric);
+	model_of(m, text, INPUT_HOSTS);
+	topo_model_settle(m);
+	free(text);
+}
+
+static char *fabric_of(const struct topo_preset *p, size_t hosts)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *f = open_memstream(&text, &bytes);
+
+	topo_preset_fabric(p, hosts, f);
+	fclose(f);
+	return text;
+}
+
+static double ideal_of(const struct topo_preset *p, enum topo_order_kind kind, size_t hosts, uint64_t seed, const char *fabric,
+		       double *sorted)
+{
+	uint32_t order[1024];
+	struct topo_judging j;
+	struct topo_model m;
+	double ideal;
+
+	topo_preset_order(p, kind, hosts, seed, order);
+	plan(&m, p, order, hosts, fabric);
+	topo_judging_init(&j, &m, &m.log.comms[0]);
+	ideal = j.bounds.ideal;
+	*sorted = j.sorted.ideal;
+	for (size_t i = 0; i < j.sorted.count; i++)
+		assert_int_equal(j.sorted.at[i].crossings, j.sorted.at[i].crossings_least);
+	topo_judging_release(&j);
+	topo_model_release(&m);
+	return ideal;
+}
+
+static void the_rack_model_of_abci_gives_the_published_bounds(void **state)
+{
+	static const struct { size_t hosts; double shuffled, alternating; } rows[] = {
+		{ 34, 25.0, 25.0 }, { 68, 17.9, 8.8 }, { 102, 12.2, 8.8 }, { 128, 11.2, 8.8 },
+	};
+	enum { SEEDS = 20 };
+	const struct topo_preset *p = topo_preset_find("abci-v");
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char *fabric = fabric_of(p, rows[i].hosts);
+		double sum = 0, sorted;
+
+		assert_true(fabs(ideal_of(p, ORDER_CONTIGUOUS, rows[i].hosts, 0, fabric, &sorted) - 25) < 1e-6);
+		assert_true(fabs(ideal_of(p, ORDER_ALTERNATING, rows[i].hosts, 0, fabric, &sorted) - rows[i].alternating) < 0.05);
+		assert_true(fabs(sorted - 25) < 1e-6);
+		for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+			sum += ideal_of(p, ORDER_SHUFFLED, rows[i].hosts, seed, fabric, &sorted);
+			assert_true(fabs(sorted - 25) < 1e-6);
+		}
+		print_message("%zu hosts shuffled: %.2f GB/s, mean of %d\n", rows[i].hosts, sum / SEEDS, SEEDS);
+		assert_true(fabs(sum / SEEDS - rows[i].shuffled) < 0.05 * rows[i].shuffled);
+		free(fabric);
+	}
+}
+
+static void reversing_a_ring_or_renaming_its_hosts_changes_no_bound(void **state)
+{
+	const struct topo_preset *p = topo_preset_find("lassen");
+	char *fabric = fabric_of(p, 72), *renamed = strdup(fabric), *at = renamed;
+	uint32_t order[72], backward[72];
+	double bound[3];
+
+	(void)state;
+	topo_preset_order(p, ORDER_SHUFFLED, 72, 5, order);
+	for (size_t i = 0; i < 72; i++)
+		backward[i] = order[71 - i];
+	while ((at = strstr(at, "lassen")))
+		memcpy(at, "nessal", 6);
+	for (int k = 0; k < 3; k++) {
+		struct topo_preset other = *p;
+		struct topo_judging j;
+		struct topo_model m;
+
+		other.host = k == 2 ? "nessal%zu" : p->host;
+		plan(&m, &other, k == 1 ? backward : order, 72, k == 2 ? renamed : fabric);
+		topo_judging_init(&j, &m, &m.log.comms[0]);
+		bound[k] = j.bounds.ideal;
+		topo_judging_release(&j);
+		topo_model_release(&m);
+	}
+	assert_true(bound[0] < 25 && bound[0] == bound[1] && bound[0] == bound[2]);
+	free(fabric);
+	free(renamed);
+}
+
+static void a_plans_log_is_read_back_as_the_plan(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < topo_preset_count; i++)
+		for (int asymmetric = 0; asymmetric < 2; asymmetric++) {
+			const struct topo_preset *p = &topo_presets[i];
+			uint32_t order[40];
+			struct topo_model m = { 0 };
+			char *text = NULL;
+			size_t bytes = 0;
+			FILE *f = open_memstream(&text, &bytes);
+
+			topo_preset_order(p, ORDER_CONTIGUOUS, 40, 0, order);
+			topo_preset_log(p, order, 40, asymmetric, f);
+			fclose(f);
+			model_of(&m, text, INPUT_LOG);
+			topo_model_settle(&m);
+			assert_int_equal(m.log.comms[0].rank_count, 40 * p->gpus);
+			assert_int_equal(m.log.comms[0].channel_count, p->rails);
+			assert_int_equal(verdict_of(&m, "ring-closed"), TOPO_OK);
+			assert_int_equal(verdict_of(&m, "ring-contiguous"), TOPO_OK);
+			assert_int_equal(verdict_of(&m, "nic-hop"), asymmetric ? TOPO_FAULT : TOPO_OK);
+			assert_int_equal(verdict_of(&m, "nic-balance"), asymmetric ? TOPO_FAULT : TOPO_OK);
+			if (!asymmetric)
+				assert_int_equal(faults_of(&m), 0);
+			topo_model_release(&m);
+			free(text);
+		}
+}
+
+static void measured_is_a_number_or_the_best_of_a_table(void **state)
+{
+	double gbps;
+
+	(void)state;
+	assert_int_equal(topo_measured("12.5", &gbps), OK);
+	assert_true(gbps == 12.5);
+	assert_int_not_equal(topo_measured("-1", &gbps), OK);
+	assert_int_not_equal(topo_measured("/nowhere", &gbps), OK);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_connection_line_of_any_era_is_read_in_full),
+		cmocka_unit_test(an_invented_connection_line_is_counted_and_not_read),
+		cmocka_unit_test(each_fault_of_a_hop_is_told_and_a_healthy_hop_is_silent),
+		cmocka_unit_test(a_log_cut_anywhere_never_gives_an_error_that_the_whole_does_not),
+		cmocka_unit_test(a_line_torn_by_another_process_gives_both_messages_to_their_owners),
+		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
+		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
+		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),
+		cmocka_unit_test(xml_that_is_cut_deep_a_bomb_or_of_another_kind_is_refused),
+		cmocka_unit_test(a_preset_host_has_the_distances_that_its_machine_is_known_for),
+		cmocka_unit_test(one_cable_reads_the_same_from_every_kind_of_text),
+		cmocka_unit_test(a_broken_fabric_is_refused_with_its_line),
+		cmocka_unit_test(loops_and_cycles_in_a_fabric_end_nothing),
+		cmocka_unit_test(a_schedulers_topology_is_checked_and_counts_crossings),
+		cmocka_unit_test(the_rack_model_of_abci_gives_the_published_bounds),
+		cmocka_unit_test(reversing_a_ring_or_renaming_its_hosts_changes_no_bound),
+		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
+		cmocka_unit_test(measured_is_a_number_or_the_best_of_a_table),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
