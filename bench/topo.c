@@ -7,6 +7,8 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/commands.h"
+#include "comm/topo/diff.h"
+#include "comm/topo/draw.h"
 #include "comm/topo/preset.h"
 #include "comm/topo/verdict.h"
 
@@ -15,7 +17,7 @@
 #include <string.h>
 
 struct topo_options {
-	struct opt_names logs, hwloc, fabric, routes, sysfs;
+	struct opt_names logs, hwloc, fabric, routes, sysfs, diff;
 	const char *nccl_topo, *nccl_graph, *hosts, *measured, *out;
 	const char *generate, *order;
 	uint64_t nodes, seed;
@@ -38,12 +40,13 @@ static const struct opt opts[] = {
 	{ "nic-gbps", OPT_F64, AT(nic_gbps), "0", "rate of a NIC one way, in GB/s, where no input tells", NULL },
 	{ "json", OPT_BOOL, AT(json), "no", "print JSON instead of text", NULL },
 	{ "all", OPT_BOOL, AT(all), "no", "print also what is ok, and every NIC and host", NULL },
+	{ "diff", OPT_NAMES, AT(diff), NULL, "two logs: what the runs chose differently", NULL },
 	{ "generate", OPT_NAME, AT(generate), NULL, "write a machine and a plan into --out instead of judging", "abci-v|superpod|lassen" },
 	{ "nodes", OPT_U64, AT(nodes), "68", "hosts of the plan", NULL },
 	{ "order", OPT_NAME, AT(order), "contiguous", "their order in the plan", "contiguous|shuffled|alternating|twice" },
 	{ "seed", OPT_U64, AT(seed), "1", "of a shuffled order", NULL },
 	{ "asymmetric", OPT_BOOL, AT(asymmetric), "no", "even channels of the plan leave on the next NIC", NULL },
-	{ "out", OPT_NAME, AT(out), NULL, "folder for verdict.json, hostfile, rankfile, slurm_hostfile, hosts.txt", NULL },
+	{ "out", OPT_NAME, AT(out), NULL, "folder for verdict.json, ring.svg, nics.svg, hostfile, rankfile, slurm_hostfile, hosts.txt", NULL },
 };
 
 static int run_topo(int argc, char **argv);
@@ -197,8 +200,10 @@ static int write_out(const struct topo_model *m, const struct topo_report *r, co
 	json = verdict_json(m, r);
 	rc = json_write(path, json);
 	cJSON_Delete(json);
-	if (!rc && r->main.c && r->main.host_count > 1)
+	if (!rc && r->main.c && r->main.host_count > 1) {
 		rc = topo_order_write(m, r->main.c, r->main.hosts, r->main.host_count, folder);
+		rc = rc ? rc : topo_draw(&r->main, folder);
+	}
 	return rc;
 }
 
@@ -221,6 +226,41 @@ static int generate(const struct topo_options *o)
 	return rc;
 }
 
+static int diff(const struct topo_options *o)
+{
+	struct topo_model m[2] = { { .has_log = false }, { .has_log = false } };
+	struct table t;
+	size_t differ;
+	cJSON *json;
+	char *text;
+	int rc = OK;
+
+	if (o->diff.count != 2)
+		return err(USAGE, "--diff wants two logs");
+	for (size_t i = 0; i < 2 && !rc; i++) {
+		rc = topo_model_read(&m[i], o->diff.at[i], INPUT_LOG);
+		if (!rc)
+			topo_model_settle(&m[i]);
+	}
+	if (!rc) {
+		differ = topo_diff(&t, &m[0], &m[1]);
+		json = o->json ? table_json(&t) : NULL;
+		text = json ? cJSON_Print(json) : NULL;
+		if (o->json)
+			printf("%s\n", text ? text : "");
+		else
+			table_print_text(&t, stdout);
+		if (!o->json)
+			printf("\n%zu aspects differ\n", differ);
+		free(text);
+		cJSON_Delete(json);
+		table_release(&t);
+	}
+	topo_model_release(&m[0]);
+	topo_model_release(&m[1]);
+	return rc;
+}
+
 static int run_topo(int argc, char **argv)
 {
 	static struct topo_options o;		/* 40 KB of names */
@@ -236,8 +276,9 @@ static int run_topo(int argc, char **argv)
 	if (!operands)
 		return err(NO_MEMORY, "no memory for options");
 	rc = opt_parse(&command_topo, &o, argc, argv, operands, &operand_count);
-	if (!rc && o.generate) {
-		rc = operand_count ? err(USAGE, "topo: --generate reads no '%s'", operands[0]) : generate(&o);
+	if (!rc && (o.generate || o.diff.count)) {
+		rc = operand_count ? err(USAGE, "topo: --%s reads no '%s'", o.generate ? "generate" : "diff", operands[0])
+		     : o.generate ? generate(&o) : diff(&o);
 		free(operands);
 		return rc;
 	}

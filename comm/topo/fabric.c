@@ -74,11 +74,12 @@ static void describe(struct topo_fabric *f, uint32_t node, struct topo_span text
 	struct topo_vertex *v = &f->nodes[node];
 	struct topo_span s = text, word;
 
+	topo_skip_blanks(&text);
+	s = text;
 	if (*v->description)
 		return;
 	v->description = topo_name(f->names, text);
 	v->aggregation = !v->is_switch && topo_span_has(text, "Aggregation Node");
-	topo_skip_blanks(&s);
 	/* A host's adapters are called after it; one with no name given is called after its chip. */
 	if (!v->is_switch && !v->aggregation && topo_take_word(&s, " \t", &word) && !topo_span_has(text, "Mellanox Techn"))
 		v->host = topo_name(f->names, word);
@@ -256,7 +257,8 @@ static int netdiscover_read(struct reading *r)
 
 			if (!topo_take(&s, "0x") || !topo_take_hex(&s, &guid))
 				rc = complain(r, "a GUID is hexadecimal");
-		} else if (blocks && !topo_span_has(s, "vendid=") && !topo_span_has(s, "devid=")) {
+		} else if (blocks && !topo_span_has(s, "vendid=") && !topo_span_has(s, "devid=") && !topo_take(&s, "Chassis ") &&
+			   !topo_take(&s, "Non-Chassis ") && !topo_take(&s, "DR path ")) {
 			rc = complain(r, "no line of ibnetdiscover");
 		}
 	}
@@ -373,7 +375,6 @@ static int linkinfo_line(struct reading *r)
 	s.end = arrow;
 	if (!take_quoted(&s, &name))
 		return complain(r, "no name in quotes");
-	/* A switch is what has ports of LID 0 .. n under one GUID; iblinkinfo lists switches unless asked. */
 	node = vertex(r->f, guid, true, r->at);
 	describe(r->f, node, name);
 	topo_skip_blanks(&s);
@@ -432,15 +433,24 @@ static int linkinfo_line(struct reading *r)
 static int linkinfo_read(struct reading *r)
 {
 	struct topo_span all = r->rest, line;
+	struct topo_map ports = { 0 };
 	int rc = OK;
 
-	while (topo_line(&all, &line)) {	/* first all speakers: they are switches, or adapters that name an HCA */
+	while (topo_line(&all, &line)) {	/* who has several ports under one GUID is a switch */
 		uint64_t guid;
 
 		topo_skip_blanks(&line);
 		if (topo_take(&line, "0x") && topo_take_hex(&line, &guid) && topo_span_has(line, "==("))
-			vertex(r->f, guid, !topo_span_has(line, " HCA-\"") && !topo_span_has(line, "mlx5_"), r->at);
+			topo_map_set(&ports, guid, topo_map_get(&ports, guid) == TOPO_NONE ? 1 : 2);
 	}
+	for (size_t i = 0; i < ports.room; i++)
+		if (ports.slots[i].used) {
+			uint32_t v = vertex(r->f, ports.slots[i].key, ports.slots[i].value > 1, r->at);
+
+			if (ports.slots[i].value == 1)
+				topo_map_set(&r->f->by_port_guid, ports.slots[i].key, v);
+		}
+	topo_map_release(&ports);
 	while (!rc && next_line(r)) {
 		topo_skip_blanks(&r->line);
 		if (r->line.at < r->line.end && *r->line.at != '#')

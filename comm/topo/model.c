@@ -697,7 +697,7 @@ static void bound_static(const struct topo_model *m, const struct topo_flows *f,
 {
 	const struct topo_fabric *fabric = &m->fabric;
 	uint16_t *hops = topo_alloc(fabric->link_count, sizeof(*hops));
-	double least = INFINITY;
+	double least = INFINITY;		/* no switch link is used: nothing collides */
 
 	b->routed = f->count > 0;
 	for (size_t i = 0; i < f->count && b->routed; i++)
@@ -747,8 +747,10 @@ void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const
 		}
 		b->worst = b->at[i].worst < b->worst ? b->at[i].worst : b->worst;
 	}
-	if (b->routed && b->ideal < b->fixed)
+	if (b->routed && b->ideal <= b->fixed)
 		b->fixed = b->ideal;
+	else if (b->routed && b->fixed > 0)
+		snprintf(b->limit, sizeof(b->limit), "%.0f hops on %.150s", b->collision_hops, b->collision);
 	if (!isfinite(b->ideal))
 		b->ideal = b->worst = 0;
 }

@@ -84,7 +84,7 @@ struct topo_bounds {
 	char limit[192];
 	bool routed;			/* every flow was found in the forwarding tables */
 	char collision[256];		/* with tables: the fullest link and its flows */
-	double collision_hops, collision_ideal;
+	double collision_hops;
 };
 void topo_bounds_of(const struct topo_model *, const struct topo_comm *, const struct topo_flows *, struct topo_bounds *);
 
