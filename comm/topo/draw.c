@@ -91,18 +91,22 @@ static enum hop_kind hop_kind(const struct topo_judging *j, const struct topo_fl
 	return a != b ? HOP_OTHER_LEAF : HOP_SAME_LEAF;
 }
 
-/* A quadratic curve between two points of the rim, bent to the centre. */
+/* A quadratic curve between two points of the rim, bent to the centre; the last line is the way it arrives. */
 static void curve(FILE *f, double a, double b)
 {
-	double bend = 0.25 + 0.55 * fabs(cos((a - b) / 2));
+	double bend = 0.25 + 0.55 * fabs(cos((a - b) / 2)), m = (a + b) / 2 + (fabs(a - b) > turn / 2 ? turn / 2 : 0);
+	double mid_x = bend * cos(m), mid_y = bend * sin(m), x = cos(a), y = sin(a), before_x = x, before_y = y;
 
 	for (int i = 0; i <= 24; i++) {
-		double t = i / 24.0, m = (a + b) / 2, u = (1 - t) * (1 - t), v = 2 * t * (1 - t), w = t * t;
-		double mid_x = bend * (fabs(a - b) > turn / 2 ? -cos(m) : cos(m)), mid_y = bend * (fabs(a - b) > turn / 2 ? -sin(m) : sin(m));
+		double t = i / 24.0, u = (1 - t) * (1 - t), v = 2 * t * (1 - t), w = t * t;
 
-		fprintf(f, "%.4f %.4f\n", u * cos(a) + v * mid_x + w * cos(b), u * sin(a) + v * mid_y + w * sin(b));
+		before_x = x;
+		before_y = y;
+		x = u * cos(a) + v * mid_x + w * cos(b);
+		y = u * sin(a) + v * mid_y + w * sin(b);
+		fprintf(f, "%.4f %.4f\n", x, y);
 	}
-	fprintf(f, "\n");
+	fprintf(f, "\n%.4f %.4f %.4f %.4f\n\n", before_x, before_y, x - before_x, y - before_y);
 }
 
 static double end_angle(const struct picture *p, uint32_t nic, uint32_t host)
@@ -128,11 +132,13 @@ static void ring_script(const struct picture *p, FILE *f)
 	const struct topo_judging *j = p->j;
 	const struct topo_log *l = &j->m->log;
 	bool small = j->host_count <= 40, names_fit = small && l->nic_count <= 8 * j->host_count && j->host_count <= 12;
+	double rim = names_fit ? 1.45 : small ? 1.3 : 1.12;
 	size_t count[HOP_KINDS] = { 0 };
 
 	fprintf(f, "set terminal svg size 900,900 font 'sans,13' background '#ffffff'\nset output 'ring.svg'\n");
-	fprintf(f, "unset border; unset tics; set size ratio -1\nset xrange [-1.45:1.45]; set yrange [-1.45:1.45]\n");
-	fprintf(f, "set key at graph 0.5,0.02 center bottom horizontal samplen 2\nset title \"%zu ranks on %zu hosts, %zu channels\\nhosts in the "
+	fprintf(f, "unset border; unset tics; set size ratio -1\nset xrange [-%.2f:%.2f]; set yrange [-%.2f:%.2f]\n",
+		rim, rim, rim + 0.1, rim);
+	fprintf(f, "set key at graph 0.5,0.0 center bottom horizontal samplen 2\nset title \"%zu ranks on %zu hosts, %zu channels\\nhosts in the "
 		"order that crosses least%s\" noenhanced\n", j->c->rank_count, j->host_count, j->c->channel_count,
 		p->leaves ? ", outer arc: leaf switch" : "");
 	for (int kind = 0; kind < HOP_KINDS; kind++) {
@@ -160,11 +166,8 @@ static void ring_script(const struct picture *p, FILE *f)
 	}
 	fprintf(f, "END\n$nics << END\n");
 	for (size_t i = 0; i < l->nic_count; i++)
-		if (!isnan(p->nic_angle[i])) {
-			fprintf(f, "%.4f %.4f %.2f %.1f ", cos(p->nic_angle[i]), sin(p->nic_angle[i]), 0.0, 0.0);
-			put_quoted(f, l->nics[i].name);
-			fprintf(f, "\n");
-		}
+		if (!isnan(p->nic_angle[i]))
+			fprintf(f, "%.4f %.4f\n", cos(p->nic_angle[i]), sin(p->nic_angle[i]));
 	fprintf(f, "END\n");
 	for (size_t i = 0; i < j->host_count && small; i++) {
 		double a = p->host_angle[j->hosts[i]], r = names_fit ? 1.3 : 1.12;
@@ -187,6 +190,9 @@ static void ring_script(const struct picture *p, FILE *f)
 		if (count[kind])
 			fprintf(f, "$hop%d with lines lw %s lc rgb '%s' title '%s (%zu)', ", kind, small ? "2" : "1", colours[kind],
 				kind == HOP_SAME_LEAF && !p->leaves ? plain : names[kind], count[kind]);
+	for (int kind = 0; kind < HOP_KINDS; kind++)
+		if (count[kind] && small)
+			fprintf(f, "$hop%d using 1:2:3:4 with vectors head filled size screen 0.014,18 lc rgb '%s' notitle, ", kind, colours[kind]);
 	fprintf(f, "$rim using 1:2:3 with lines lw 6 lc rgb variable notitle, $nics using 1:2 with points pt 7 ps %s lc rgb '#333333' notitle\n",
 		small ? "0.7" : "0.25");
 }
@@ -195,7 +201,8 @@ static void nics_script(const struct picture *p, FILE *f)
 {
 	const struct topo_judging *j = p->j;
 	const struct topo_log *l = &j->m->log;
-	size_t *loads = topo_alloc(2 * l->nic_count, sizeof(*loads)), *seen = topo_alloc(l->host_count, sizeof(*seen)), widest = 0;
+	size_t *loads = topo_alloc(2 * l->nic_count, sizeof(*loads)), *seen = topo_alloc(l->host_count, sizeof(*seen));
+	size_t widest = 0, most = 0;
 	bool small;
 
 	for (size_t i = 0; i < j->flows.count; i++) {
@@ -206,11 +213,14 @@ static void nics_script(const struct picture *p, FILE *f)
 	}
 	for (size_t i = 0; i < l->nic_count; i++)
 		widest = ++seen[l->nics[i].host] > widest ? seen[l->nics[i].host] : widest;
+	for (size_t i = 0; i < 2 * l->nic_count; i++)
+		most = loads[i] > most ? loads[i] : most;
 	small = j->host_count * widest <= 300;
 	fprintf(f, "set terminal svg size %d,%d font 'sans,13' background '#ffffff'\nset output 'nics.svg'\n", 900,
 		(int)(j->host_count < 8 ? 360 : j->host_count < 60 ? 160 + 22 * j->host_count : 1480));
 	fprintf(f, "set title 'Ring channels that leave (left half) and enter (right half) each NIC' noenhanced\n");
-	fprintf(f, "set palette defined (0 '#f4f4f4', 0.001 '#d6e6f2', 1 '#1f5a92')\nset cblabel 'channels'\nset cbrange [0:*]\n");
+	fprintf(f, "set palette defined (0 '#f4f4f4', 0.001 '#d6e6f2', 1 '#1f5a92')\nset cblabel 'channels'\nset cbrange [0:*]\nset cbtics%s\n",
+		most <= 12 ? " 1" : "");
 	fprintf(f, "set xrange [-0.5:%.1f]\nset yrange [%.1f:-0.5]\nset xlabel 'NIC of the host, in the order of its list'\n",
 		(double)widest - 0.5, (double)j->host_count - 0.5);
 	fprintf(f, "set xtics 1 out nomirror\nset ytics out nomirror\n");
