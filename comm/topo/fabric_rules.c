@@ -90,12 +90,13 @@ static bool group_crossings(const struct topo_judging *j, size_t *now, size_t *l
 	uint32_t *hosts = topo_hosts_of(j->c, &count), *group = topo_alloc(count, sizeof(*group));
 	bool *seen = topo_alloc(f->group_count, sizeof(*seen));
 
+	struct topo_map of_host = { 0 };
+
+	for (size_t k = f->member_count; k-- > 0;)
+		topo_map_set(&of_host, (uintptr_t)f->members[k].host, f->members[k].group);
 	*now = *groups = 0;
 	for (size_t i = 0; i < count; i++) {
-		group[i] = TOPO_NONE;
-		for (size_t k = 0; k < f->member_count && group[i] == TOPO_NONE; k++)
-			if (f->members[k].host == j->m->log.hosts[hosts[i]].name)
-				group[i] = f->members[k].group;
+		group[i] = topo_map_get(&of_host, (uintptr_t)j->m->log.hosts[hosts[i]].name);
 		placed += group[i] != TOPO_NONE;
 		if (group[i] != TOPO_NONE && !seen[group[i]]) {
 			seen[group[i]] = true;
@@ -105,6 +106,7 @@ static bool group_crossings(const struct topo_judging *j, size_t *now, size_t *l
 	for (size_t i = 0; i < count; i++)
 		*now += group[i] != group[(i + 1) % count];
 	*least = *groups > 1 ? *groups : 0;
+	topo_map_release(&of_host);
 	free(hosts);
 	free(group);
 	free(seen);
@@ -427,8 +429,9 @@ static size_t numbers_missing(const struct topo_fabric *f, char *list, size_t ro
 {
 	const char *first = f->members[0].host;
 	size_t digits = strlen(first), prefix, missing = 0;
+	enum { NUMBERS_MAX = 100000 };
 	long low = 0, high = -1;
-	char name[128];
+	bool *there;
 
 	while (digits && first[digits - 1] >= '0' && first[digits - 1] <= '9')
 		digits--;
@@ -443,16 +446,23 @@ static size_t numbers_missing(const struct topo_fabric *f, char *list, size_t ro
 			low = high < 0 || n < low ? n : low;
 			high = n > high ? n : high;
 		}
-	for (long n = low; n <= high && high - low < 100000; n++) {
-		size_t used = strlen(list);
-		bool there = false;
+	if (high < low || high - low >= NUMBERS_MAX)
+		return 0;
+	there = topo_alloc((size_t)(high - low + 1), sizeof(*there));
+	for (size_t i = 0; i < f->member_count; i++)
+		if (!strncmp(f->members[i].host, first, prefix) && strlen(f->members[i].host) == prefix + digits) {
+			long n = strtol(f->members[i].host + prefix, NULL, 10);
 
-		snprintf(name, sizeof(name), "%.*s%0*ld", (int)prefix, first, (int)digits, n);
-		for (size_t i = 0; i < f->member_count && !there; i++)
-			there = !strcmp(f->members[i].host, name);
-		if (!there && missing++ < 6)
-			snprintf(list + used, room - used, "%s%s", used ? ", " : "", name);
+			if (n >= low && n <= high)
+				there[n - low] = true;
+		}
+	for (long n = low; n <= high; n++) {
+		size_t used = strlen(list);
+
+		if (!there[n - low] && missing++ < 6)
+			snprintf(list + used, room - used, "%s%.*s%0*ld", used ? ", " : "", (int)prefix, first, (int)digits, n);
 	}
+	free(there);
 	return missing;
 }
 

@@ -1114,9 +1114,11 @@ static int by_edge(const void *a, const void *b)
 	return x->conn != y->conn ? (x->conn < y->conn ? -1 : 1) : 0;
 }
 
-/* The two ends become one. */
+/* The two ends become one; ends that do not agree on the way are left as the first said. */
 static void edge_merge(struct topo_edge *into, const struct topo_edge *e)
 {
+	if (e->via != into->via)
+		return;
 	if (e->send.seen && !into->send.seen) {
 		into->send = e->send;
 		into->how = e->how;

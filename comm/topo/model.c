@@ -430,7 +430,8 @@ void topo_flows_of(const struct topo_model *m, const struct topo_comm *c, struct
 		for (size_t r = 0; r < c->rank_count; r++) {
 			int32_t to = c->next[channel * c->rank_count + r];
 			const struct topo_edge *e;
-			struct topo_flow flow = { .nic_from = TOPO_NONE, .nic_to = TOPO_NONE, .channel = (uint16_t)channel };
+			struct topo_flow flow = { .nic_from = TOPO_NONE, .nic_to = TOPO_NONE, .channel = (uint16_t)channel,
+						  .rank_from = (int32_t)r, .rank_to = to };
 
 			if (to < 0 || !c->ranks[r].present || !c->ranks[to].present || c->ranks[r].host == c->ranks[to].host)
 				continue;
@@ -467,7 +468,7 @@ void topo_flows_reorder(const struct topo_model *m, const struct topo_comm *c, c
 			uint32_t from = hosts[i], to = hosts[(i + 1) % count];
 
 			TOPO_PUSH(out->at, out->count, out->room) = (struct topo_flow){ .host_from = from, .host_to = to,
-				.channel = (uint16_t)channel, .nic_from = send[from * c->channel_count + channel],
+				.rank_from = -1, .rank_to = -1, .channel = (uint16_t)channel, .nic_from = send[from * c->channel_count + channel],
 				.nic_to = receive[to * c->channel_count + channel] };
 		}
 	topo_flows_release(&now);
@@ -827,13 +828,13 @@ static void place_by_links(const struct topo_model *m, struct place *p, size_t c
 static void place_by_groups(const struct topo_model *m, struct place *p, size_t count)
 {
 	const struct topo_fabric *f = &m->fabric;
+	struct topo_map group = { 0 };
 
+	for (size_t k = f->member_count; k-- > 0;)
+		topo_map_set(&group, (uintptr_t)f->members[k].host, f->members[k].group);
 	for (size_t i = 0; i < count; i++) {
-		uint32_t path[KEYS], depth = 0, g = TOPO_NONE;
+		uint32_t path[KEYS], depth = 0, g = topo_map_get(&group, (uintptr_t)m->log.hosts[p[i].host].name);
 
-		for (size_t k = 0; k < f->member_count && g == TOPO_NONE; k++)
-			if (f->members[k].host == m->log.hosts[p[i].host].name)
-				g = f->members[k].group;
 		for (; g != TOPO_NONE && depth < KEYS; g = f->groups[g].parent)
 			path[depth++] = g;
 		for (uint32_t k = 0; k < depth; k++)
@@ -841,6 +842,7 @@ static void place_by_groups(const struct topo_model *m, struct place *p, size_t 
 		for (uint32_t k = depth; k < KEYS; k++)
 			p[i].keys[k] = 0;
 	}
+	topo_map_release(&group);
 }
 
 uint32_t *topo_order_of(const struct topo_model *m, const struct topo_comm *c, size_t *count)
@@ -889,25 +891,38 @@ static int package_for(const struct topo_model *m, const struct topo_rank *r, si
 	return places > 1 ? (int)(2 * place / places) : 0;
 }
 
-static void order_lines(const struct topo_model *m, const struct topo_comm *c, uint32_t host, size_t kind, size_t *rank,
-			FILE *f)
-{
-	const char *name = m->log.hosts[host].name;
-	size_t places = 0, place = 0;
+/* Ranks by host, in their own order within it. */
+struct seat {
+	uint32_t place, rank;
+};
 
-	for (size_t r = 0; r < c->rank_count; r++)
-		places += c->ranks[r].present && c->ranks[r].host == host;
-	if (kind == 0)
-		fprintf(f, "%s\n", name);
-	if (kind == 1)
-		fprintf(f, "%s slots=%zu\n", name, places);
-	for (size_t r = 0; r < c->rank_count && kind >= 2; r++) {
-		if (!c->ranks[r].present || c->ranks[r].host != host)
-			continue;
-		if (kind == 2)
-			fprintf(f, "rank %zu=%s slot=%d:*\n", (*rank)++, name, package_for(m, &c->ranks[r], place++, places));
-		else
+static int by_seat(const void *a, const void *b)
+{
+	const struct seat *x = a, *y = b;
+
+	if (x->place != y->place)
+		return x->place < y->place ? -1 : 1;
+	return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+static void order_print(const struct topo_model *m, const struct topo_comm *c, const struct seat *seats, size_t count,
+			size_t kind, FILE *f)
+{
+	for (size_t from = 0, to; from < count; from = to) {
+		const char *name = m->log.hosts[c->ranks[seats[from].rank].host].name;
+
+		for (to = from; to < count && seats[to].place == seats[from].place; to++)
+			;
+		if (kind == 0)
 			fprintf(f, "%s\n", name);
+		if (kind == 1)
+			fprintf(f, "%s slots=%zu\n", name, to - from);
+		for (size_t i = from; i < to && kind >= 2; i++) {
+			if (kind == 2)
+				fprintf(f, "rank %zu=%s slot=%d:*\n", i, name, package_for(m, &c->ranks[seats[i].rank], i - from, to - from));
+			else
+				fprintf(f, "%s\n", name);
+		}
 	}
 }
 
@@ -915,20 +930,31 @@ int topo_order_write(const struct topo_model *m, const struct topo_comm *c, cons
 		     const char *folder)
 {
 	static const char *const names[] = { "hosts.txt", "hostfile", "rankfile", "slurm_hostfile" };
+	uint32_t *place = topo_alloc(m->log.host_count, sizeof(*place));
+	struct seat *seats = topo_alloc(c->rank_count, sizeof(*seats));
+	size_t seat_count = 0;
 	int rc = dir_make(folder);
 
+	for (size_t i = 0; i < count; i++)
+		place[hosts[i]] = (uint32_t)i;
+	for (size_t r = 0; r < c->rank_count; r++)
+		if (c->ranks[r].present)
+			seats[seat_count++] = (struct seat){ place[c->ranks[r].host], (uint32_t)r };
+	qsort(seats, seat_count, sizeof(*seats), by_seat);
 	for (size_t k = 0; k < ARRAY_LEN(names) && !rc; k++) {
 		char path[PATH_BYTES];
-		size_t rank = 0;
 		FILE *f;
 
 		rc = path_make(path, "%s/%s", folder, names[k]);
 		f = rc ? NULL : file_begin(path);
-		if (!f)
-			return FAILED;
-		for (size_t i = 0; i < count; i++)
-			order_lines(m, c, hosts[i], k, &rank, f);
+		if (!f) {
+			rc = FAILED;
+			break;
+		}
+		order_print(m, c, seats, seat_count, k, f);
 		rc = file_end(f, path, rc);
 	}
+	free(place);
+	free(seats);
 	return rc;
 }

@@ -54,6 +54,7 @@ double topo_model_nic_gbps(const struct topo_model *, uint32_t nic);
 struct topo_flow {
 	uint32_t host_from, host_to;
 	uint32_t nic_from, nic_to;	/* TOPO_NONE unknown */
+	int32_t rank_from, rank_to;	/* -1 in an order that has not run */
 	uint16_t channel;
 };
 struct topo_flows {

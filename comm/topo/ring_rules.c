@@ -240,20 +240,17 @@ void judge_ring_orders(const struct topo_judging *j, struct topo_finding *f)
 	free(other);
 }
 
-/* Do both hosts list the same device names? */
-static bool lists_agree(const struct topo_judging *j, uint32_t a, uint32_t b)
+/* A number per host that is equal where hosts list the same devices. */
+static uint64_t *list_signatures(const struct topo_log *l)
 {
-	const struct topo_log *l = &j->m->log;
-	size_t na = 0, nb = 0, common = 0;
+	uint64_t *sum = topo_alloc(l->host_count, sizeof(*sum));
 
 	for (size_t i = 0; i < l->nic_count; i++) {
-		na += l->nics[i].host == a;
-		nb += l->nics[i].host == b;
-		for (size_t k = 0; k < l->nic_count && l->nics[i].host == a; k++)
-			common += l->nics[k].host == b && l->nics[k].name == l->nics[i].name &&
-				  l->nics[k].port == l->nics[i].port;
+		uint64_t h = ((uint64_t)(uintptr_t)l->nics[i].name ^ (uint64_t)l->nics[i].port) * 0x9e3779b97f4a7c15u;
+
+		sum[l->nics[i].host] += h ^ h >> 31;
 	}
-	return na == nb && common == na;
+	return sum;
 }
 
 void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
@@ -263,10 +260,12 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 	size_t hops = 0, crossed = 0, apart = 0, channels = 0;
 	const struct topo_edge *example = NULL;
 	bool *listed = topo_alloc(c->channel_count, sizeof(*listed));
+	uint64_t *lists = list_signatures(&j->m->log);
 	char list[96] = "";
 
 	if (!several_hosts(j, f) || !connections_known(j, f)) {
 		free(listed);
+		free(lists);
 		return;
 	}
 	for (size_t i = 0; i < c->edge_count; i++) {
@@ -277,7 +276,7 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 		hops++;
 		if (nics[e->send.nic].name == nics[e->recv.nic].name && nics[e->send.nic].port == nics[e->recv.nic].port)
 			continue;
-		if (!lists_agree(j, nics[e->send.nic].host, nics[e->recv.nic].host)) {
+		if (lists[nics[e->send.nic].host] != lists[nics[e->recv.nic].host]) {
 			apart++;
 			continue;
 		}
@@ -294,6 +293,7 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 		}
 	}
 	free(listed);
+	free(lists);
 	if (!hops) {
 		judge_needs(f, "a log with both ends of each connection: subsystem NET, all processes",
 			    "no ring hop has both of its ends in the log");

@@ -171,7 +171,7 @@ static void list_add(char *list, size_t room, unsigned n)
 struct hop_row {
 	const struct topo_flow *flow;
 	int32_t from, to;
-	bool sent, received, send_gdr, recv_gdr, seen;
+	bool send_gdr, recv_gdr, seen;
 	char channels[120];
 };
 
@@ -183,22 +183,16 @@ static void hops_table(struct table *t, const struct topo_model *m, const struct
 	for (size_t i = 0; i < f->count && count < 4096; i++) {
 		const struct topo_flow *w = &f->at[i];
 		struct hop_row row = { .flow = w, .from = -1, .to = -1 };
+		const struct topo_edge *e;
 		size_t k;
 
-		for (size_t e = 0; e < c->edge_count; e++) {
-			const struct topo_edge *edge = &c->edges[e];
-
-			if (!edge->ring || edge->channel != w->channel || c->ranks[edge->from].host != w->host_from ||
-			    c->ranks[edge->to].host != w->host_to || edge->send.nic != w->nic_from || edge->recv.nic != w->nic_to)
-				continue;
-			row.from = edge->from;
-			row.to = edge->to;
+		e = w->rank_from < 0 ? NULL : topo_edge_find(c, w->channel, w->rank_from, w->rank_to);
+		if (e) {
+			row.from = e->from;
+			row.to = e->to;
 			row.seen = true;
-			row.sent = edge->send.seen;
-			row.received = edge->recv.seen;
-			row.send_gdr = edge->send.gdr;
-			row.recv_gdr = edge->recv.gdr;
-			break;
+			row.send_gdr = e->send.gdr;
+			row.recv_gdr = e->recv.gdr;
 		}
 		for (k = 0; k < count; k++)
 			if (rows[k].flow->host_from == w->host_from && rows[k].flow->host_to == w->host_to &&
@@ -357,42 +351,39 @@ static void mends_table(struct table *t, const struct topo_judging *j)
 	}
 }
 
-static const char *leaf_name(const struct topo_judging *j, uint32_t host, char out[96])
+static const char *leaf_name(const struct topo_model *m, uint32_t nic, char out[96])
 {
-	const struct topo_model *m = j->m;
+	uint32_t adapter = nic == TOPO_NONE ? (uint32_t)TOPO_NONE : m->log.nics[nic].adapter;
+	uint32_t link = adapter == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_fabric_uplink(&m->fabric, adapter, 0);
 
 	*out = 0;
-	for (size_t i = 0; i < j->flows.count; i++) {
-		uint32_t nic = j->flows.at[i].nic_from, adapter, link;
-
-		if (j->flows.at[i].host_from != host || nic == TOPO_NONE)
-			continue;
-		adapter = m->log.nics[nic].adapter;
-		link = adapter == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_fabric_uplink(&m->fabric, adapter, 0);
-		if (link != TOPO_NONE)
-			snprintf(out, 96, "0x%llx %.60s", (unsigned long long)m->fabric.nodes[m->fabric.links[link].peer].guid,
-				 m->fabric.nodes[m->fabric.links[link].peer].description);
-		return out;
-	}
+	if (link != TOPO_NONE)
+		snprintf(out, 96, "0x%llx %.60s", (unsigned long long)m->fabric.nodes[m->fabric.links[link].peer].guid,
+			 m->fabric.nodes[m->fabric.links[link].peer].description);
 	return out;
 }
 
 static void order_table(struct table *t, const struct topo_judging *j)
 {
-	size_t count;
-	uint32_t *now = topo_hosts_of(j->c, &count), *was = topo_alloc(j->m->log.host_count, sizeof(*was));
+	size_t count, hosts = j->m->log.host_count;
+	uint32_t *now = topo_hosts_of(j->c, &count), *was = topo_alloc(hosts, sizeof(*was)), *nic = topo_alloc(hosts, sizeof(*nic));
 	char leaf[96];
 
 	for (size_t i = 0; i < count; i++)
 		was[now[i]] = (uint32_t)i;
+	for (size_t h = 0; h < hosts; h++)
+		nic[h] = TOPO_NONE;
+	for (size_t i = j->flows.count; i-- > 0;)	/* so that the first channel's remains */
+		nic[j->flows.at[i].host_from] = j->flows.at[i].nic_from;
 	for (size_t i = 0; i < j->host_count; i++) {
 		table_int(t, (int64_t)i);
 		table_text(t, j->m->log.hosts[j->hosts[i]].name);
 		table_int(t, was[j->hosts[i]]);
-		table_text(t, leaf_name(j, j->hosts[i], leaf));
+		table_text(t, leaf_name(j->m, nic[j->hosts[i]], leaf));
 	}
 	free(now);
 	free(was);
+	free(nic);
 }
 
 static void summarise(struct topo_report *r)
