@@ -5,7 +5,9 @@
  * the twin is as wrong as one that is silent on the fault.
  */
 #include "bench/base/err.h"
-#include "bench/base/rng.h"
+#include "bench/base/file.h"
+#include "bench/base/span.h"
+#include "comm/topo/diff.h"
 #include "comm/topo/preset.h"
 #include "comm/topo/verdict.h"
 
@@ -14,6 +16,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void model_of(struct topo_model *m, const char *text, enum topo_input input)
@@ -648,15 +652,265 @@ static void a_plans_log_is_read_back_as_the_plan(void **state)
 		}
 }
 
+static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void **state)
+{
+	/* Leaves a and b with two hosts each, two spines, one cable each; the tables use spine c alone. */
+	static const char text[] =
+		"vendid=0x2c9\nSwitch 9 \"S-a\" # \"leaf a\" base port 0 lid 1 lmc 0\n[1] \"H-11\"[1](21) # \"h1 mlx5_0\" lid 11 4xEDR\n"
+		"[2] \"H-12\"[1](22) # \"h2 mlx5_0\" lid 12 4xEDR\n[3] \"S-c\"[1] # \"spine c\" lid 3 4xEDR\n[4] \"S-d\"[1] # \"spine d\" lid 4 "
+		"4xEDR\nSwitch 9 \"S-b\" # \"leaf b\" base port 0 lid 2 lmc 0\n[1] \"H-13\"[1](23) # \"h3 mlx5_0\" lid 13 4xEDR\n"
+		"[2] \"H-14\"[1](24) # \"h4 mlx5_0\" lid 14 4xEDR\n[3] \"S-c\"[2] # \"spine c\" lid 3 4xEDR\n[4] \"S-d\"[2] # \"spine d\" lid 4 "
+		"4xEDR\nSwitch 9 \"S-c\" # \"spine c\" base port 0 lid 3 lmc 0\nSwitch 9 \"S-d\" # \"spine d\" base port 0 lid 4 lmc 0\n"
+		"Ca 1 \"H-11\" # \"h1 mlx5_0\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"leaf a\" lid 1 4xEDR\n"
+		"Ca 1 \"H-12\" # \"h2 mlx5_0\"\n[1](22) \"S-a\"[2] # lid 12 lmc 0 \"leaf a\" lid 1 4xEDR\n"
+		"Ca 1 \"H-13\" # \"h3 mlx5_0\"\n[1](23) \"S-b\"[1] # lid 13 lmc 0 \"leaf b\" lid 2 4xEDR\n"
+		"Ca 1 \"H-14\" # \"h4 mlx5_0\"\n[1](24) \"S-b\"[2] # lid 14 lmc 0 \"leaf b\" lid 2 4xEDR\n";
+	static const char routes[] =
+		"Unicast lids [0x0-0xe] of switch Lid 1 guid 0x000000000000000a (leaf a):\n  Lid  Out   Destination\n       Port     Info\n"
+		"0x000b 001 : (x)\n0x000c 002 : (x)\n0x000d 003 : (x)\n0x000e %s : (x)\n"
+		"Unicast lids [0x0-0xe] of switch Lid 2 guid 0x000000000000000b (leaf b):\n0x000b 003 : (x)\n0x000c 003 : (x)\n"
+		"0x000d 001 : (x)\n0x000e 002 : (x)\n"
+		"Unicast lids [0x0-0xe] of switch Lid 3 guid 0x000000000000000c (spine c):\n0x000b 001 # (x)\n0x000c 001 # (x)\n"
+		"0x000d 002 # (x)\n0x000e 002 # (x)\n"
+		"Unicast lids [0x0-0xe] of switch Lid 4 guid 0x000000000000000d (spine d):\n0x000d 002 : (x)\n0x000e 002 : (x)\n";
+	static const struct { const char *to_h4, *order; double ideal, fixed; } rows[] = {
+		{ "003", "h1\nh2\nh3\nh4\n", 12.5, 12.5 },
+		{ "003", "h1\nh3\nh2\nh4\n", 12.5, 6.25 },	/* both hops up from a take spine c */
+		{ "004", "h1\nh3\nh2\nh4\n", 12.5, 6.25 },	/* b's still do */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct topo_model m = { 0 };
+		struct topo_judging j;
+		char tables[2048];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		snprintf(tables, sizeof(tables), routes, rows[i].to_h4);
+#pragma GCC diagnostic pop
+		model_of(&m, text, INPUT_FABRIC);
+		model_of(&m, tables, INPUT_ROUTES);
+		topo_fabric_settle(&m.fabric);
+		model_of(&m, rows[i].order, INPUT_HOSTS);
+		topo_model_settle(&m);
+		topo_judging_init(&j, &m, &m.log.comms[0]);
+		assert_true(j.bounds.routed);
+		assert_true(fabs(j.bounds.ideal - rows[i].ideal) < 1e-6);
+		assert_true(fabs(j.bounds.fixed - rows[i].fixed) < 1e-6);
+		assert_true(j.bounds.fixed <= j.bounds.ideal && j.bounds.worst <= j.bounds.fixed);
+		assert_int_equal(verdict_of(&m, "static-collision"), rows[i].fixed < rows[i].ideal ? TOPO_FAULT : TOPO_OK);
+		topo_judging_release(&j);
+		topo_model_release(&m);
+	}
+}
+
+static void sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot(void **state)
+{
+	static const char text[] =
+		"n1: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn1: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+		"n2: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn2: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+		"n3: /sys/class/infiniband/mlx5_0/ports/1/rate:%s Gb/sec (4X)\nn3: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+		"n3: /sys/class/infiniband/mlx5_0/device/current_link_width:%s\nn3: /sys/class/infiniband/mlx5_0/device/max_link_width:16\n";
+	static const struct { const char *rate, *width; enum topo_verdict rate_is, width_is; } rows[] = {
+		{ "100", "16", TOPO_OK, TOPO_OK }, { "50", "16", TOPO_FAULT, TOPO_OK }, { "100", "8", TOPO_OK, TOPO_FAULT },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char filled[2048];
+		struct topo_model m = { 0 };
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		snprintf(filled, sizeof(filled), text, rows[i].rate, rows[i].width);
+#pragma GCC diagnostic pop
+		model_of(&m, filled, INPUT_AUTO);
+		topo_model_settle(&m);
+		assert_int_equal(verdict_of(&m, "rate"), rows[i].rate_is);
+		assert_int_equal(verdict_of(&m, "pcie-width"), rows[i].width_is);
+		assert_int_equal(verdict_of(&m, "port-active"), TOPO_OK);
+		topo_model_release(&m);
+	}
+}
+
+static void the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout(void **state)
+{
+	const struct topo_preset *p = topo_preset_find("abci-v");
+	char *xml = printed(topo_preset_hwloc, p);
+
+	(void)state;
+	for (int swapped = 0; swapped < 2; swapped++) {
+		struct topo_model m = { 0 };
+		uint32_t order[2] = { 0, 1 };
+		char *text = NULL, *at;
+		size_t bytes = 0;
+		FILE *f = open_memstream(&text, &bytes);
+
+		topo_preset_log(p, order, 2, false, f);
+		fclose(f);
+		for (at = text; swapped && (at = strstr(at, "via NET/IB/")); at += 12)	/* all over the other socket's HCA */
+			at[11] = at[11] == '0' ? '1' : '0';
+		model_of(&m, text, INPUT_LOG);
+		model_of(&m, xml, INPUT_HWLOC);
+		topo_model_settle(&m);
+		assert_int_equal(verdict_of(&m, "nic-distance"), swapped ? TOPO_FAULT : TOPO_OK);
+		assert_int_equal(verdict_of(&m, "ring-in-node"), TOPO_OK);
+		assert_int_equal(verdict_of(&m, "nvlink-equal"), TOPO_OK);
+		topo_model_release(&m);
+		free(text);
+	}
+	free(xml);
+}
+
+static void sharps_groups_name_hosts_by_port_guid(void **state)
+{
+	char *xml = printed(topo_preset_hwloc, topo_preset_find("abci-v"));
+	struct topo_model m = { 0 };
+
+	(void)state;
+	model_of(&m, xml, INPUT_HWLOC);
+	model_of(&m, "SwitchName=ibsw1 Nodes=0x0001000000001001,0x0001000000009991\n", INPUT_FABRIC);
+	topo_model_settle(&m);
+	assert_string_equal(m.fabric.members[0].host, "g0001");
+	assert_string_equal(m.fabric.members[1].host, "0x0001000000009991");
+	topo_model_release(&m);
+	free(xml);
+}
+
+static void a_difference_of_two_runs_is_told_and_equal_runs_have_none(void **state)
+{
+	char texts[3][4096];
+	struct topo_model m[3];
+	struct table t;
+	bool nic = false;
+
+	(void)state;
+	two_hosts_text(texts[0], "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA");
+	two_hosts_text(texts[1], "0/GDRDMA", "0/GDRDMA", "0/GDRDMA", "0/GDRDMA");
+	two_hosts_text(texts[2], "1/GDRDMA", "0", "0/GDRDMA", "0/GDRDMA");
+	for (int i = 0; i < 3; i++)
+		m[i] = log_of(texts[i]);
+	assert_int_equal(topo_diff(&t, &m[0], &m[1]), 0);
+	table_release(&t);
+	assert_int_equal(topo_diff(&t, &m[0], &m[2]), 2);	/* a NIC of a hop, and GPUDirect RDMA */
+	for (size_t r = 0; r < table_rows(&t); r++)
+		nic = nic || !strcmp(table_cell(&t, r, 2)->text, "1 to 2, mlx5_1 to mlx5_0");
+	assert_true(nic);
+	table_release(&t);
+	for (int i = 0; i < 3; i++)
+		topo_model_release(&m[i]);
+}
+
 static void measured_is_a_number_or_the_best_of_a_table(void **state)
 {
+	static const struct { const char *text; double gbps; } files[] = {
+		{ "#       size  count  type redop root time algbw busbw #wrong time algbw busbw #wrong\n"
+		  "     1048576  262144 float   sum   -1  100.0 10.49  18.35      0  99.0 10.59  18.53      0\n"
+		  "     2097152  524288 float   sum   -1  150.0 13.98  24.47      0  152.0 13.80  24.15      0\n", 24.47 },
+		{ "{\"results\": [{\"size\": 8, \"out_of_place\": {\"bus_bw\": 3.5}, \"in_place\": {\"bus_bw\": 4.25}}]}", 4.25 },
+		{ "nothing\n", 0 },
+	};
+	char folder[] = "/tmp/sfscale-topo-XXXXXX", path[PATH_BYTES];
 	double gbps;
 
 	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/table", folder);
 	assert_int_equal(topo_measured("12.5", &gbps), OK);
 	assert_true(gbps == 12.5);
 	assert_int_not_equal(topo_measured("-1", &gbps), OK);
 	assert_int_not_equal(topo_measured("/nowhere", &gbps), OK);
+	assert_int_not_equal(topo_measured(folder, &gbps), OK);		/* no record of a run in it */
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		assert_int_equal(file_write(path, files[i].text, strlen(files[i].text)), OK);
+		assert_int_equal(topo_measured(path, &gbps) == OK, files[i].gbps > 0);
+		assert_true(fabs(gbps - files[i].gbps) < 1e-9);
+	}
+	unlink(path);
+	rmdir(folder);
+}
+
+static void a_run_of_ours_is_measured_by_its_largest_buckets(void **state)
+{
+	char folder[] = "/tmp/sfscale-topo-XXXXXX", path[PATH_BYTES];
+	double gbps;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	for (int rank = 0; rank < 2; rank++) {
+		const char *const lanes[] = { "main", "comm" };
+		cJSON *head = cJSON_CreateObject(), *tail = cJSON_CreateObject();
+		struct recorder *r;
+
+		snprintf(path, sizeof(path), "%s/rank-%05d.sfr", folder, rank);
+		cJSON_AddNumberToObject(head, "world", 2);
+		assert_int_equal(recorder_open(&r, path, head, lanes, 2, 64), OK);
+		cJSON_Delete(head);
+		/* rank 0 waits for rank 1, which needs 1 ms for 10 MB: 10 GB/s, times 2 (2-1)/2 */
+		span_put(recorder_lane(r, 1), SPAN_ALLREDUCE, 1000000, rank ? 2000000 : 9000000, 0, 0, 10000000);
+		span_put(recorder_lane(r, 1), SPAN_ALLREDUCE, 10000000, 10000001, 0, 1, 8);
+		assert_int_equal(recorder_close(r, tail), OK);
+		cJSON_Delete(tail);
+	}
+	assert_int_equal(topo_measured(folder, &gbps), OK);
+	assert_true(fabs(gbps - 10) < 0.5);
+	for (int rank = 0; rank < 2; rank++) {
+		snprintf(path, sizeof(path), "%s/rank-%05d.sfr", folder, rank);
+		unlink(path);
+	}
+	rmdir(folder);
+}
+
+/* Exit status of the program with these arguments. */
+static int program(const char *arguments)
+{
+	char command[2 * PATH_BYTES];
+	const char *build = getenv("SFSCALE_BUILD");
+	int status;
+
+	snprintf(command, sizeof(command), "%s/sfscale topo %s >/dev/null 2>&1", build ? build : "build", arguments);
+	status = system(command);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void the_command_ends_with_0_or_3_or_2_and_writes_what_it_says(void **state)
+{
+	static const char *const written[] = { "verdict.json", "hosts.txt", "hostfile", "rankfile", "slurm_hostfile", "ring.gp", "nics.gp" };
+	char folder[] = "/tmp/sfscale-topo-XXXXXX", arguments[PATH_BYTES], path[PATH_BYTES], *text;
+	cJSON *json;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+#define RUN(...) (snprintf(arguments, sizeof(arguments), __VA_ARGS__), program(arguments))
+	assert_int_equal(RUN("--generate abci-v --nodes 68 --order alternating --out %s/bad", folder), 0);
+	assert_int_equal(RUN("--generate abci-v --nodes 68 --out %s/good", folder), 0);
+	assert_int_equal(RUN("%s/good/nccl.log --fabric %s/good/fabric.ibnetdiscover", folder, folder), 0);
+	assert_int_equal(RUN("%s/bad/nccl.log --fabric %s/bad/fabric.ibnetdiscover --out %s/out", folder, folder, folder), 3);
+	assert_int_equal(RUN("--hosts %s/out/hostfile --fabric %s/bad/fabric.ibnetdiscover", folder, folder), 0);	/* mended */
+	assert_int_equal(RUN("--diff %s/bad/nccl.log %s/good/nccl.log", folder, folder), 0);
+	assert_int_equal(RUN("--nccl-log %s/absent", folder), 2);
+	assert_int_equal(RUN("--nccl-log %s/good/hosts.txt", folder), 2);
+	assert_int_equal(RUN("--nodes x"), 1);
+	assert_int_equal(RUN("--generate abci-v"), 1);
+	snprintf(arguments, sizeof(arguments), "gzip -c %s/good/nccl.log > %s/nccl.log.gz", folder, folder);
+	assert_int_equal(system(arguments), 0);
+	assert_int_equal(RUN("--json %s/nccl.log.gz", folder), 0);
+	for (size_t i = 0; i < ARRAY_LEN(written); i++) {
+		snprintf(path, sizeof(path), "%s/out/%s", folder, written[i]);
+		assert_int_equal(access(path, R_OK), 0);
+	}
+	snprintf(path, sizeof(path), "%s/out/verdict.json", folder);
+	assert_int_equal(json_read(path, &json), OK);
+	assert_true(json_number(cJSON_GetObjectItem(json, "faults"), "error", 0) >= 1);
+	assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(json, "order")), 68);
+	cJSON_Delete(json);
+	snprintf(path, sizeof(path), "%s/out/rankfile", folder);
+	assert_int_equal(file_read(path, &text, NULL), OK);
+	assert_int_equal(strncmp(text, "rank 0=g0001 slot=0:*\n", 22), 0);
+	free(text);
+	snprintf(arguments, sizeof(arguments), "rm -r %s", folder);
+	assert_int_equal(system(arguments), 0);
 }
 
 int main(void)
@@ -679,7 +933,14 @@ int main(void)
 		cmocka_unit_test(the_rack_model_of_abci_gives_the_published_bounds),
 		cmocka_unit_test(reversing_a_ring_or_renaming_its_hosts_changes_no_bound),
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
+		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
+		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),
+		cmocka_unit_test(the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout),
+		cmocka_unit_test(sharps_groups_name_hosts_by_port_guid),
+		cmocka_unit_test(a_difference_of_two_runs_is_told_and_equal_runs_have_none),
 		cmocka_unit_test(measured_is_a_number_or_the_best_of_a_table),
+		cmocka_unit_test(a_run_of_ours_is_measured_by_its_largest_buckets),
+		cmocka_unit_test(the_command_ends_with_0_or_3_or_2_and_writes_what_it_says),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,8 +130,10 @@ static void crossings(const struct topo_judging *j, struct topo_finding *f, cons
 		  "bound %.1f GB/s at %s, %.1f in sorted order", level, level, row->crossings,
 		  sorted ? sorted->crossings : row->crossings_least, row->ideal, row->where, sorted ? sorted->ideal : INFINITY);
 	judge_advise(f, "start the job with the hosts in the order below (--out writes hostfile, rankfile and Slurm's list)");
-	f->now_gbps = fmin(row->ideal, j->bounds.ideal);
-	f->mended_gbps = j->sorted.ideal;
+	if (row->ideal < hca_bound(j)) {
+		f->now_gbps = row->ideal;
+		f->mended_gbps = j->sorted.ideal;
+	}
 }
 
 void judge_leaf_crossings(const struct topo_judging *j, struct topo_finding *f)

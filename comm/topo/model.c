@@ -388,6 +388,29 @@ static void nics_join(struct topo_model *m)
 	free(sorted);
 }
 
+/* sharp_cmd names hosts by the GUIDs of their ports: to host names, through the layouts or the fabric. */
+static void members_name(struct topo_model *m)
+{
+	for (size_t i = 0; i < m->fabric.member_count; i++) {
+		struct topo_span s = { m->fabric.members[i].host, m->fabric.members[i].host + strlen(m->fabric.members[i].host) };
+		const char *host = NULL;
+		uint64_t guid;
+		uint32_t node;
+
+		if (!topo_take(&s, "0x") || !topo_take_hex(&s, &guid) || s.at != s.end)
+			continue;
+		for (size_t n = 0; n < m->node_count && !host; n++)
+			for (size_t h = 0; h < m->nodes[n].hca_count; h++)
+				if (m->nodes[n].hcas[h].ports[0].guid == guid || m->nodes[n].hcas[h].node_guid == guid)
+					host = m->nodes[n].host;
+		node = topo_map_get(&m->fabric.by_port_guid, guid);
+		if (!host && node != TOPO_NONE)
+			host = m->fabric.nodes[node].host;
+		if (host && *host)
+			m->fabric.members[i].host = host;
+	}
+}
+
 void topo_model_settle(struct topo_model *m)
 {
 	bool *job;
@@ -396,6 +419,7 @@ void topo_model_settle(struct topo_model *m)
 	facts_join(m);
 	if (!m->fabric.settled)
 		topo_fabric_settle(&m->fabric);
+	members_name(m);
 	if (!m->has_fabric)
 		return;
 	nics_join(m);

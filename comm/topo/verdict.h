@@ -33,8 +33,8 @@ void topo_report_release(struct topo_report *);
 /* "run.log:123", or "" */
 const char *topo_place(const struct topo_log *, struct topo_at, char *out, size_t room);
 
-/* --measured: a number in GB/s, or a file or folder that holds one: nccl-tests' table or JSON.  The greatest
- * bus bandwidth in it. */
+/* --measured: a number in GB/s; nccl-tests' table or JSON (the greatest bus bandwidth in it); or the folder of
+ * one of our runs (the median of its largest buckets). */
 int topo_measured(const char *what, double *gbps);
 
 #endif
