@@ -25,7 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPELLINGS = 3, CHANNELS_MAX = 256, RANKS_MAX = 1 << 20 };
+/* A made-up line must not cost memory: CELLS_MAX bounds ranks times channels of one communicator. */
+enum { SPELLINGS = 3, CHANNELS_MAX = 256, RANKS_MAX = 1 << 17, CELLS_MAX = 1 << 24 };
 
 struct process {
 	uint64_t pid;
@@ -98,7 +99,7 @@ struct topo_reader {
 	struct topo_map tids;		/* tid -> first thread */
 	struct topo_map pids;		/* pid -> first process */
 	struct topo_map nics;		/* host, name and port, mixed -> NIC */
-	uint32_t recent;		/* thread of the line before: most lines come in runs */
+	struct topo_map speakers;	/* host, pid and tid -> thread: all lines but torn ones and a thread's first */
 	bool rccl;
 };
 
@@ -176,20 +177,23 @@ static bool anchor_before(const char *from, const char *nccl, struct message *m)
 	return true;
 }
 
-/* The next message of `line` behind `from`; its text still runs to the end of the line. */
+/* The next message of `line` behind `from`; its text still runs to the end of the line.  memchr() for a capital
+ * N is several times as fast as memmem() for the word: little else has one. */
 static bool message_next(const char *from, struct topo_span line, struct message *m)
 {
 	const char *p = from;
 
-	while ((p = memmem(p, (size_t)(line.end - p), "NCCL ", 5))) {
-		struct topo_span s = { p + 5, line.end };
+	while ((p = memchr(p, 'N', (size_t)(line.end - p)))) {
+		struct topo_span s = { p, line.end };
 
-		m->warn = topo_take(&s, "WARN ");
-		if ((m->warn || topo_take(&s, "INFO ")) && anchor_before(from, p, m)) {
-			m->text = s;
-			return true;
+		if (topo_take(&s, "NCCL ")) {
+			m->warn = topo_take(&s, "WARN ");
+			if ((m->warn || topo_take(&s, "INFO ")) && anchor_before(from, p, m)) {
+				m->text = s;
+				return true;
+			}
 		}
-		p += 5;
+		p++;
 	}
 	return false;
 }
@@ -266,20 +270,32 @@ static uint32_t process_find(struct topo_log *log, const struct message *m)
 	return (uint32_t)r->process_count - 1;
 }
 
+/* host, pid and tid in one number; who is found by it is compared in full. */
+static uint64_t speaker_key(const struct message *m)
+{
+	uint64_t h = m->pid * 0x9e3779b97f4a7c15u ^ m->tid * 0xc2b2ae3d27d4eb4fu;
+
+	for (const char *p = m->host.at; p < m->host.end; p++)
+		h = (h ^ (unsigned char)*p) * 0x100000001b3u;
+	return h;
+}
+
 /* The thread that speaks; TOPO_NONE when a torn head leaves it open. */
 static uint32_t thread_find(struct topo_log *log, const struct message *m)
 {
 	struct topo_reader *r = log->reader;
-	uint32_t first = topo_map_get(&r->tids, m->tid), process;
+	uint64_t key = speaker_key(m);
+	uint32_t known = topo_map_get(&r->speakers, key), first, process;
 
-	if (r->recent != TOPO_NONE && r->threads[r->recent].tid == m->tid && !m->torn_head) {
-		struct process *p = &r->processes[r->threads[r->recent].process];
+	if (known != TOPO_NONE && r->threads[known].tid == m->tid && !m->torn_head) {
+		struct process *p = &r->processes[r->threads[known].process];
 
-		if (p->pid == m->pid && p->host[0].name && topo_span_is(m->host, p->host[0].name)) {
+		if (p->pid == m->pid && topo_span_is(m->host, p->host[0].name)) {
 			p->host[0].count++;
-			return r->recent;
+			return known;
 		}
 	}
+	first = topo_map_get(&r->tids, m->tid);
 	for (uint32_t t = first; t != TOPO_NONE; t = r->threads[t].next) {
 		struct process *p = &r->processes[r->threads[t].process];
 
@@ -296,6 +312,7 @@ static uint32_t thread_find(struct topo_log *log, const struct message *m)
 	TOPO_PUSH(r->threads, r->thread_count, r->thread_room) =
 		(struct thread){ .tid = m->tid, .process = process, .next = first, .open = TOPO_NONE, .last = TOPO_NONE };
 	topo_map_set(&r->tids, m->tid, (uint32_t)r->thread_count - 1);
+	topo_map_set(&r->speakers, key, (uint32_t)r->thread_count - 1);
 	return (uint32_t)r->thread_count - 1;
 }
 
@@ -816,7 +833,6 @@ static void message_read(struct topo_log *log, const struct message *m)
 
 	if (index == TOPO_NONE)
 		return;
-	r->recent = index;
 	t = &r->threads[index];
 	if (s.at == s.end)
 		return;
@@ -840,18 +856,18 @@ static void message_read(struct topo_log *log, const struct message *m)
 		note(log, NOTE_SIMPLE_ORDER, t->process, m->text, m->at);
 	else if (topo_take(&s, "CUDA Dev ") && topo_span_has(s, "NIC distance"))
 		note(log, NOTE_DISTANCE, t->process, m->text, m->at);
-	else if (topo_span_has(m->text, "NVLS multicast support is available"))
+	else if (topo_take(&s, "NVLS multicast support is available"))
 		note(log, NOTE_NVLS, t->process, m->text, m->at);
-	else if (topo_span_has(m->text, "Mismatched NCCL version"))
+	else if (topo_take(&s, "Mismatched NCCL version"))
 		note(log, NOTE_VERSION_MISMATCH, t->process, m->text, m->at);
 	else if (topo_take(&s, "NCCL_") && topo_take_word(&s, " ", &name) && topo_take(&s, " set by environment to "))
 		setting_add(log, t->process, (struct topo_span){ name.at - 5, name.end }, s, m->at);
-	else if (topo_span_has(m->text, " Bytes -> Algo "))
-		choice_line(log, m);
-	else if (topo_span_has(m->text, " coll channels"))
+	else if (*m->text.at >= '0' && *m->text.at <= '9' && topo_span_has(m->text, " coll channels"))
 		channels_line(r, t, m);
-	else if (topo_span_has(m->text, "comm 0x"))
-		comm_line(log, t, m, s);
+	else if (*m->text.at == 'c' || *m->text.at == 'n' || *m->text.at == '[')
+		comm_line(log, t, m, m->text);		/* "comm 0x", "ncclCommInitRank comm 0x", "[Rank 0] ..." */
+	else if (strchr("ABGRS0123456789", *m->text.at) && topo_span_has(m->text, " Bytes -> Algo "))
+		choice_line(log, m);
 }
 
 static void line_read(struct topo_log *log, struct topo_span line, struct topo_at at)
@@ -886,10 +902,8 @@ void topo_log_parse(struct topo_log *log, const char *file, const char *text, si
 	struct topo_span rest = { text, text + bytes }, line;
 	struct topo_at at = { .file = (uint32_t)log->file_count };
 
-	if (!log->reader) {
+	if (!log->reader)
 		log->reader = topo_alloc(1, sizeof(*log->reader));
-		log->reader->recent = TOPO_NONE;
-	}
 	TOPO_PUSH(log->files, log->file_count, log->file_room) = topo_name_of(&log->names, file);
 	while (topo_line(&rest, &line)) {
 		at.line++;
@@ -1244,8 +1258,11 @@ static void rings_settle(struct topo_log *log)
 	}
 	for (size_t i = 0; i < log->comm_count; i++) {
 		struct topo_comm *c = &log->comms[i];
-		size_t cells = c->channel_count * c->rank_count;
+		size_t cells;
 
+		if (c->channel_count * c->rank_count > CELLS_MAX)
+			c->channel_count = CELLS_MAX / c->rank_count;
+		cells = c->channel_count * c->rank_count;
 		c->next = topo_alloc(cells, sizeof(*c->next));
 		c->closed = topo_alloc(c->channel_count, sizeof(*c->closed));
 		memset(c->next, -1, cells * sizeof(*c->next));
@@ -1328,6 +1345,7 @@ static void reader_free(struct topo_reader *r)
 	free(r->orders);
 	free(r->pool);
 	topo_map_release(&r->tids);
+	topo_map_release(&r->speakers);
 	topo_map_release(&r->pids);
 	topo_map_release(&r->nics);
 	free(r);

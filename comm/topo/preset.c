@@ -287,7 +287,8 @@ static void log_prefix(const struct topo_preset *p, uint32_t host, size_t gpu, F
 {
 	char name[32];
 
-	fprintf(f, "%s:%zu:%zu [%zu] NCCL INFO ", host_name(p, host, name), 10000 + gpu, 20000 + gpu, gpu);
+	fprintf(f, "%s:%zu:%zu [%zu] NCCL INFO ", host_name(p, host, name), 10000 + host * p->gpus + gpu,
+		10000 + host * p->gpus + gpu, gpu);
 }
 
 static unsigned long gpu_bus(size_t gpu)

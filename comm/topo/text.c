@@ -98,16 +98,6 @@ bool topo_line(struct topo_span *rest, struct topo_span *line)
 	return true;
 }
 
-bool topo_take(struct topo_span *s, const char *literal)
-{
-	size_t n = strlen(literal);
-
-	if (topo_span_length(*s) < n || memcmp(s->at, literal, n))
-		return false;
-	s->at += n;
-	return true;
-}
-
 bool topo_take_u64(struct topo_span *s, uint64_t *v)
 {
 	const char *p = s->at;

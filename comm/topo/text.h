@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct topo_text {
 	char *at;		/* owned; a NUL stands behind the last byte */
@@ -34,8 +35,17 @@ static inline size_t topo_span_length(struct topo_span s)
 /* The next line of `rest` without its end ("\n" or "\r\n"); false: nothing left. */
 bool topo_line(struct topo_span *rest, struct topo_span *line);
 
-/* Each takes what it names from the front and tells whether it was there; if not, nothing moves. */
-bool topo_take(struct topo_span *, const char *literal);
+/* Each takes what it names from the front and tells whether it was there; if not, nothing moves.  The first is
+ * inline so that a literal's length and bytes are known where it is called: readers try many. */
+static inline bool topo_take(struct topo_span *s, const char *literal)
+{
+	size_t n = strlen(literal);
+
+	if ((size_t)(s->end - s->at) < n || memcmp(s->at, literal, n))
+		return false;
+	s->at += n;
+	return true;
+}
 bool topo_take_u64(struct topo_span *, uint64_t *);		/* decimal */
 bool topo_take_int(struct topo_span *, int32_t *);		/* decimal with sign, refused beyond 2^31 - 1 */
 bool topo_take_hex(struct topo_span *, uint64_t *);		/* without 0x, at most 16 digits */
