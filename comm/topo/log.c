@@ -1015,20 +1015,33 @@ static uint64_t split_key(const struct topo_reader *r, const struct member *m, e
 	return how == SPLIT_BY_HOST ? r->processes[m->process].final_host : how == SPLIT_BY_BUS ? m->bus : 0;
 }
 
-/* Would this split give each part every rank at most once? */
-static bool split_works(const struct topo_reader *r, struct member **group, size_t n, enum split how)
+/* Would this split give each part every rank at most once; and, when `whole`, every rank? */
+static bool split_works(const struct topo_reader *r, struct member **group, size_t n, enum split how, bool whole)
 {
-	struct topo_map seen = { 0 };
+	struct topo_map seen = { 0 }, parts = { 0 };
 	bool works = true;
 
 	for (size_t i = 0; i < n && works; i++) {
-		uint64_t key = split_key(r, group[i], how) << 21 | (uint64_t)group[i]->rank;
+		uint64_t part = split_key(r, group[i], how), key = part << 21 | (uint64_t)group[i]->rank;
 
 		works = topo_map_get(&seen, key) == TOPO_NONE;
 		topo_map_set(&seen, key, 1);
+		topo_map_set(&parts, part, 1);
 	}
+	works = works && (!whole || parts.count * (size_t)group[0]->rank_count == n);
 	topo_map_release(&seen);
+	topo_map_release(&parts);
 	return works;
+}
+
+/* The first split that explains all ranks; of a log with gaps the first that contradicts none. */
+static enum split split_choose(const struct topo_reader *r, struct member **group, size_t n)
+{
+	for (int whole = 1; whole >= 0; whole--)
+		for (enum split how = SPLIT_NOT; how < SPLIT_FIRST_FREE; how++)
+			if (split_works(r, group, n, how, whole))
+				return how;
+	return SPLIT_FIRST_FREE;
 }
 
 static uint32_t comm_new(struct topo_log *log, const struct member *m)
@@ -1065,11 +1078,9 @@ static void comm_join(struct topo_log *log, uint32_t comm, struct member *m)
 static void group_settle(struct topo_log *log, struct member **group, size_t n)
 {
 	struct topo_map parts = { 0 };
-	enum split how = SPLIT_NOT;
+	enum split how = split_choose(log->reader, group, n);
 	size_t first_comm = log->comm_count;
 
-	while (how < SPLIT_FIRST_FREE && !split_works(log->reader, group, n, how))
-		how++;
 	for (size_t i = 0; i < n; i++) {
 		uint64_t key = split_key(log->reader, group[i], how);
 		uint32_t comm = topo_map_get(&parts, key);

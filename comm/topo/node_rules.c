@@ -62,12 +62,14 @@ void judge_locality(const struct topo_judging *j, struct topo_finding *f)
 {
 	size_t lost = 0, devices = 0;
 	const struct topo_node *where = NULL;
+	bool flat = false;
 
 	if (!real_nodes(j, f))
 		return;
 	for (size_t i = 0; i < j->m->node_count; i++) {
 		const struct topo_node *n = &j->m->nodes[i];
 
+		flat = flat || (n->gpu_count && !n->bridges && !n->nccl);
 		for (size_t g = 0; g < n->gpu_count && n->packages > 1; g++, devices++)
 			if (!n->gpus[g].located) {
 				lost++;
@@ -78,6 +80,11 @@ void judge_locality(const struct topo_judging *j, struct topo_finding *f)
 				lost++;
 				where = n;
 			}
+	}
+	if (!lost && flat) {
+		judge_needs(f, "an XML with all I/O objects (lstopo --whole-io)", "PCI bridges are not in the XML: PIX and PXB look "
+			    "like PHB");
+		return;
 	}
 	if (!lost) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu devices have a socket", devices);

@@ -304,6 +304,7 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 		judge_advise(f, "set NCCL_CROSS_NIC=0, or name one HCA per channel in NCCL_IB_HCA; NCCL 2.20.3 and later alternate "
 			     "such rings%s", j->m->log.version_number && j->m->log.version_number < 22003 ? " (this is older)" : "");
 		f->now_gbps = j->bounds.ideal;
+		f->mended_gbps = j->even;
 	} else if (apart) {
 		judge_needs(f, "--hwloc of each host and --fabric", "");
 		snprintf(f->what, sizeof(f->what), "%zu of %zu hops join devices of different names, and their hosts list different "
@@ -366,6 +367,8 @@ void judge_nic_balance(const struct topo_judging *j, struct topo_finding *f)
 			  "and receives %zu, so %zu channels share one direction of it while %zu NICs are in use", uneven,
 			  host_name(j, l->nics[worst].host), l->nics[worst].name, sends[worst], receives[worst], most, used);
 		judge_advise(f, "one NIC both ways per channel (NCCL_CROSS_NIC=0) divides the channels evenly");
+		f->now_gbps = j->bounds.ideal;
+		f->mended_gbps = j->even;
 	}
 	free(sends);
 	free(receives);
@@ -432,6 +435,8 @@ void judge_nic_idle(const struct topo_judging *j, struct topo_finding *f)
 			  idle, listed, host_name(j, host), spare->name, ranks, used);
 		judge_advise(f, "up to %.1f times the bandwidth between hosts is unused: check NCCL_IB_HCA, NCCL_CROSS_NIC and the "
 			     "distance of GPUs to these HCAs; raise NCCL_MIN_NCHANNELS", (double)listed / (double)used);
+		f->now_gbps = j->bounds.ideal;
+		f->mended_gbps = j->even;
 	}
 	free(busy);
 }

@@ -106,6 +106,31 @@ void judge_cite(struct topo_finding *f, struct topo_at at)
 	f->evidence_count++;
 }
 
+/* What HCAs would carry with channels spread evenly over all of a host's NICs of the kind in use, one NIC both ways. */
+static double nics_even(const struct topo_judging *j)
+{
+	const struct topo_log *l = &j->m->log;
+	uint32_t used = TOPO_NONE;
+	size_t listed = 0, share;
+
+	for (size_t i = 0; i < j->flows.count && used == TOPO_NONE; i++)
+		used = j->flows.at[i].nic_from;
+	if (used == TOPO_NONE)
+		return 0;
+	for (size_t i = 0; i < l->nic_count; i++)
+		listed += l->nics[i].host == l->nics[used].host && !strcmp(l->nics[i].net, l->nics[used].net);
+	share = (j->c->channel_count + listed - 1) / listed;
+	return share ? (double)j->c->channel_count * topo_model_nic_gbps(j->m, used) / (double)share : 0;
+}
+
+static double but_hcas(const struct topo_bounds *b, double limit)
+{
+	for (size_t i = 0; i < b->count; i++)
+		if (strcmp(b->at[i].level, "hca") && b->at[i].ideal < limit)
+			limit = b->at[i].ideal;
+	return limit;
+}
+
 void topo_judging_init(struct topo_judging *j, const struct topo_model *m, const struct topo_comm *c)
 {
 	*j = (struct topo_judging){ .m = m, .c = c };
@@ -116,6 +141,9 @@ void topo_judging_init(struct topo_judging *j, const struct topo_model *m, const
 	j->hosts = topo_order_of(m, c, &j->host_count);
 	topo_flows_reorder(m, c, j->hosts, j->host_count, &j->sorted_flows);
 	topo_bounds_of(m, c, &j->sorted_flows, &j->sorted);
+	j->even = nics_even(j);
+	j->even_sorted = but_hcas(&j->sorted, j->even);
+	j->even = but_hcas(&j->bounds, j->even);
 }
 
 void topo_judging_release(struct topo_judging *j)

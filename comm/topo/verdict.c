@@ -315,42 +315,16 @@ static void mend_row(struct table *t, const char *change, double ideal, double f
 	table_real(t, now > 0 && ideal > 0 && isfinite(ideal) ? ideal / now : NAN);
 }
 
-/* Channels spread evenly over all listed NICs of their kind, one NIC both ways. */
-static double nics_even(const struct topo_judging *j)
-{
-	const struct topo_log *l = &j->m->log;
-	uint32_t used = TOPO_NONE;
-	size_t listed = 0, share;
-	double gbps;
-
-	for (size_t i = 0; i < j->flows.count && used == TOPO_NONE; i++)
-		used = j->flows.at[i].nic_from;
-	if (used == TOPO_NONE)
-		return 0;
-	gbps = topo_model_nic_gbps(j->m, used);
-	for (size_t i = 0; i < l->nic_count; i++)
-		listed += l->nics[i].host == l->nics[used].host && !strcmp(l->nics[i].net, l->nics[used].net);
-	share = (j->c->channel_count + listed - 1) / listed;
-	return share ? (double)j->c->channel_count * gbps / (double)share : 0;
-}
-
 static void mends_table(struct table *t, const struct topo_judging *j)
 {
 	const struct topo_bounds *now = &j->bounds, *sorted = &j->sorted;
-	double even = nics_even(j), rest = INFINITY, all = INFINITY;
 
 	mend_row(t, "as it is", now->ideal, now->fixed, now->ideal);
 	mend_row(t, "hosts in the order below", sorted->ideal, sorted->fixed, now->ideal);
-	for (size_t i = 0; i < now->count; i++)
-		if (strcmp(now->at[i].level, "hca"))
-			rest = fmin(rest, now->at[i].ideal);
-	for (size_t i = 0; i < sorted->count; i++)
-		if (strcmp(sorted->at[i].level, "hca"))
-			all = fmin(all, sorted->at[i].ideal);
-	if (even > 0) {
-		mend_row(t, "channels even over all NICs, one NIC both ways", fmin(even, rest), 0, now->ideal);
-		mend_row(t, "both", fmin(even, all), 0, now->ideal);
-	}
+	if (j->even <= 0)
+		return;
+	mend_row(t, "channels even over all NICs, one NIC both ways", j->even, 0, now->ideal);
+	mend_row(t, "both", j->even_sorted, 0, now->ideal);
 }
 
 static const char *leaf_name(const struct topo_model *m, uint32_t nic, char out[96])
