@@ -308,6 +308,36 @@ static void connections_made_after_init_belong_to_the_newest_communicator_that_f
 	topo_model_release(&m);
 }
 
+static void a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers(void **state)
+{
+	for (int ids = 0; ids < 3; ids++) {
+		char text[2048] = "";
+		struct topo_model m;
+
+		for (int rank = 0; rank < 2; rank++) {
+			const char *host = ids == 2 && rank ? "pod1" : "pod0";
+			char *end = text + strlen(text);
+
+			end += sprintf(end, "%s:%d:%d [0] NCCL INFO NET/Socket : Using [0]lo:127.0.0.1<0> [1]eth0:10.0.0.1<0>\n", host, rank + 1,
+				       rank + 1);
+			if (ids)
+				end += sprintf(end, "%s:%d:%d [0] NCCL INFO NCCL_HOSTID set by environment to n%d.\n", host, rank + 1, rank + 1,
+					       ids == 1 ? rank : 0);
+			for (int to = 0; to < 2; to++)
+				end += sprintf(end, "%s:%d:%d [0] NCCL INFO Channel 00/0 : %d[0] -> %d[0] [%s] via NET/Socket/%d\n", host, rank + 1,
+					       rank + 1, to, !to, rank == to ? "send" : "receive", rank == to);
+			sprintf(end, "%s:%d:%d [0] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev 0 busId 1000 commId 0x5 - Init COMPLETE\n", host,
+				rank + 1, rank + 1, rank + 1, rank);
+		}
+		m = log_of(text);
+		assert_int_equal(m.log.host_count, ids == 1 ? 2 : 1);
+		assert_int_equal(verdict_of(&m, "net-in-host"), ids == 1 ? TOPO_OK : TOPO_FAULT);
+		assert_int_equal(verdict_of(&m, "nic-hop"), ids == 1 ? TOPO_FAULT : TOPO_NOT_APPLICABLE);
+		topo_model_release(&m);
+	}
+	(void)state;
+}
+
 /* ---- node layout ---- */
 
 static struct topo_model xml_of(const char *text)
@@ -923,6 +953,7 @@ int main(void)
 		cmocka_unit_test(a_line_torn_by_another_process_gives_both_messages_to_their_owners),
 		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
 		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
+		cmocka_unit_test(a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers),
 		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),
 		cmocka_unit_test(xml_that_is_cut_deep_a_bomb_or_of_another_kind_is_refused),
 		cmocka_unit_test(a_preset_host_has_the_distances_that_its_machine_is_known_for),

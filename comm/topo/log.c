@@ -923,11 +923,16 @@ static uint32_t host_index(struct topo_log *log, const char *name)
 	return (uint32_t)log->host_count - 1;
 }
 
-/* The spelling most often seen is the host's name; torn ones are rare. */
+/* The spelling most often seen is the host's name; torn ones are rare.  NCCL_HOSTID is what NCCL goes by instead: it
+ * makes several nodes of one machine, or one of several containers. */
 static void hosts_settle(struct topo_log *log)
 {
 	struct topo_reader *r = log->reader;
+	const char **id = topo_alloc(r->process_count, sizeof(*id));
 
+	for (size_t i = 0; i < log->setting_count; i++)
+		if (!strcmp(log->settings[i].name, "NCCL_HOSTID"))
+			id[log->settings[i].host] = log->settings[i].value;
 	for (size_t i = 0; i < r->process_count; i++) {
 		struct process *p = &r->processes[i];
 		int best = 0;
@@ -935,9 +940,11 @@ static void hosts_settle(struct topo_log *log)
 		for (int k = 1; k < SPELLINGS; k++)
 			if (p->host[k].count > p->host[best].count)
 				best = k;
-		p->final_host = host_index(log, p->host[best].name);
+		p->final_host = host_index(log, id[i] ? id[i] : p->host[best].name);
+		log->hosts[p->final_host].machine = p->host[best].name;
 		log->hosts[p->final_host].processes++;
 	}
+	free(id);
 	for (size_t i = 0; i < log->note_count; i++)
 		log->notes[i].host = r->processes[log->notes[i].host].final_host;
 	for (size_t i = 0; i < log->setting_count; i++)
@@ -1432,6 +1439,7 @@ void topo_log_plan(struct topo_log *log, const char *file, const char *const *ho
 
 		TOPO_PUSH(log->hosts, log->host_count, log->host_room) =
 			(struct topo_host){ .name = topo_name_of(&log->names, hosts[h]), .facts = TOPO_NONE };
+		log->hosts[log->host_count - 1].machine = log->hosts[log->host_count - 1].name;
 		for (size_t n = 0; n < nic_count; n++)
 			TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
 				(struct topo_nic){ .host = (uint32_t)log->host_count - 1, .port = 1, .net = "IB",

@@ -101,7 +101,8 @@ struct topo_choice {		/* TUNING */
 };
 
 struct topo_host {
-	const char *name;
+	const char *name;	/* NCCL_HOSTID where set */
+	const char *machine;	/* the name in front of its lines */
 	size_t processes;
 	uint32_t facts;		/* of the model's nodes; TOPO_NONE */
 };

@@ -453,7 +453,8 @@ void judge_nic_names(const struct topo_judging *j, struct topo_finding *f)
 	for (size_t i = 0; i < c->edge_count; i++) {
 		const struct topo_edge *e = &c->edges[i];
 
-		if (e->via != TOPO_VIA_NET || !e->send.seen || !e->recv.seen || e->send.net != e->recv.net || e->conn)
+		if (e->via != TOPO_VIA_NET || !e->send.seen || !e->recv.seen || e->send.net != e->recv.net || e->conn ||
+		    is_socket(&nics[e->send.nic]))	/* interfaces have names of their own on each host */
 			continue;
 		hops++;
 		if (nics[e->send.nic].name == nics[e->recv.nic].name)
@@ -843,8 +844,10 @@ void judge_hosts_agree(const struct topo_judging *j, struct topo_finding *f)
 void judge_interface(const struct topo_judging *j, struct topo_finding *f)
 {
 	const struct topo_log *l = &j->m->log;
-	size_t interfaces = 0;
+	size_t interfaces = 0, machines = l->host_count > 0;
 
+	for (size_t h = 1; h < l->host_count; h++)
+		machines += l->hosts[h].machine != l->hosts[0].machine;
 	for (size_t i = 0; i < l->note_count; i++) {
 		const struct topo_note *n = &l->notes[i];
 
@@ -853,15 +856,15 @@ void judge_interface(const struct topo_judging *j, struct topo_finding *f)
 		interfaces++;
 		if (strcmp(n->text, "lo") && strncmp(n->text, "docker", 6) && strncmp(n->text, "virbr", 5))
 			continue;
-		judge_cite(f, n->at);
-		if (l->host_count < 2)
+		if (machines < 2)
 			continue;
+		judge_cite(f, n->at);
 		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s uses interface %s, which reaches no other host", host_name(j, n->host), n->text);
 		judge_advise(f, "set NCCL_SOCKET_IFNAME to the interface that joins the hosts");
 		return;
 	}
-	if (l->host_count < 2)
-		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "%s", j->m->has_log ? "one host" : "no log");
+	if (machines < 2)
+		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "%s", j->m->has_log ? "one machine" : "no log");
 	else if (!interfaces)
 		judge_needs(f, "a log with INIT lines", "no Bootstrap line");
 	else
