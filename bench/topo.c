@@ -32,27 +32,34 @@ static const struct opt opts[] = {
 	{ "nccl-graph", OPT_NAME, AT(nccl_graph), NULL, "what NCCL_GRAPH_FILE or NCCL_GRAPH_DUMP_FILE names", NULL },
 	{ "hwloc", OPT_NAMES, AT(hwloc), NULL, "hwloc XML of hosts, or one for all", NULL },
 	{ "live", OPT_BOOL, AT(live), "no", "read this machine with hwloc and sysfs", NULL },
-	{ "sysfs", OPT_NAMES, AT(sysfs), NULL, "output of 'grep -r . /sys/class/infiniband/', with 'host: ' in front", NULL },
-	{ "fabric", OPT_NAMES, AT(fabric), NULL, "ibnetdiscover (also -p), iblinkinfo -l, .lst or topology.conf", NULL },
+	{ "sysfs", OPT_NAMES, AT(sysfs), NULL, "output of 'grep -r . /sys/class/infiniband/', with 'host: ' in front",
+	  NULL },
+	{ "fabric", OPT_NAMES, AT(fabric), NULL, "ibnetdiscover (also -p), iblinkinfo -l, .lst or topology.conf",
+	  NULL },
 	{ "routes", OPT_NAMES, AT(routes), NULL, "forwarding tables: dump_fts, ibroute, opensm's dump", NULL },
-	{ "hosts", OPT_NAME, AT(hosts), NULL, "instead of a log: hosts in rank order, to judge a job before it runs", NULL },
+	{ "hosts", OPT_NAME, AT(hosts), NULL, "instead of a log: hosts in rank order, to judge a job before it runs",
+	  NULL },
 	{ "measured", OPT_NAME, AT(measured), NULL, "bus bandwidth in GB/s, or a table or JSON of nccl-tests", NULL },
 	{ "nic-gbps", OPT_F64, AT(nic_gbps), "0", "rate of a NIC one way, in GB/s, where no input tells", NULL },
 	{ "json", OPT_BOOL, AT(json), "no", "print JSON instead of text", NULL },
 	{ "all", OPT_BOOL, AT(all), "no", "print also what is ok, and every NIC and host", NULL },
 	{ "diff", OPT_NAMES, AT(diff), NULL, "two logs: what the runs chose differently", NULL },
-	{ "generate", OPT_NAME, AT(generate), NULL, "write a machine and a plan into --out instead of judging", "abci-v|superpod|lassen" },
+	{ "generate", OPT_NAME, AT(generate), NULL, "write a machine and a plan into --out instead of judging",
+	  "abci-v|superpod|lassen" },
 	{ "nodes", OPT_U64, AT(nodes), "68", "hosts of the plan", NULL },
-	{ "order", OPT_NAME, AT(order), "contiguous", "their order in the plan", "contiguous|shuffled|alternating|twice" },
+	{ "order", OPT_NAME, AT(order), "contiguous", "their order in the plan",
+	  "contiguous|shuffled|alternating|twice" },
 	{ "seed", OPT_U64, AT(seed), "1", "of a shuffled order", NULL },
 	{ "asymmetric", OPT_BOOL, AT(asymmetric), "no", "even channels of the plan leave on the next NIC", NULL },
-	{ "out", OPT_NAME, AT(out), NULL, "folder for verdict.json, ring.svg, nics.svg, hostfile, rankfile, slurm_hostfile, hosts.txt", NULL },
+	{ "out", OPT_NAME, AT(out), NULL,
+	  "folder for verdict.json, ring.svg, nics.svg, hostfile, rankfile, slurm_hostfile, hosts.txt", NULL },
 };
 
 static int run_topo(int argc, char **argv);
 
 const struct command command_topo = {
-	.name = "topo", .operands = "FILE...", .summary = "NCCL's rings against node and fabric: faults, bounds, and the order that mends",
+	.name = "topo", .operands = "FILE...",
+	.summary = "NCCL's rings against node and fabric: faults, bounds, and the order that mends",
 	.opts = opts, .opt_count = ARRAY_LEN(opts), .run = run_topo,
 };
 
@@ -120,13 +127,15 @@ static void print_findings(const struct topo_model *m, const struct topo_report 
 
 		ok += f->verdict == TOPO_OK;
 		untold += f->verdict == TOPO_CANNOT_TELL;
-		if (f->verdict == TOPO_NOT_APPLICABLE || f->verdict == TOPO_CANNOT_TELL || (f->verdict == TOPO_OK && !all))
+		if (f->verdict == TOPO_NOT_APPLICABLE || f->verdict == TOPO_CANNOT_TELL ||
+		    (f->verdict == TOPO_OK && !all))
 			continue;
 		printf("%-8s %s: %s\n", f->verdict == TOPO_FAULT ? heads[f->severity] : "ok", f->rule->name, f->what);
 		if (f->verdict == TOPO_FAULT && f->comms > 1)
 			printf("         the same in %zu communicators\n", f->comms);
 		for (size_t k = 0; k < f->evidence_count && k < EVIDENCE_MAX && f->verdict == TOPO_FAULT; k++)
-			printf("%s%s", k ? " " : "         see ", topo_place(&m->log, f->evidence[k], place, sizeof(place)));
+			printf("%s%s", k ? " " : "         see ",
+			       topo_place(&m->log, f->evidence[k], place, sizeof(place)));
 		if (f->evidence_count && f->verdict == TOPO_FAULT)
 			printf(f->evidence_count > EVIDENCE_MAX ? " (%zu in all)\n" : "\n", f->evidence_count);
 		if (f->verdict == TOPO_FAULT && f->now_gbps > 0 && f->mended_gbps > f->now_gbps)
@@ -135,8 +144,8 @@ static void print_findings(const struct topo_model *m, const struct topo_report 
 			printf("         do: %s\n", f->advice);
 	}
 	print_untold(&r->findings);
-	printf("%zu errors, %zu warnings, %zu infos; %zu ok, %zu cannot tell%s\n", r->faults[TOPO_ERROR], r->faults[TOPO_WARNING],
-	       r->faults[TOPO_INFO], ok, untold, all ? "" : " (--all shows what is ok)");
+	printf("%zu errors, %zu warnings, %zu infos; %zu ok, %zu cannot tell%s\n", r->faults[TOPO_ERROR],
+	       r->faults[TOPO_WARNING], r->faults[TOPO_INFO], ok, untold, all ? "" : " (--all shows what is ok)");
 }
 
 static void print_text(const struct topo_model *m, const struct topo_report *r, bool all)
@@ -221,8 +230,8 @@ static int generate(const struct topo_options *o)
 		kind++;
 	rc = topo_preset_write(p, kind, o->nodes, o->seed, o->asymmetric, o->out);
 	if (!rc)
-		printf("%s, %llu hosts %s: now try 'sfscale topo %s/nccl.log --fabric %s/fabric.ibnetdiscover'\n", p->name,
-		       (unsigned long long)o->nodes, o->order, o->out, o->out);
+		printf("%s, %llu hosts %s: now try 'sfscale topo %s/nccl.log --fabric %s/fabric.ibnetdiscover'\n",
+		       p->name, (unsigned long long)o->nodes, o->order, o->out, o->out);
 	return rc;
 }
 
@@ -277,8 +286,10 @@ static int run_topo(int argc, char **argv)
 		return err(NO_MEMORY, "no memory for options");
 	rc = opt_parse(&command_topo, &o, argc, argv, operands, &operand_count);
 	if (!rc && (o.generate || o.diff.count)) {
-		rc = operand_count ? err(USAGE, "topo: --%s reads no '%s'", o.generate ? "generate" : "diff", operands[0])
-		     : o.generate ? generate(&o) : diff(&o);
+		if (operand_count)
+			rc = err(USAGE, "topo: --%s reads no '%s'", o.generate ? "generate" : "diff", operands[0]);
+		else
+			rc = o.generate ? generate(&o) : diff(&o);
 		free(operands);
 		return rc;
 	}

@@ -68,23 +68,38 @@ static size_t faults_of(const struct topo_model *m)
 
 static void a_connection_line_of_any_era_is_read_in_full(void **state)
 {
-	static const struct { const char *line; enum topo_via via; const char *how; int net, proxy, conn; bool gdr; } eras[] = {
+	static const struct {
+		const char *line;
+		enum topo_via via;
+		const char *how;
+		int net, proxy, conn;
+		bool gdr;
+	} eras[] = {
 		{ "Ring 00 : 0 -> 1 via P2P/IPC", TOPO_VIA_P2P, "P2P/IPC", -1, -1, 0, false },
-		{ "Ring 00 : 0[0] -> 1[1] via P2P/direct pointer", TOPO_VIA_P2P, "P2P/direct pointer", -1, -1, 0, false },
-		{ "Ring 00 : 0[0] -> 1[1] via direct shared memory", TOPO_VIA_SHM, "direct shared memory", -1, -1, 0, false },
+		{ "Ring 00 : 0[0] -> 1[1] via P2P/direct pointer", TOPO_VIA_P2P, "P2P/direct pointer", -1, -1, 0,
+		  false },
+		{ "Ring 00 : 0[0] -> 1[1] via direct shared memory", TOPO_VIA_SHM, "direct shared memory", -1, -1, 0,
+		  false },
 		{ "Ring 00 : 0 -> 1 [send] via NET/IB/0", TOPO_VIA_NET, "IB", 0, -1, 0, false },
 		{ "Ring 00 : 0[8a000] -> 1[1a000] [send] via NET/IB/2/GDRDMA", TOPO_VIA_NET, "IB", 2, -1, 0, true },
-		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/Socket/1", TOPO_VIA_NET, "Socket", 1, -1, 0, false },
-		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/IB/2/GDRDMA/Shared", TOPO_VIA_NET, "IB", 2, -1, 1, true },
-		{ "Channel 00 : 0[1c000] -> 1[1a000] via P2P/indirect/2[1c000]", TOPO_VIA_P2P, "P2P/indirect/2[1c000]", -1, -1, 0,
+		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/Socket/1", TOPO_VIA_NET, "Socket", 1, -1, 0,
 		  false },
-		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext/1(5)/GDRDMA", TOPO_VIA_NET, "IBext", 1, 5, 0, true },
+		{ "Channel 00 : 0[8a000] -> 1[1a000] [send] via NET/IB/2/GDRDMA/Shared", TOPO_VIA_NET, "IB", 2, -1, 1,
+		  true },
+		{ "Channel 00 : 0[1c000] -> 1[1a000] via P2P/indirect/2[1c000]", TOPO_VIA_P2P, "P2P/indirect/2[1c000]",
+		  -1, -1, 0, false },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext/1(5)/GDRDMA", TOPO_VIA_NET, "IBext", 1, 5, 0,
+		  true },
 		{ "Channel 00/1 : 0[1] -> 1[0] via P2P/CUMEM/read", TOPO_VIA_P2P, "P2P/CUMEM/read", -1, -1, 1, false },
 		{ "Channel 00/0 : 0[1] -> 1[0] via P2P/MNNVL", TOPO_VIA_P2P, "P2P/MNNVL", -1, -1, 0, false },
-		{ "Channel 00 : 0[1] -> 1[0] via SHM/direct/direct", TOPO_VIA_SHM, "SHM/direct/direct", -1, -1, 0, false },
-		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/AWS Libfabric/3/GDRDMA", TOPO_VIA_NET, "AWS Libfabric", 3, -1, 0, true },
-		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext_v10/8/GDRDMA(PCI)", TOPO_VIA_NET, "IBext_v10", 8, -1, 0, true },
-		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IB/0/GDRDMA comm 0x7f00 nRanks 02", TOPO_VIA_NET, "IB", 0, -1, 0, true },
+		{ "Channel 00 : 0[1] -> 1[0] via SHM/direct/direct", TOPO_VIA_SHM, "SHM/direct/direct", -1, -1, 0,
+		  false },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/AWS Libfabric/3/GDRDMA", TOPO_VIA_NET, "AWS Libfabric", 3,
+		  -1, 0, true },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IBext_v10/8/GDRDMA(PCI)", TOPO_VIA_NET, "IBext_v10", 8,
+		  -1, 0, true },
+		{ "Channel 00/0 : 0[1] -> 1[0] [send] via NET/IB/0/GDRDMA comm 0x7f00 nRanks 02", TOPO_VIA_NET, "IB", 0,
+		  -1, 0, true },
 	};
 
 	(void)state;
@@ -94,9 +109,11 @@ static void a_connection_line_of_any_era_is_read_in_full(void **state)
 		const struct topo_edge *e;
 
 		snprintf(text, sizeof(text),
-			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init START\n"
+			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init "
+			 "START\n"
 			 "12: [1,0]<stdout>:a:1:2 [0] NCCL INFO %s\n"
-			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init COMPLETE\n",
+			 "a:1:2 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1a000 commId 0x9 - Init "
+			 "COMPLETE\n",
 			 eras[i].line);
 		m = log_of(text);
 		assert_int_equal(m.log.comm_count, 1);
@@ -136,9 +153,11 @@ static void an_invented_connection_line_is_counted_and_not_read(void **state)
 	}
 }
 
-/* Two hosts of two GPUs; %s: NICs and suffix of the hops of channel 0, in order 1 -> 2 send, receive, 3 -> 0 send, receive. */
-#define RANK(host, pid, rank, dev) \
-	host ":" pid ":" pid " [" dev "] NCCL INFO comm 0x1" rank " rank " rank " nranks 4 cudaDev " dev " busId 1" dev "000 - Init COMPLETE\n"
+/* Two hosts of two GPUs; %s: NICs and suffix of the hops of channel 0, in order 1 -> 2 send, receive, 3 -> 0 send,
+ * receive. */
+#define RANK(host, pid, rank, dev)                                                                                     \
+	host ":" pid ":" pid " [" dev "] NCCL INFO comm 0x1" rank " rank " rank " nranks 4 cudaDev " dev               \
+	     " busId 1" dev "000 - Init COMPLETE\n"
 static const char two_hosts[] =
 	"NCCL version 2.12.10+cuda11.6\n"
 	"a:1:1 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB [1]mlx5_1:1/IB [RO]; OOB ib0:10.0.0.1<0>\n"
@@ -226,15 +245,19 @@ static void a_log_cut_anywhere_never_gives_an_error_that_the_whole_does_not(void
 
 static void a_line_torn_by_another_process_gives_both_messages_to_their_owners(void **state)
 {
-	static const char text[] =
-		"node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
-		"node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
-		"node1:100:100 [0] NCCL INFO Channel 00/0 : 1[0] -> 0[0] [receive] via NET/IB/0/GDnode2:200:200 [0] NCCL INFO "
-		"Channel 00/0 : 1[0] -> 0[0] [send] via NET/IB/0/GDRDMA\n"
-		"e1:100:100 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [send] via NET/IB/0/GDRDMA\n"
-		"00:200 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [receive] via NET/IB/0/GDRDMA\n"
-		"node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n"
-		"node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n";
+	static const char text[] = "node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId "
+				   "1000 commId 0x7 - Init START\n"
+				   "node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId "
+				   "1000 commId 0x7 - Init START\n"
+				   "node1:100:100 [0] NCCL INFO Channel 00/0 : 1[0] -> 0[0] [receive] via "
+				   "NET/IB/0/GDnode2:200:200 [0] NCCL INFO "
+				   "Channel 00/0 : 1[0] -> 0[0] [send] via NET/IB/0/GDRDMA\n"
+				   "e1:100:100 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [send] via NET/IB/0/GDRDMA\n"
+				   "00:200 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [receive] via NET/IB/0/GDRDMA\n"
+				   "node1:100:100 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId "
+				   "1000 commId 0x7 - Init COMPLETE\n"
+				   "node2:200:200 [0] NCCL INFO comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId "
+				   "1000 commId 0x7 - Init COMPLETE\n";
 	struct topo_model m = log_of(text);
 	const struct topo_edge *back;
 
@@ -259,14 +282,18 @@ static void communicators_without_an_id_are_told_apart_by_host_and_by_device(voi
 	struct topo_model m;
 
 	(void)state;
-	for (int host = 0; host < 4; host++)		/* first one of 2 ranks on each host, then one per device over all hosts */
+	for (int host = 0; host < 4; host++) /* first one of 2 ranks on each host, then one per device over all hosts */
 		for (int dev = 0; dev < 2; dev++) {
 			int pid = 10 * host + dev + 1;
 			char *end = text + strlen(text);
 
-			snprintf(end, 512, "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev %d busId %d000 - Init COMPLETE\n"
-				 "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 4 cudaDev %d busId %d000 - Init COMPLETE\n", host, pid,
-				 pid, dev, pid, dev, dev, dev + 1, host, pid, pid, dev, pid + 100, host, dev, dev + 1);
+			snprintf(end, 512,
+				 "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev %d busId %d000 - Init "
+				 "COMPLETE\n"
+				 "h%d:%d:%d [%d] NCCL INFO comm 0x%d rank %d nranks 4 cudaDev %d busId %d000 - Init "
+				 "COMPLETE\n",
+				 host, pid, pid, dev, pid, dev, dev, dev + 1, host, pid, pid, dev, pid + 100, host, dev,
+				 dev + 1);
 		}
 	m = log_of(text);
 	assert_int_equal(m.log.comm_count, 2 + 4);
@@ -287,16 +314,19 @@ static void communicators_without_an_id_are_told_apart_by_host_and_by_device(voi
 
 static void connections_made_after_init_belong_to_the_newest_communicator_that_fits(void **state)
 {
-	static const char text[] =
-		"a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init START\n"
-		"a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x7 - Init COMPLETE\n"
-		"a:1:9 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM\n"
-		"a:1:9 [0] NCCL INFO Connected all rings, use ring PXN 0 GDR 1\n"
-		"[2025-01-01 10:00:00] a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 "
-		"busId 1000 commId 0x8 - Init START\n"
-		"a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank 1 nranks 2 cudaDev 0 nvmlDev 0 busId 1000 commId 0x8 - "
-		"Init COMPLETE\n"
-		"a:1:10 [0] NCCL INFO Channel 01/0 : 1[0] -> 0[1] via P2P/CUMEM\n";
+	static const char text[] = "a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 "
+				   "busId 1000 commId 0x7 - Init START\n"
+				   "a:1:1 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 nvmlDev 0 "
+				   "busId 1000 commId 0x7 - Init COMPLETE\n"
+				   "a:1:9 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM\n"
+				   "a:1:9 [0] NCCL INFO Connected all rings, use ring PXN 0 GDR 1\n"
+				   "[2025-01-01 10:00:00] a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank "
+				   "1 nranks 2 cudaDev 0 nvmlDev 0 "
+				   "busId 1000 commId 0x8 - Init START\n"
+				   "a:1:1 [0] NCCL INFO [Rank 1] ncclCommInitRank comm 0x2 rank 1 nranks 2 cudaDev 0 "
+				   "nvmlDev 0 busId 1000 commId 0x8 - "
+				   "Init COMPLETE\n"
+				   "a:1:10 [0] NCCL INFO Channel 01/0 : 1[0] -> 0[1] via P2P/CUMEM\n";
 	struct topo_model m = log_of(text);
 
 	(void)state;
@@ -318,16 +348,22 @@ static void a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers(
 			const char *host = ids == 2 && rank ? "pod1" : "pod0";
 			char *end = text + strlen(text);
 
-			end += sprintf(end, "%s:%d:%d [0] NCCL INFO NET/Socket : Using [0]lo:127.0.0.1<0> [1]eth0:10.0.0.1<0>\n", host, rank + 1,
-				       rank + 1);
+			end += sprintf(
+				end,
+				"%s:%d:%d [0] NCCL INFO NET/Socket : Using [0]lo:127.0.0.1<0> [1]eth0:10.0.0.1<0>\n",
+				host, rank + 1, rank + 1);
 			if (ids)
-				end += sprintf(end, "%s:%d:%d [0] NCCL INFO NCCL_HOSTID set by environment to n%d.\n", host, rank + 1, rank + 1,
-					       ids == 1 ? rank : 0);
+				end += sprintf(end, "%s:%d:%d [0] NCCL INFO NCCL_HOSTID set by environment to n%d.\n",
+					       host, rank + 1, rank + 1, ids == 1 ? rank : 0);
 			for (int to = 0; to < 2; to++)
-				end += sprintf(end, "%s:%d:%d [0] NCCL INFO Channel 00/0 : %d[0] -> %d[0] [%s] via NET/Socket/%d\n", host, rank + 1,
-					       rank + 1, to, !to, rank == to ? "send" : "receive", rank == to);
-			sprintf(end, "%s:%d:%d [0] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev 0 busId 1000 commId 0x5 - Init COMPLETE\n", host,
-				rank + 1, rank + 1, rank + 1, rank);
+				end += sprintf(
+					end,
+					"%s:%d:%d [0] NCCL INFO Channel 00/0 : %d[0] -> %d[0] [%s] via NET/Socket/%d\n",
+					host, rank + 1, rank + 1, to, !to, rank == to ? "send" : "receive", rank == to);
+			sprintf(end,
+				"%s:%d:%d [0] NCCL INFO comm 0x%d rank %d nranks 2 cudaDev 0 busId 1000 commId 0x5 - "
+				"Init COMPLETE\n",
+				host, rank + 1, rank + 1, rank + 1, rank);
 		}
 		m = log_of(text);
 		assert_int_equal(m.log.host_count, ids == 1 ? 2 : 1);
@@ -351,17 +387,25 @@ static struct topo_model xml_of(const char *text)
 
 static void a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not(void **state)
 {
-	static const struct { const char *xml; enum topo_verdict verdict; } cases[] = {
-		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"ffff:ff:01.0\" class=\"0x060400\" link_speed=\"16 GT/s\" "
-		  "link_width=\"16\"><pci busid=\"0001:00:00.0\" class=\"0x030200\" link_speed=\"16 GT/s\" link_width=\"16\"/>"
-		  "<pci busid=\"0101:00:00.0\" class=\"0x020700\" link_speed=\"16 GT/s\" link_width=\"16\"/></pci></cpu></system>",
+	static const struct { const char *xml; enum topo_verdict verdict;
+	} cases[] = {
+		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"ffff:ff:01.0\" class=\"0x060400\" "
+		  "link_speed=\"16 GT/s\" "
+		  "link_width=\"16\"><pci busid=\"0001:00:00.0\" class=\"0x030200\" link_speed=\"16 GT/s\" "
+		  "link_width=\"16\"/>"
+		  "<pci busid=\"0101:00:00.0\" class=\"0x020700\" link_speed=\"16 GT/s\" "
+		  "link_width=\"16\"/></pci></cpu></system>",
 		  TOPO_OK },
 		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0:1:0.0\" class=\"0x030200\"/>"
-		  "<pci busid=\"0000:01:00.0\" class=\"0x020700\"/></cpu></system>", TOPO_FAULT },
-		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0001:00:00.0\" class=\"0x030200\"><gpu dev=\"0\">"
-		  "<nvlink target=\"0001:00:00.0\" count=\"12\" tclass=\"0x030200\"/></gpu></pci></cpu></system>", TOPO_FAULT },
+		  "<pci busid=\"0000:01:00.0\" class=\"0x020700\"/></cpu></system>",
+		  TOPO_FAULT },
+		{ "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0001:00:00.0\" class=\"0x030200\"><gpu "
+		  "dev=\"0\">"
+		  "<nvlink target=\"0001:00:00.0\" count=\"12\" tclass=\"0x030200\"/></gpu></pci></cpu></system>",
+		  TOPO_FAULT },
 		{ "<system version=\"1\"><cpu numaid=\"-1\"/></system>", TOPO_FAULT },
-		{ "<system version=\"1\"><cpu numaid=\"0\"><nic><net name=\"eth0\" guid=\"0x0\" gdr=\"0\"/></nic></cpu></system>",
+		{ "<system version=\"1\"><cpu numaid=\"0\"><nic><net name=\"eth0\" guid=\"0x0\" "
+		  "gdr=\"0\"/></nic></cpu></system>",
 		  TOPO_FAULT },
 	};
 
@@ -440,21 +484,31 @@ static void a_preset_host_has_the_distances_that_its_machine_is_known_for(void *
 static void one_cable_reads_the_same_from_every_kind_of_text(void **state)
 {
 	static const char *const texts[] = {
-		"vendid=0x2c9\nsysimgguid=0x10\nswitchguid=0x10(10)\nSwitch\t36 \"S-0000000000000010\"\t\t# \"leaf # 1; (a)\" base port 0 lid 3 "
-		"lmc 0\n[7]\t\"H-0000000000000020\"[1](21) \t\t# \"h1 HCA-1\" lid 9 4xEDR\n\nvendid=0x2c9\ncaguid=0x20\n"
-		"Ca\t1 \"H-0000000000000020\"\t\t# \"h1 HCA-1\"\n[1](21) \t\"S-0000000000000010\"[7]\t\t# lid 9 lmc 0 \"leaf # 1; (a)\" lid 3 "
+		"vendid=0x2c9\nsysimgguid=0x10\nswitchguid=0x10(10)\nSwitch\t36 \"S-0000000000000010\"\t\t# \"leaf # "
+		"1; (a)\" base port 0 lid 3 "
+		"lmc 0\n[7]\t\"H-0000000000000020\"[1](21) \t\t# \"h1 HCA-1\" lid 9 "
+		"4xEDR\n\nvendid=0x2c9\ncaguid=0x20\n"
+		"Ca\t1 \"H-0000000000000020\"\t\t# \"h1 HCA-1\"\n[1](21) \t\"S-0000000000000010\"[7]\t\t# lid 9 lmc 0 "
+		"\"leaf # 1; (a)\" lid 3 "
 		"4xEDR\n",
-		"\xef\xbb\xbf[root@x]# ibnetdiscover\r\n# Topology file: generated\r\nswitchguid=0x10(10)\r\nSwitch  36 \"S-0000000000000010\"  "
-		"# \"leaf\" enhanced port 0 lid 3 lmc 0\r\n[7][ext 2]  \"H-0000000000000020\"[1](21)   # \"h1 HCA-1\" lid 9 4xEDR\r\n",
-		"# This database file was automatically generated by IBDIAG\nswitchguid=0x10(10)\nSwitch 36 \"S-0000000000000010\" # \"leaf\" base "
+		"\xef\xbb\xbf[root@x]# ibnetdiscover\r\n# Topology file: generated\r\nswitchguid=0x10(10)\r\nSwitch  "
+		"36 \"S-0000000000000010\"  "
+		"# \"leaf\" enhanced port 0 lid 3 lmc 0\r\n[7][ext 2]  \"H-0000000000000020\"[1](21)   # \"h1 HCA-1\" "
+		"lid 9 4xEDR\r\n",
+		"# This database file was automatically generated by IBDIAG\nswitchguid=0x10(10)\nSwitch 36 "
+		"\"S-0000000000000010\" # \"leaf\" base "
 		"port 0 lid 3 lmc 0\n[7](7) \"H-0000000000000020\"[1](21)      # \"h1 HCA-1\" lid 9 4xEDR\n",
 		"DR path slid 0; dlid 0; 0 -> new Switch {10} portnum 0 lid 0-0 \"\"\n"
 		"SW     3  7 0x0000000000000010 4x EDR - CA     9  1 0x0000000000000020 ( 'leaf' - 'h1 HCA-1' )\n"
 		"CA     9  1 0x0000000000000020 4x EDR - SW     3  7 0x0000000000000010 ( 'h1 HCA-1' - 'leaf' \n",
-		"0x0000000000000010 \"leaf\"      3    7[  ] ==( 4X      25.78125 Gbps Active/  LinkUp)==>  0x0000000000000020      9    1[  ] "
-		"\"h1 HCA-1\" ( )\n0x0000000000000010 \"leaf\"      3    8[  ] ==(                Down/ Polling)==>             [  ] \"\" ( )\n",
-		"{ CA Ports:01 SystemGUID:0000000000000020 NodeGUID:0000000000000020 PortGUID:0000000000000021 VenID:0002C9 DevID:1017 Rev:0 "
-		"{h1 HCA-1} LID:0009 PN:01 } { SW Ports:24 SystemGUID:0000000000000010 NodeGUID:0000000000000010 PortGUID:0000000000000010 "
+		"0x0000000000000010 \"leaf\"      3    7[  ] ==( 4X      25.78125 Gbps Active/  LinkUp)==>  "
+		"0x0000000000000020      9    1[  ] "
+		"\"h1 HCA-1\" ( )\n0x0000000000000010 \"leaf\"      3    8[  ] ==(                Down/ Polling)==>    "
+		"         [  ] \"\" ( )\n",
+		"{ CA Ports:01 SystemGUID:0000000000000020 NodeGUID:0000000000000020 PortGUID:0000000000000021 "
+		"VenID:0002C9 DevID:1017 Rev:0 "
+		"{h1 HCA-1} LID:0009 PN:01 } { SW Ports:24 SystemGUID:0000000000000010 NodeGUID:0000000000000010 "
+		"PortGUID:0000000000000010 "
 		"VenID:0002C9 DevID:cf08 Rev:0 {leaf} LID:0003 PN:07 } PHY=4x LOG=ACT SPD=25\n",
 	};
 
@@ -504,11 +558,13 @@ static void a_broken_fabric_is_refused_with_its_line(void **state)
 
 static void loops_and_cycles_in_a_fabric_end_nothing(void **state)
 {
-	static const char text[] =	/* a cable from a switch to itself, and three switches in a ring */
+	static const char text[] = /* a cable from a switch to itself, and three switches in a ring */
 		"vendid=0x2c9\nSwitch 9 \"S-1\" # \"a\" base port 0 lid 1 lmc 0\n[1] \"S-1\"[2] # \"a\" lid 1 4xEDR\n"
-		"[2] \"S-1\"[1] # \"a\" lid 1 4xEDR\n[3] \"S-2\"[3] # \"b\" lid 2 4xEDR\n[4] \"S-3\"[3] # \"c\" lid 3 4xEDR\n"
+		"[2] \"S-1\"[1] # \"a\" lid 1 4xEDR\n[3] \"S-2\"[3] # \"b\" lid 2 4xEDR\n[4] \"S-3\"[3] # \"c\" lid 3 "
+		"4xEDR\n"
 		"[5] \"H-10\"[1](11) # \"h1 mlx5_0\" lid 7 4xEDR\n"
-		"Switch 9 \"S-2\" # \"b\" base port 0 lid 2 lmc 0\n[4] \"S-3\"[4] # \"c\" lid 3 4xEDR\n[5] \"H-20\"[1](21) # \"h2 mlx5_0\" lid 8 "
+		"Switch 9 \"S-2\" # \"b\" base port 0 lid 2 lmc 0\n[4] \"S-3\"[4] # \"c\" lid 3 4xEDR\n[5] "
+		"\"H-20\"[1](21) # \"h2 mlx5_0\" lid 8 "
 		"4xEDR\nSwitch 9 \"S-3\" # \"c\" base port 0 lid 3 lmc 0\n";
 	static const char routes[] =	/* and tables that send LID 8 round for ever */
 		"Unicast lids [0x0-0x8] of switch Lid 1 guid 0x0000000000000001 (a):\n0x0008 004 : (x)\n"
@@ -537,7 +593,9 @@ static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
 	topo_model_release(&m);
 	for (int sorted = 0; sorted < 2; sorted++) {
 		m = (struct topo_model){ 0 };
-		model_of(&m, "SwitchName=s0 Nodes=n[01-02]\nSwitchName=s1 Nodes=n[03-04]\nSwitchName=top Switches=s[0-1]\n", INPUT_FABRIC);
+		model_of(&m,
+			 "SwitchName=s0 Nodes=n[01-02]\nSwitchName=s1 Nodes=n[03-04]\nSwitchName=top Switches=s[0-1]\n",
+			 INPUT_FABRIC);
 		model_of(&m, sorted ? "n[01-04]\n" : "n01\nn03\nn02\nn04\n", INPUT_HOSTS);
 		topo_model_settle(&m);
 		assert_int_equal(verdict_of(&m, "groups-valid"), TOPO_OK);
@@ -549,7 +607,8 @@ static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
 /* ---- bounds ---- */
 
 /* A planned job over a preset's fabric. */
-static void plan(struct topo_model *m, const struct topo_preset *p, const uint32_t *order, size_t hosts, const char *fabric)
+static void plan(struct topo_model *m, const struct topo_preset *p, const uint32_t *order, size_t hosts,
+		 const char *fabric)
 {
 	char *text = NULL;
 	size_t bytes = 0;
@@ -576,8 +635,8 @@ static char *fabric_of(const struct topo_preset *p, size_t hosts)
 	return text;
 }
 
-static double ideal_of(const struct topo_preset *p, enum topo_order_kind kind, size_t hosts, uint64_t seed, const char *fabric,
-		       double *sorted)
+static double ideal_of(const struct topo_preset *p, enum topo_order_kind kind, size_t hosts, uint64_t seed,
+		       const char *fabric, double *sorted)
 {
 	uint32_t order[1024];
 	struct topo_judging j;
@@ -610,7 +669,8 @@ static void the_rack_model_of_abci_gives_the_published_bounds(void **state)
 		double sum = 0, sorted;
 
 		assert_true(fabs(ideal_of(p, ORDER_CONTIGUOUS, rows[i].hosts, 0, fabric, &sorted) - 25) < 1e-6);
-		assert_true(fabs(ideal_of(p, ORDER_ALTERNATING, rows[i].hosts, 0, fabric, &sorted) - rows[i].alternating) < 0.05);
+		assert_true(fabs(ideal_of(p, ORDER_ALTERNATING, rows[i].hosts, 0, fabric, &sorted) -
+				 rows[i].alternating) < 0.05);
 		assert_true(fabs(sorted - 25) < 1e-6);
 		for (uint64_t seed = 1; seed <= SEEDS; seed++) {
 			sum += ideal_of(p, ORDER_SHUFFLED, rows[i].hosts, seed, fabric, &sorted);
@@ -686,23 +746,31 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 {
 	/* Leaves a and b with two hosts each, two spines, one cable each; the tables use spine c alone. */
 	static const char text[] =
-		"vendid=0x2c9\nSwitch 9 \"S-a\" # \"leaf a\" base port 0 lid 1 lmc 0\n[1] \"H-11\"[1](21) # \"h1 mlx5_0\" lid 11 4xEDR\n"
-		"[2] \"H-12\"[1](22) # \"h2 mlx5_0\" lid 12 4xEDR\n[3] \"S-c\"[1] # \"spine c\" lid 3 4xEDR\n[4] \"S-d\"[1] # \"spine d\" lid 4 "
-		"4xEDR\nSwitch 9 \"S-b\" # \"leaf b\" base port 0 lid 2 lmc 0\n[1] \"H-13\"[1](23) # \"h3 mlx5_0\" lid 13 4xEDR\n"
-		"[2] \"H-14\"[1](24) # \"h4 mlx5_0\" lid 14 4xEDR\n[3] \"S-c\"[2] # \"spine c\" lid 3 4xEDR\n[4] \"S-d\"[2] # \"spine d\" lid 4 "
-		"4xEDR\nSwitch 9 \"S-c\" # \"spine c\" base port 0 lid 3 lmc 0\nSwitch 9 \"S-d\" # \"spine d\" base port 0 lid 4 lmc 0\n"
+		"vendid=0x2c9\nSwitch 9 \"S-a\" # \"leaf a\" base port 0 lid 1 lmc 0\n[1] \"H-11\"[1](21) # \"h1 "
+		"mlx5_0\" lid 11 4xEDR\n"
+		"[2] \"H-12\"[1](22) # \"h2 mlx5_0\" lid 12 4xEDR\n[3] \"S-c\"[1] # \"spine c\" lid 3 4xEDR\n[4] "
+		"\"S-d\"[1] # \"spine d\" lid 4 "
+		"4xEDR\nSwitch 9 \"S-b\" # \"leaf b\" base port 0 lid 2 lmc 0\n[1] \"H-13\"[1](23) # \"h3 mlx5_0\" lid "
+		"13 4xEDR\n"
+		"[2] \"H-14\"[1](24) # \"h4 mlx5_0\" lid 14 4xEDR\n[3] \"S-c\"[2] # \"spine c\" lid 3 4xEDR\n[4] "
+		"\"S-d\"[2] # \"spine d\" lid 4 "
+		"4xEDR\nSwitch 9 \"S-c\" # \"spine c\" base port 0 lid 3 lmc 0\nSwitch 9 \"S-d\" # \"spine d\" base "
+		"port 0 lid 4 lmc 0\n"
 		"Ca 1 \"H-11\" # \"h1 mlx5_0\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"leaf a\" lid 1 4xEDR\n"
 		"Ca 1 \"H-12\" # \"h2 mlx5_0\"\n[1](22) \"S-a\"[2] # lid 12 lmc 0 \"leaf a\" lid 1 4xEDR\n"
 		"Ca 1 \"H-13\" # \"h3 mlx5_0\"\n[1](23) \"S-b\"[1] # lid 13 lmc 0 \"leaf b\" lid 2 4xEDR\n"
 		"Ca 1 \"H-14\" # \"h4 mlx5_0\"\n[1](24) \"S-b\"[2] # lid 14 lmc 0 \"leaf b\" lid 2 4xEDR\n";
-	static const char routes[] =
-		"Unicast lids [0x0-0xe] of switch Lid 1 guid 0x000000000000000a (leaf a):\n  Lid  Out   Destination\n       Port     Info\n"
-		"0x000b 001 : (x)\n0x000c 002 : (x)\n0x000d 003 : (x)\n0x000e %s : (x)\n"
-		"Unicast lids [0x0-0xe] of switch Lid 2 guid 0x000000000000000b (leaf b):\n0x000b 003 : (x)\n0x000c 003 : (x)\n"
-		"0x000d 001 : (x)\n0x000e 002 : (x)\n"
-		"Unicast lids [0x0-0xe] of switch Lid 3 guid 0x000000000000000c (spine c):\n0x000b 001 # (x)\n0x000c 001 # (x)\n"
-		"0x000d 002 # (x)\n0x000e 002 # (x)\n"
-		"Unicast lids [0x0-0xe] of switch Lid 4 guid 0x000000000000000d (spine d):\n0x000d 002 : (x)\n0x000e 002 : (x)\n";
+	static const char routes[] = "Unicast lids [0x0-0xe] of switch Lid 1 guid 0x000000000000000a (leaf a):\n  Lid  "
+				     "Out   Destination\n       Port     Info\n"
+				     "0x000b 001 : (x)\n0x000c 002 : (x)\n0x000d 003 : (x)\n0x000e %s : (x)\n"
+				     "Unicast lids [0x0-0xe] of switch Lid 2 guid 0x000000000000000b (leaf b):\n0x000b "
+				     "003 : (x)\n0x000c 003 : (x)\n"
+				     "0x000d 001 : (x)\n0x000e 002 : (x)\n"
+				     "Unicast lids [0x0-0xe] of switch Lid 3 guid 0x000000000000000c (spine "
+				     "c):\n0x000b 001 # (x)\n0x000c 001 # (x)\n"
+				     "0x000d 002 # (x)\n0x000e 002 # (x)\n"
+				     "Unicast lids [0x0-0xe] of switch Lid 4 guid 0x000000000000000d (spine "
+				     "d):\n0x000d 002 : (x)\n0x000e 002 : (x)\n";
 	static const struct { const char *to_h4, *order; double ideal, fixed; } rows[] = {
 		{ "003", "h1\nh2\nh3\nh4\n", 12.5, 12.5 },
 		{ "003", "h1\nh3\nh2\nh4\n", 12.5, 6.25 },	/* both hops up from a take spine c */
@@ -729,7 +797,8 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 		assert_true(fabs(j.bounds.ideal - rows[i].ideal) < 1e-6);
 		assert_true(fabs(j.bounds.fixed - rows[i].fixed) < 1e-6);
 		assert_true(j.bounds.fixed <= j.bounds.ideal && j.bounds.worst <= j.bounds.fixed);
-		assert_int_equal(verdict_of(&m, "static-collision"), rows[i].fixed < rows[i].ideal ? TOPO_FAULT : TOPO_OK);
+		assert_int_equal(verdict_of(&m, "static-collision"),
+				 rows[i].fixed < rows[i].ideal ? TOPO_FAULT : TOPO_OK);
 		topo_judging_release(&j);
 		topo_model_release(&m);
 	}
@@ -737,13 +806,19 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 
 static void sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot(void **state)
 {
-	static const char text[] =
-		"n1: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn1: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
-		"n2: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn2: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
-		"n3: /sys/class/infiniband/mlx5_0/ports/1/rate:%s Gb/sec (4X)\nn3: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
-		"n3: /sys/class/infiniband/mlx5_0/device/current_link_width:%s\nn3: /sys/class/infiniband/mlx5_0/device/max_link_width:16\n";
-	static const struct { const char *rate, *width; enum topo_verdict rate_is, width_is; } rows[] = {
-		{ "100", "16", TOPO_OK, TOPO_OK }, { "50", "16", TOPO_FAULT, TOPO_OK }, { "100", "8", TOPO_OK, TOPO_FAULT },
+	static const char text[] = "n1: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn1: "
+				   "/sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+				   "n2: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn2: "
+				   "/sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+				   "n3: /sys/class/infiniband/mlx5_0/ports/1/rate:%s Gb/sec (4X)\nn3: "
+				   "/sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+				   "n3: /sys/class/infiniband/mlx5_0/device/current_link_width:%s\nn3: "
+				   "/sys/class/infiniband/mlx5_0/device/max_link_width:16\n";
+	static const struct { const char *rate, *width; enum topo_verdict rate_is, width_is;
+	} rows[] = {
+		{ "100", "16", TOPO_OK, TOPO_OK },
+		{ "50", "16", TOPO_FAULT, TOPO_OK },
+		{ "100", "8", TOPO_OK, TOPO_FAULT },
 	};
 
 	(void)state;
@@ -779,7 +854,8 @@ static void the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout(void **
 
 		topo_preset_log(p, order, 2, false, f);
 		fclose(f);
-		for (at = text; swapped && (at = strstr(at, "via NET/IB/")); at += 12)	/* all over the other socket's HCA */
+		for (at = text; swapped && (at = strstr(at, "via NET/IB/"));
+		     at += 12) /* all over the other socket's HCA */
 			at[11] = at[11] == '0' ? '1' : '0';
 		model_of(&m, text, INPUT_LOG);
 		model_of(&m, xml, INPUT_HWLOC);
@@ -834,11 +910,15 @@ static void a_difference_of_two_runs_is_told_and_equal_runs_have_none(void **sta
 
 static void measured_is_a_number_or_the_best_of_a_table(void **state)
 {
-	static const struct { const char *text; double gbps; } files[] = {
+	static const struct { const char *text; double gbps;
+	} files[] = {
 		{ "#       size  count  type redop root time algbw busbw #wrong time algbw busbw #wrong\n"
 		  "     1048576  262144 float   sum   -1  100.0 10.49  18.35      0  99.0 10.59  18.53      0\n"
-		  "     2097152  524288 float   sum   -1  150.0 13.98  24.47      0  152.0 13.80  24.15      0\n", 24.47 },
-		{ "{\"results\": [{\"size\": 8, \"out_of_place\": {\"bus_bw\": 3.5}, \"in_place\": {\"bus_bw\": 4.25}}]}", 4.25 },
+		  "     2097152  524288 float   sum   -1  150.0 13.98  24.47      0  152.0 13.80  24.15      0\n",
+		  24.47 },
+		{ "{\"results\": [{\"size\": 8, \"out_of_place\": {\"bus_bw\": 3.5}, \"in_place\": {\"bus_bw\": "
+		  "4.25}}]}",
+		  4.25 },
 		{ "nothing\n", 0 },
 	};
 	char folder[] = "/tmp/sfscale-topo-XXXXXX", path[PATH_BYTES];
@@ -906,7 +986,8 @@ static int program(const char *arguments)
 
 static void the_command_ends_with_0_or_3_or_2_and_writes_what_it_says(void **state)
 {
-	static const char *const written[] = { "verdict.json", "hosts.txt", "hostfile", "rankfile", "slurm_hostfile", "ring.gp", "nics.gp" };
+	static const char *const written[] = { "verdict.json",	 "hosts.txt", "hostfile", "rankfile",
+					       "slurm_hostfile", "ring.gp",   "nics.gp" };
 	char folder[] = "/tmp/sfscale-topo-XXXXXX", arguments[PATH_BYTES], path[PATH_BYTES], *text;
 	cJSON *json;
 
@@ -916,8 +997,10 @@ static void the_command_ends_with_0_or_3_or_2_and_writes_what_it_says(void **sta
 	assert_int_equal(RUN("--generate abci-v --nodes 68 --order alternating --out %s/bad", folder), 0);
 	assert_int_equal(RUN("--generate abci-v --nodes 68 --out %s/good", folder), 0);
 	assert_int_equal(RUN("%s/good/nccl.log --fabric %s/good/fabric.ibnetdiscover", folder, folder), 0);
-	assert_int_equal(RUN("%s/bad/nccl.log --fabric %s/bad/fabric.ibnetdiscover --out %s/out", folder, folder, folder), 3);
-	assert_int_equal(RUN("--hosts %s/out/hostfile --fabric %s/bad/fabric.ibnetdiscover", folder, folder), 0);	/* mended */
+	assert_int_equal(
+		RUN("%s/bad/nccl.log --fabric %s/bad/fabric.ibnetdiscover --out %s/out", folder, folder, folder), 3);
+	assert_int_equal(RUN("--hosts %s/out/hostfile --fabric %s/bad/fabric.ibnetdiscover", folder, folder),
+			 0); /* mended */
 	assert_int_equal(RUN("--diff %s/bad/nccl.log %s/good/nccl.log", folder, folder), 0);
 	assert_int_equal(RUN("--nccl-log %s/absent", folder), 2);
 	assert_int_equal(RUN("--nccl-log %s/good/hosts.txt", folder), 2);

@@ -46,13 +46,18 @@ static int model_of(struct topo_model *m, const char *folder, const char *files)
 /* Exactly these rules find a fault ("a b c"), and these cannot tell for want of evidence in the log. */
 static void real_logs_and_files_of_nccl_get_their_expected_faults_and_no_other(void **state)
 {
-	static const struct { const char *file, *faults; size_t net, crossed, hosts, channels; const char *untold; } rows[] = {
+	static const struct {
+		const char *file, *faults;
+		size_t net, crossed, hosts, channels;
+		const char *untold;
+	} rows[] = {
 		{ "log02_v100x16_4node_opa_2.10.3.txt", "nic-hop nic-balance nic-idle gdr", 40, 8, 4, 4, "" },
 		{ "log04_v100x4_1node_16gb_2.7.8.txt", "", 0, 0, 1, 12, "" },
 		{ "log11_a100x2_sendrecv_2.20.5.txt", "", 0, 0, 1, 24, "" },
 		{ "log13_polaris_awsofi_2025_2.20.5.txt", "", 11, 0, 2, 4, "log-form" },
 		{ "log15_polaris_socket_bond_2.20.5.txt", "socket-fallback", 12, 0, 2, 4, "" },
-		{ "log17_polaris_resnet_awsofi_partial_2.20.5.txt", "comm-complete", 10, 0, 2, 4, "log-form ring-contiguous" },
+		{ "log17_polaris_resnet_awsofi_partial_2.20.5.txt", "comm-complete", 10, 0, 2, 4,
+		  "log-form ring-contiguous" },
 		{ "log21_mlperf11_dell_dss8440_8xA100pcie_2.11.4.txt", "p2p-limited", 0, 0, 1, 2, "" },
 		{ "log22_mlperf20_azure_n1_rnnt_good_2.12.10.txt", "", 0, 0, 1, 24, "" },
 		{ "log23_mlperf20_azure_n1_rnnt_p2ploc_2.12.10.txt", "p2p-limited", 0, 0, 1, 2, "" },
@@ -81,7 +86,8 @@ static void real_logs_and_files_of_nccl_get_their_expected_faults_and_no_other(v
 		for (size_t k = 0; k < all.count; k++) {
 			const struct topo_finding *f = &all.at[k];
 
-			if ((f->verdict == TOPO_FAULT) != (strstr(rows[i].faults, f->rule->name) != NULL) && f->verdict == TOPO_FAULT)
+			if ((f->verdict == TOPO_FAULT) != (strstr(rows[i].faults, f->rule->name) != NULL) &&
+			    f->verdict == TOPO_FAULT)
 				fail_msg("%s: %s: %s", rows[i].file, f->rule->name, f->what);
 		}
 		for (size_t k = 0; k < topo_rule_count; k++) {
@@ -91,7 +97,8 @@ static void real_logs_and_files_of_nccl_get_their_expected_faults_and_no_other(v
 
 			if (at && (at[n] == ' ' || !at[n]) && (at == rows[i].faults || at[-1] == ' '))
 				if (!f || f->verdict != TOPO_FAULT)
-					fail_msg("%s: no fault %s: %s", rows[i].file, topo_rules[k].name, f ? f->what : "");
+					fail_msg("%s: no fault %s: %s", rows[i].file, topo_rules[k].name,
+						 f ? f->what : "");
 			at = strstr(rows[i].untold, topo_rules[k].name);
 			if (at && (at[n] == ' ' || !at[n]))
 				assert_true(f && f->verdict == TOPO_CANNOT_TELL);
@@ -103,7 +110,8 @@ static void real_logs_and_files_of_nccl_get_their_expected_faults_and_no_other(v
 				const struct topo_edge *e = &c->edges[k];
 
 				net += e->via == TOPO_VIA_NET;
-				crossed += e->via == TOPO_VIA_NET && m.log.nics[e->send.nic].name != m.log.nics[e->recv.nic].name;
+				crossed += e->via == TOPO_VIA_NET &&
+					   m.log.nics[e->send.nic].name != m.log.nics[e->recv.nic].name;
 			}
 			assert_int_equal(net, rows[i].net);
 			assert_int_equal(crossed, rows[i].crossed);
@@ -145,7 +153,13 @@ static void every_ring_edge_of_the_key_case_is_judged_as_its_index_says(void **s
 
 static void real_node_layouts_have_their_measured_distances(void **state)
 {
-	static const struct { const char *file; size_t gpus, hcas; const char *first; int nvlinks; const char *faults; } rows[] = {
+	static const struct {
+		const char *file;
+		size_t gpus, hcas;
+		const char *first;
+		int nvlinks;
+		const char *faults;
+	} rows[] = {
 		{ "fluxcore-ipa20.xml", 4, 4, "PIX NODE* NODE* SYS", 6, "gpu-far port-active sub-numa" },
 		{ "fluxsched-lassen6.xml", 4, 4, "NODE NODE SYS SYS", -1, "" },
 		{ "hwloc-nvidiaDGX2.v2.xml", 16, 0, "", 6, "" },
@@ -253,8 +267,10 @@ static void real_fabrics_have_their_switches_and_their_one_swapped_cable(void **
 
 static void layouts_join_their_fabric_by_guid(void **state)
 {
-	static const struct { const char *layouts[2], *fabric; } rows[] = {
-		{ { "hwloc/mpibind-coral-lassen.xml", "hwloc/fluxsched-lassen6.xml" }, "ib/lassen-cs7500-edr.ibnetdiscover.txt" },
+	static const struct { const char *layouts[2], *fabric;
+	} rows[] = {
+		{ { "hwloc/mpibind-coral-lassen.xml", "hwloc/fluxsched-lassen6.xml" },
+		  "ib/lassen-cs7500-edr.ibnetdiscover.txt" },
 		{ { "hwloc/netloc-plafrim2-sirocco01.xml", NULL }, "ib/plafrim2-truescale.ibnetdiscover-s-p.txt" },
 	};
 
@@ -321,7 +337,8 @@ static void lassen_in_hostname_order_crosses_least_and_is_bound_by_its_hcas(void
 
 				snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\n", names[at]);
 			}
-			assert_int_equal(topo_model_read(&m, DATA "ib/lassen-cs7500-edr.ibnetdiscover.txt", INPUT_FABRIC), OK);
+			assert_int_equal(
+				topo_model_read(&m, DATA "ib/lassen-cs7500-edr.ibnetdiscover.txt", INPUT_FABRIC), OK);
 			topo_fabric_settle(&m.fabric);
 			assert_int_equal(topo_model_take(&m, "hosts", list, strlen(list), INPUT_HOSTS), OK);
 			topo_model_settle(&m);

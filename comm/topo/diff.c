@@ -61,7 +61,8 @@ static void ring_text(const struct topo_comm *c, size_t channel, char out[TEXT])
 static bool rings_equal(const struct topo_comm *a, const struct topo_comm *b, size_t channel)
 {
 	return channel < a->channel_count && channel < b->channel_count && a->rank_count == b->rank_count &&
-	       !memcmp(a->next + channel * a->rank_count, b->next + channel * a->rank_count, a->rank_count * sizeof(*a->next));
+	       !memcmp(a->next + channel * a->rank_count, b->next + channel * a->rank_count,
+		       a->rank_count * sizeof(*a->next));
 }
 
 static size_t diff_rings(struct table *t, const struct topo_comm *a, const struct topo_comm *b)
@@ -125,7 +126,8 @@ static void kinds_text(struct kinds *k, char out[TEXT])
 	*out = 0;
 	qsort(k->at, k->count, sizeof(k->at[0]), by_kind);
 	for (size_t i = 0; i < k->count && used < TEXT - 40; i++)
-		used += (size_t)snprintf(out + used, TEXT - used, "%s%.30s %zu", used ? ", " : "", k->at[i].name, k->at[i].count);
+		used += (size_t)snprintf(out + used, TEXT - used, "%s%.30s %zu", used ? ", " : "", k->at[i].name,
+					 k->at[i].count);
 }
 
 static void gdr_text(const struct topo_comm *c, char out[TEXT])
@@ -134,13 +136,15 @@ static void gdr_text(const struct topo_comm *c, char out[TEXT])
 
 	for (size_t i = 0; i < c->edge_count; i++) {
 		net += c->edges[i].via == TOPO_VIA_NET && !c->edges[i].conn;
-		gdr += c->edges[i].via == TOPO_VIA_NET && !c->edges[i].conn && c->edges[i].send.gdr && c->edges[i].recv.gdr;
+		gdr += c->edges[i].via == TOPO_VIA_NET && !c->edges[i].conn && c->edges[i].send.gdr &&
+		       c->edges[i].recv.gdr;
 	}
 	snprintf(out, TEXT, "%zu of %zu", gdr, net);
 }
 
 /* NICs of the ring hop that leaves `from` in a channel: "mlx5_0>mlx5_1". */
-static void hop_text(const struct topo_model *m, const struct topo_comm *c, size_t channel, int32_t from, char out[TEXT])
+static void hop_text(const struct topo_model *m, const struct topo_comm *c, size_t channel, int32_t from,
+		     char out[TEXT])
 {
 	int32_t to = channel < c->channel_count && from < (int32_t)c->rank_count
 			     ? c->next[channel * c->rank_count + (size_t)from] : -1;
@@ -149,12 +153,13 @@ static void hop_text(const struct topo_model *m, const struct topo_comm *c, size
 	if (!e || e->via != TOPO_VIA_NET)
 		snprintf(out, TEXT, "-");
 	else
-		snprintf(out, TEXT, "%d to %d, %.40s to %.40s", from, to, e->send.seen ? m->log.nics[e->send.nic].name : "?",
+		snprintf(out, TEXT, "%d to %d, %.40s to %.40s", from, to,
+			 e->send.seen ? m->log.nics[e->send.nic].name : "?",
 			 e->recv.seen ? m->log.nics[e->recv.nic].name : "?");
 }
 
-static size_t diff_hops(struct table *t, const struct topo_model *ma, const struct topo_comm *a, const struct topo_model *mb,
-			const struct topo_comm *b)
+static size_t diff_hops(struct table *t, const struct topo_model *ma, const struct topo_comm *a,
+			const struct topo_model *mb, const struct topo_comm *b)
 {
 	size_t differ = 0, hops = 0, most = a->channel_count > b->channel_count ? a->channel_count : b->channel_count;
 	size_t ranks = a->rank_count > b->rank_count ? a->rank_count : b->rank_count;
@@ -242,7 +247,8 @@ static size_t diff_settings(struct table *t, const struct topo_log *a, const str
 
 size_t topo_diff(struct table *t, const struct topo_model *ma, const struct topo_model *mb)
 {
-	const struct topo_comm *a = ma->log.comm_count ? &ma->log.comms[0] : NULL, *b = mb->log.comm_count ? &mb->log.comms[0] : NULL;
+	const struct topo_comm *a = ma->log.comm_count ? &ma->log.comms[0] : NULL,
+			       *b = mb->log.comm_count ? &mb->log.comms[0] : NULL;
 	size_t differ = 0;
 	char x[TEXT], y[TEXT];
 	struct kinds k;

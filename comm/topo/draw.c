@@ -86,7 +86,8 @@ static enum hop_kind hop_kind(const struct topo_judging *j, const struct topo_fl
 {
 	uint32_t a = leaf_of(j, f->nic_from), b = leaf_of(j, f->nic_to);
 
-	if (f->nic_from != TOPO_NONE && f->nic_to != TOPO_NONE && j->m->log.nics[f->nic_from].name != j->m->log.nics[f->nic_to].name)
+	if (f->nic_from != TOPO_NONE && f->nic_to != TOPO_NONE &&
+	    j->m->log.nics[f->nic_from].name != j->m->log.nics[f->nic_to].name)
 		return HOP_CROSSED;
 	return a != b ? HOP_OTHER_LEAF : HOP_SAME_LEAF;
 }
@@ -126,7 +127,8 @@ static void put_quoted(FILE *f, const char *text)
 
 static void ring_script(const struct picture *p, FILE *f)
 {
-	static const char *const names[] = { "hop within a leaf", "hop between leaves", "hop that arrives on another NIC" };
+	static const char *const names[] = { "hop within a leaf", "hop between leaves",
+					     "hop that arrives on another NIC" };
 	static const char *const plain = "hop";
 	static const char *const colours[] = { "#9aa5b1", "#2563a8", "#d03030" };
 	const struct topo_judging *j = p->j;
@@ -138,9 +140,11 @@ static void ring_script(const struct picture *p, FILE *f)
 	fprintf(f, "set terminal svg size 900,900 font 'sans,13' background '#ffffff'\nset output 'ring.svg'\n");
 	fprintf(f, "unset border; unset tics; set size ratio -1\nset xrange [-%.2f:%.2f]; set yrange [-%.2f:%.2f]\n",
 		rim, rim, rim + 0.1, rim);
-	fprintf(f, "set key at graph 0.5,0.0 center bottom horizontal samplen 2\nset title \"%zu ranks on %zu hosts, %zu channels\\nhosts in the "
-		"order that crosses least%s\" noenhanced\n", j->c->rank_count, j->host_count, j->c->channel_count,
-		p->leaves ? ", outer arc: leaf switch" : "");
+	fprintf(f,
+		"set key at graph 0.5,0.0 center bottom horizontal samplen 2\nset title \"%zu ranks on %zu hosts, %zu "
+		"channels\\nhosts in the "
+		"order that crosses least%s\" noenhanced\n",
+		j->c->rank_count, j->host_count, j->c->channel_count, p->leaves ? ", outer arc: leaf switch" : "");
 	for (int kind = 0; kind < HOP_KINDS; kind++) {
 		fprintf(f, "$hop%d << END\n", kind);
 		for (size_t i = 0; i < j->flows.count; i++)
@@ -159,8 +163,12 @@ static void ring_script(const struct picture *p, FILE *f)
 		for (int k = 0; k <= 12; k++) {
 			double t = a + 0.46 * p->sector * (1 - k / 6.0);
 
-			fprintf(f, "%.4f %.4f %u\n", 1.05 * cos(t), 1.05 * sin(t), leaf == TOPO_NONE ? 0x666666
-				: leaf % 4 == 0 ? 0xe69f00 : leaf % 4 == 1 ? 0x56b4e9 : leaf % 4 == 2 ? 0x009e73 : 0xcc79a7);
+			fprintf(f, "%.4f %.4f %u\n", 1.05 * cos(t), 1.05 * sin(t),
+				leaf == TOPO_NONE ? 0x666666
+				: leaf % 4 == 0	  ? 0xe69f00
+				: leaf % 4 == 1	  ? 0x56b4e9
+				: leaf % 4 == 2	  ? 0x009e73
+						  : 0xcc79a7);
 		}
 		fprintf(f, "\n");
 	}
@@ -174,7 +182,10 @@ static void ring_script(const struct picture *p, FILE *f)
 
 		fprintf(f, "set label ");
 		put_quoted(f, l->hosts[j->hosts[i]].name);
-		fprintf(f, " at %.4f,%.4f %s noenhanced\n", r * cos(a), r * sin(a), fabs(cos(a)) < 0.3 ? "center" : cos(a) > 0 ? "left" : "right");
+		fprintf(f, " at %.4f,%.4f %s noenhanced\n", r * cos(a), r * sin(a),
+			fabs(cos(a)) < 0.3 ? "center"
+			: cos(a) > 0	   ? "left"
+					   : "right");
 	}
 	for (size_t i = 0; i < l->nic_count && names_fit; i++)
 		if (!isnan(p->nic_angle[i])) {
@@ -182,18 +193,26 @@ static void ring_script(const struct picture *p, FILE *f)
 
 			fprintf(f, "set label ");
 			put_quoted(f, l->nics[i].name);
-			fprintf(f, " at %.4f,%.4f %s font 'sans,10' tc rgb '#555555' noenhanced\n", 1.1 * cos(a), 1.1 * sin(a),
-				fabs(cos(a)) < 0.3 ? "center" : cos(a) > 0 ? "left" : "right");
+			fprintf(f, " at %.4f,%.4f %s font 'sans,10' tc rgb '#555555' noenhanced\n", 1.1 * cos(a),
+				1.1 * sin(a),
+				fabs(cos(a)) < 0.3 ? "center"
+				: cos(a) > 0	   ? "left"
+						   : "right");
 		}
 	fprintf(f, "plot ");
 	for (int kind = 0; kind < HOP_KINDS; kind++)
 		if (count[kind])
-			fprintf(f, "$hop%d with lines lw %s lc rgb '%s' title '%s (%zu)', ", kind, small ? "2" : "1", colours[kind],
-				kind == HOP_SAME_LEAF && !p->leaves ? plain : names[kind], count[kind]);
+			fprintf(f, "$hop%d with lines lw %s lc rgb '%s' title '%s (%zu)', ", kind, small ? "2" : "1",
+				colours[kind], kind == HOP_SAME_LEAF && !p->leaves ? plain : names[kind], count[kind]);
 	for (int kind = 0; kind < HOP_KINDS; kind++)
 		if (count[kind] && small)
-			fprintf(f, "$hop%d using 1:2:3:4 with vectors head filled size screen 0.014,18 lc rgb '%s' notitle, ", kind, colours[kind]);
-	fprintf(f, "$rim using 1:2:3 with lines lw 6 lc rgb variable notitle, $nics using 1:2 with points pt 7 ps %s lc rgb '#333333' notitle\n",
+			fprintf(f,
+				"$hop%d using 1:2:3:4 with vectors head filled size screen 0.014,18 lc rgb '%s' "
+				"notitle, ",
+				kind, colours[kind]);
+	fprintf(f,
+		"$rim using 1:2:3 with lines lw 6 lc rgb variable notitle, $nics using 1:2 with points pt 7 ps %s lc "
+		"rgb '#333333' notitle\n",
 		small ? "0.7" : "0.25");
 }
 
@@ -219,9 +238,13 @@ static void nics_script(const struct picture *p, FILE *f)
 	fprintf(f, "set terminal svg size %d,%d font 'sans,13' background '#ffffff'\nset output 'nics.svg'\n", 900,
 		(int)(j->host_count < 8 ? 360 : j->host_count < 60 ? 160 + 22 * j->host_count : 1480));
 	fprintf(f, "set title 'Ring channels that leave (left half) and enter (right half) each NIC' noenhanced\n");
-	fprintf(f, "set palette defined (0 '#f4f4f4', 0.001 '#d6e6f2', 1 '#1f5a92')\nset cblabel 'channels'\nset cbrange [0:*]\nset cbtics%s\n",
+	fprintf(f,
+		"set palette defined (0 '#f4f4f4', 0.001 '#d6e6f2', 1 '#1f5a92')\nset cblabel 'channels'\nset cbrange "
+		"[0:*]\nset cbtics%s\n",
 		most <= 12 ? " 1" : "");
-	fprintf(f, "set xrange [-0.5:%.1f]\nset yrange [%.1f:-0.5]\nset xlabel 'NIC of the host, in the order of its list'\n",
+	fprintf(f,
+		"set xrange [-0.5:%.1f]\nset yrange [%.1f:-0.5]\nset xlabel 'NIC of the host, in the order of its "
+		"list'\n",
 		(double)widest - 0.5, (double)j->host_count - 0.5);
 	fprintf(f, "set xtics 1 out nomirror\nset ytics out nomirror\n");
 	if (j->host_count <= 60) {
@@ -243,14 +266,16 @@ static void nics_script(const struct picture *p, FILE *f)
 			if (l->nics[n].host != j->hosts[i])
 				continue;
 			for (int side = 0; side < 2; side++)
-				fprintf(f, "%.2f %zu %zu\n", (double)column + 0.24 * (side ? 1 : -1), i, loads[2 * n + (size_t)side]);
+				fprintf(f, "%.2f %zu %zu\n", (double)column + 0.24 * (side ? 1 : -1), i,
+					loads[2 * n + (size_t)side]);
 			column++;
 		}
 	}
 	fprintf(f, "END\nset style fill solid border lc rgb '#ffffff'\n");
 	fprintf(f, "plot $loads using 1:2:(0.23):(0.42):3 with boxxyerror fc palette notitle");
 	if (small)
-		fprintf(f, ", $loads using 1:2:(sprintf('%%d', $3)) with labels font 'sans,10' tc rgb '#000000' notitle");
+		fprintf(f,
+			", $loads using 1:2:(sprintf('%%d', $3)) with labels font 'sans,10' tc rgb '#000000' notitle");
 	fprintf(f, "\n");
 	free(loads);
 	free(seen);

@@ -81,7 +81,8 @@ static void describe(struct topo_fabric *f, uint32_t node, struct topo_span text
 	v->description = topo_name(f->names, text);
 	v->aggregation = !v->is_switch && topo_span_has(text, "Aggregation Node");
 	/* A host's adapters are called after it; one with no name given is called after its chip. */
-	if (!v->is_switch && !v->aggregation && topo_take_word(&s, " \t", &word) && !topo_span_has(text, "Mellanox Techn"))
+	if (!v->is_switch && !v->aggregation && topo_take_word(&s, " \t", &word) &&
+	    !topo_span_has(text, "Mellanox Techn"))
 		v->host = topo_name(f->names, word);
 }
 
@@ -245,7 +246,11 @@ static int netdiscover_read(struct reading *r)
 			if (!topo_take_hex(&s, &system_guid))
 				rc = complain(r, "a GUID is hexadecimal");
 		} else if (topo_take(&s, "Switch") || topo_take(&s, "Ca") || topo_take(&s, "Rt")) {
-			rc = netdiscover_node(r, *r->line.at == 'S' ? 'S' : *r->line.at == 'C' ? 'H' : 'R', system_guid, &node);
+			rc = netdiscover_node(r,
+					      *r->line.at == 'S'   ? 'S'
+					      : *r->line.at == 'C' ? 'H'
+								   : 'R',
+					      system_guid, &node);
 			system_guid = 0;
 			blocks++;
 		} else if (*s.at == '[' && s.end - s.at > 1 && isdigit((unsigned char)s.at[1])) {
@@ -257,14 +262,14 @@ static int netdiscover_read(struct reading *r)
 
 			if (!topo_take(&s, "0x") || !topo_take_hex(&s, &guid))
 				rc = complain(r, "a GUID is hexadecimal");
-		} else if (blocks && !topo_span_has(s, "vendid=") && !topo_span_has(s, "devid=") && !topo_take(&s, "Chassis ") &&
-			   !topo_take(&s, "Non-Chassis ") && !topo_take(&s, "DR path ")) {
+		} else if (blocks && !topo_span_has(s, "vendid=") && !topo_span_has(s, "devid=") &&
+			   !topo_take(&s, "Chassis ") && !topo_take(&s, "Non-Chassis ") && !topo_take(&s, "DR path ")) {
 			rc = complain(r, "no line of ibnetdiscover");
 		}
 	}
 	if (!rc && blocks && !ports)
-		rc = err(FAILED, "%s:%u: the file ends after '%s' without one port: not a whole ibnetdiscover", r->source,
-			 r->at.line - 1, r->f->nodes[node].description);
+		rc = err(FAILED, "%s:%u: the file ends after '%s' without one port: not a whole ibnetdiscover",
+			 r->source, r->at.line - 1, r->f->nodes[node].description);
 	return rc;
 }
 
@@ -407,8 +412,8 @@ static int linkinfo_line(struct reading *r)
 
 			l->width = (uint8_t)width;
 			for (size_t i = 0; i < ARRAY_LEN(lanes); i++)
-				if (signalling > lanes[i].signalling * 0.98 && signalling < lanes[i].signalling * 1.02 &&
-				    fdr10 == !strcmp(lanes[i].name, "FDR10"))
+				if (signalling > lanes[i].signalling * 0.98 &&
+				    signalling < lanes[i].signalling * 1.02 && fdr10 == !strcmp(lanes[i].name, "FDR10"))
 					l->lane_gbps = (float)lanes[i].gbps;
 			if (fdr10 && l->lane_gbps == 0)
 				l->lane_gbps = 1.25f;
@@ -469,8 +474,10 @@ struct lst_end {
 
 static bool take_lst_end(struct topo_span *s, struct lst_end *e)
 {
-	static const struct { const char *key; size_t offset; } keys[] = {
-		{ "SystemGUID:", offsetof(struct lst_end, system_guid) }, { "NodeGUID:", offsetof(struct lst_end, node_guid) },
+	static const struct { const char *key; size_t offset;
+	} keys[] = {
+		{ "SystemGUID:", offsetof(struct lst_end, system_guid) },
+		{ "NodeGUID:", offsetof(struct lst_end, node_guid) },
 		{ "PortGUID:", offsetof(struct lst_end, port_guid) },
 	};
 	struct topo_span t;
@@ -488,7 +495,8 @@ static bool take_lst_end(struct topo_span *s, struct lst_end *e)
 	if (!topo_take_past(&t, "} LID:"))
 		return false;
 	e->name = (struct topo_span){ s->at, t.at - strlen("} LID:") };
-	if (!topo_take_hex(&t, &e->lid) || !topo_take_past(&t, "PN:") || !topo_take_hex(&t, &e->port) || e->port > PORT_MAX)
+	if (!topo_take_hex(&t, &e->lid) || !topo_take_past(&t, "PN:") || !topo_take_hex(&t, &e->port) ||
+	    e->port > PORT_MAX)
 		return false;
 	if (!topo_take_past(&t, "}"))
 		return false;
@@ -592,8 +600,9 @@ static bool expand_item(struct topo_span item, void (*each)(void *, const char *
 			return false;
 		*budget -= high - low + 1;
 		for (uint64_t n = low; n <= high; n++) {
-			snprintf(name, sizeof(name), "%.*s%0*llu%.*s", (int)(open - item.at), item.at, digits > 20 ? 20 : digits,
-				 (unsigned long long)n, (int)(item.end - close - 1), close + 1);
+			snprintf(name, sizeof(name), "%.*s%0*llu%.*s", (int)(open - item.at), item.at,
+				 digits > 20 ? 20 : digits, (unsigned long long)n, (int)(item.end - close - 1),
+				 close + 1);
 			each(user, name);
 		}
 	}
@@ -861,7 +870,8 @@ void topo_fabric_settle(struct topo_fabric *f)
 	links_index(f);
 	told = f->link_count;
 	for (size_t i = 0; i < told; i++) {	/* a cable that only one end tells of still has two ends */
-		uint32_t peer = f->links[i].peer_guid ? topo_map_get(&f->by_guid, f->links[i].peer_guid) : (uint32_t)TOPO_NONE;
+		uint32_t peer =
+			f->links[i].peer_guid ? topo_map_get(&f->by_guid, f->links[i].peer_guid) : (uint32_t)TOPO_NONE;
 
 		f->links[i].peer = peer;
 		if (peer != TOPO_NONE && link_of_port(f, peer, f->links[i].peer_port) == TOPO_NONE) {

@@ -36,8 +36,8 @@ static bool in_fabric(const struct topo_judging *j, struct topo_finding *f)
 	}
 	if (j->m->has_fabric && j->m->joined_by_guid + j->m->joined_by_name)
 		return true;
-	judge_needs(f, "--fabric (ibnetdiscover), or --fabric topology.conf", j->m->has_fabric ? "no HCA of the job is in the fabric file"
-										    : "the cabling is not known");
+	judge_needs(f, "--fabric (ibnetdiscover), or --fabric topology.conf",
+		    j->m->has_fabric ? "no HCA of the job is in the fabric file" : "the cabling is not known");
 	return false;
 }
 
@@ -64,21 +64,23 @@ void judge_fabric_join(const struct topo_judging *j, struct topo_finding *f)
 			lost = in ? lost : a;
 		}
 	if (m->not_joined && m->joined_by_guid + m->joined_by_name) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu NICs of the job are not in the fabric file", m->not_joined,
-			  m->not_joined + m->joined_by_guid + m->joined_by_name);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu NICs of the job are not in the fabric file",
+			  m->not_joined, m->not_joined + m->joined_by_guid + m->joined_by_name);
 		judge_advise(f, "write ibnetdiscover again, from each subnet that the rails belong to");
 	} else if (m->joined_by_guid + m->joined_by_name) {
-		judge_say(f, TOPO_OK, TOPO_INFO, "%zu NICs by GUID, %zu by host name and order (give --hwloc to be sure)", m->joined_by_guid,
+		judge_say(f, TOPO_OK, TOPO_INFO,
+			  "%zu NICs by GUID, %zu by host name and order (give --hwloc to be sure)", m->joined_by_guid,
 			  m->joined_by_name);
 	} else if (hcas && found == hcas) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu HCAs of %zu nodes by GUID", found, m->node_count);
 	} else if (found) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu HCAs are not in the fabric file, such as %s", hcas - found, hcas,
-			  lost->name);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu HCAs are not in the fabric file, such as %s",
+			  hcas - found, hcas, lost->name);
 		judge_advise(f, "another subnet, or an old file: write ibnetdiscover again");
 	} else {
 		judge_needs(f, "the fabric file of this job's subnet, and --hwloc of its hosts",
-			    hcas || m->not_joined ? "no HCA of the job is in the fabric file" : "no HCA of the job is known");
+			    hcas || m->not_joined ? "no HCA of the job is in the fabric file"
+						  : "no HCA of the job is known");
 	}
 }
 
@@ -126,10 +128,14 @@ static void crossings(const struct topo_judging *j, struct topo_finding *f, cons
 		return;
 	}
 	judge_cite(f, j->c->at);
-	judge_say(f, TOPO_FAULT, row->ideal < hca_bound(j) ? TOPO_ERROR : TOPO_WARNING, "rings cross from %s to %s %zu times where %zu do: "
-		  "bound %.1f GB/s at %s, %.1f in sorted order", level, level, row->crossings,
-		  sorted ? sorted->crossings : row->crossings_least, row->ideal, row->where, sorted ? sorted->ideal : INFINITY);
-	judge_advise(f, "start the job with the hosts in the order below (--out writes hostfile, rankfile and Slurm's list)");
+	judge_say(f, TOPO_FAULT, row->ideal < hca_bound(j) ? TOPO_ERROR : TOPO_WARNING,
+		  "rings cross from %s to %s %zu times where %zu do: "
+		  "bound %.1f GB/s at %s, %.1f in sorted order",
+		  level, level, row->crossings, sorted ? sorted->crossings : row->crossings_least, row->ideal,
+		  row->where, sorted ? sorted->ideal : INFINITY);
+	judge_advise(
+		f,
+		"start the job with the hosts in the order below (--out writes hostfile, rankfile and Slurm's list)");
 	if (row->ideal < hca_bound(j)) {
 		f->now_gbps = row->ideal;
 		f->mended_gbps = j->sorted.ideal;
@@ -144,10 +150,12 @@ void judge_leaf_crossings(const struct topo_judging *j, struct topo_finding *f)
 		if (!group_crossings(j, &now, &least, &groups))
 			judge_needs(f, "a topology.conf that names all hosts of the job", "some hosts are in no group");
 		else if (now <= least)
-			judge_say(f, TOPO_OK, TOPO_INFO, "%zu changes of switch per channel over %zu switches", now, groups);
+			judge_say(f, TOPO_OK, TOPO_INFO, "%zu changes of switch per channel over %zu switches", now,
+				  groups);
 		else {
 			judge_cite(f, j->c->at);
-			judge_say(f, TOPO_FAULT, TOPO_WARNING, "each channel changes switches %zu times where %zu do", now, least);
+			judge_say(f, TOPO_FAULT, TOPO_WARNING, "each channel changes switches %zu times where %zu do",
+				  now, least);
 			judge_advise(f, "start the job with the hosts in the order below (--out writes it)");
 		}
 		return;
@@ -176,8 +184,10 @@ void judge_uplink_bound(const struct topo_judging *j, struct topo_finding *f)
 	} else if (worst->ideal >= hca_bound(j)) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "uplinks carry %.1f GB/s, HCAs %.1f", worst->ideal, hca_bound(j));
 	} else {
-		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s: %.0f channel hops over %.1f GB/s of uplinks bound the rings to %.1f GB/s, below the "
-			  "HCAs' %.1f", worst->where, worst->hops, worst->capacity, worst->ideal, hca_bound(j));
+		judge_say(f, TOPO_FAULT, TOPO_ERROR,
+			  "%s: %.0f channel hops over %.1f GB/s of uplinks bound the rings to %.1f GB/s, below the "
+			  "HCAs' %.1f",
+			  worst->where, worst->hops, worst->capacity, worst->ideal, hca_bound(j));
 		judge_advise(f, "hosts sorted by switch would be bound at %.1f GB/s", j->sorted.ideal);
 		f->now_gbps = worst->ideal;
 		f->mended_gbps = j->sorted.ideal;
@@ -191,16 +201,21 @@ void judge_static_collision(const struct topo_judging *j, struct topo_finding *f
 	if (!j->m->has_routes) {
 		judge_needs(f, "--routes (dump_fts, or ibroute of each switch)", "forwarding tables are not known");
 	} else if (!j->bounds.routed) {
-		judge_needs(f, "forwarding tables of all switches on the way", "some hops cannot be followed through the tables");
+		judge_needs(f, "forwarding tables of all switches on the way",
+			    "some hops cannot be followed through the tables");
 	} else if (j->bounds.fixed < 0.999 * fmin(j->bounds.ideal, hca_bound(j))) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "the tables send %.0f channel hops through %s: bound %.1f GB/s, ideally spread %.1f",
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "the tables send %.0f channel hops through %s: bound %.1f GB/s, ideally spread %.1f",
 			  j->bounds.collision_hops, j->bounds.collision, j->bounds.fixed, j->bounds.ideal);
-		judge_advise(f, "adaptive routing, another routing engine (ftree), or hosts swapped within a leaf; sorted by switch %.1f",
+		judge_advise(f,
+			     "adaptive routing, another routing engine (ftree), or hosts swapped within a leaf; sorted "
+			     "by switch %.1f",
 			     j->sorted.fixed);
 		f->now_gbps = j->bounds.fixed;
 		f->mended_gbps = j->bounds.ideal;
 	} else {
-		judge_say(f, TOPO_OK, TOPO_INFO, "the fullest link carries %.0f channel hops", j->bounds.collision_hops);
+		judge_say(f, TOPO_OK, TOPO_INFO, "the fullest link carries %.0f channel hops",
+			  j->bounds.collision_hops);
 	}
 }
 
@@ -239,10 +254,12 @@ void judge_link_degraded(const struct topo_judging *j, struct topo_finding *f)
 	for (int pass = 0; pass < 2; pass++)
 		for (size_t i = 0; i < fab->link_count; i++) {
 			const struct topo_link *l = &fab->links[i];
-			const struct topo_vertex *a = &fab->nodes[l->node], *b = l->peer == TOPO_NONE ? NULL : &fab->nodes[l->peer];
+			const struct topo_vertex *a = &fab->nodes[l->node],
+						 *b = l->peer == TOPO_NONE ? NULL : &fab->nodes[l->peer];
 			size_t class, k, most = 0;
 
-			if (!b || !b->is_switch || !a->is_switch || l->gbps <= 0 || a->level >= b->level || b->level >= CLASSES)
+			if (!b || !b->is_switch || !a->is_switch || l->gbps <= 0 || a->level >= b->level ||
+			    b->level >= CLASSES)
 				continue;
 			class = b->level;
 			for (k = 0; k < kinds[class] && rates[class][k] != l->gbps; k++)
@@ -261,17 +278,23 @@ void judge_link_degraded(const struct topo_judging *j, struct topo_finding *f)
 				continue;
 			judge_cite(f, l->at);
 			if (!degraded++)
-				judge_say(f, TOPO_FAULT, job ? TOPO_ERROR : TOPO_WARNING, "port %u of '%.60s' (0x%llx) runs at %.2f GB/s, links of "
-					  "its class at %.2f", l->port, a->description, (unsigned long long)a->guid, (double)l->gbps,
+				judge_say(f, TOPO_FAULT, job ? TOPO_ERROR : TOPO_WARNING,
+					  "port %u of '%.60s' (0x%llx) runs at %.2f GB/s, links of "
+					  "its class at %.2f",
+					  l->port, a->description, (unsigned long long)a->guid, (double)l->gbps,
 					  (double)rates[class][most]);
 		}
 	if (!degraded)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu links between switches", links);
 	else
-		judge_advise(f, "replace the cable or clean it; %zu of %zu links between switches are slower than their class", degraded, links);
+		judge_advise(
+			f,
+			"replace the cable or clean it; %zu of %zu links between switches are slower than their class",
+			degraded, links);
 }
 
-static void leaf_count(const struct topo_fabric *f, uint32_t leaf, size_t *up, size_t *down, double *up_gbps, double *down_gbps)
+static void leaf_count(const struct topo_fabric *f, uint32_t leaf, size_t *up, size_t *down, double *up_gbps,
+		       double *down_gbps)
 {
 	const struct topo_vertex *v = &f->nodes[leaf];
 
@@ -321,11 +344,14 @@ void judge_uplinks_missing(const struct topo_judging *j, struct topo_finding *f)
 			continue;
 		judge_cite(f, fab->nodes[i].at);
 		if (!few++)
-			judge_say(f, TOPO_FAULT, TOPO_WARNING, "'%.60s' (0x%llx) has %zu of %.0f uplinks", fab->nodes[i].description,
-				  (unsigned long long)fab->nodes[i].guid, up, (double)mode);
+			judge_say(f, TOPO_FAULT, TOPO_WARNING, "'%.60s' (0x%llx) has %zu of %.0f uplinks",
+				  fab->nodes[i].description, (unsigned long long)fab->nodes[i].guid, up, (double)mode);
 	}
 	if (few)
-		judge_advise(f, "%zu of %zu leaves lack uplinks: look for unplugged or disabled ports (iblinkinfo shows Polling)", few, leaves);
+		judge_advise(f,
+			     "%zu of %zu leaves lack uplinks: look for unplugged or disabled ports (iblinkinfo shows "
+			     "Polling)",
+			     few, leaves);
 	else
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu leaves with %.0f uplinks or more", leaves, (double)mode);
 	free(ups);
@@ -354,7 +380,8 @@ void judge_taper(const struct topo_judging *j, struct topo_finding *f)
 	if (worst <= 0)
 		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "one level of switches");
 	else
-		judge_say(f, TOPO_OK, TOPO_INFO, "%zu leaves; the narrowest has %zu adapters on %zu uplinks, %.2f:1 by capacity", fab->leaves,
+		judge_say(f, TOPO_OK, TOPO_INFO,
+			  "%zu leaves; the narrowest has %zu adapters on %zu uplinks, %.2f:1 by capacity", fab->leaves,
 			  worst_down, worst_up, worst);
 }
 
@@ -367,7 +394,8 @@ static size_t leaves_of_hosts(const struct topo_judging *j, size_t *hosts_on)
 	for (size_t i = 0; i < j->flows.count; i++) {
 		const struct topo_flow *w = &j->flows.at[i];
 		uint32_t adapter = w->nic_from == TOPO_NONE ? (uint32_t)TOPO_NONE : j->m->log.nics[w->nic_from].adapter;
-		uint32_t link = adapter == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_fabric_uplink(&j->m->fabric, adapter, 0);
+		uint32_t link =
+			adapter == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_fabric_uplink(&j->m->fabric, adapter, 0);
 
 		if (w->channel != j->flows.at[0].channel || link == TOPO_NONE || done[w->host_from])
 			continue;
@@ -401,7 +429,8 @@ void judge_spread(const struct topo_judging *j, struct topo_finding *f)
 	else if (leaves <= needed + 1)		/* an allocation rarely starts at a leaf's first port */
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu hosts on %zu leaves", j->c->host_count, leaves);
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu hosts are spread over %zu leaves where %zu would do", j->c->host_count, leaves, needed);
+		judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu hosts are spread over %zu leaves where %zu would do",
+			  j->c->host_count, leaves, needed);
 		judge_advise(f, "ask the scheduler for neighbouring hosts (--switches, a rack-bound queue)");
 	}
 	free(hosts_on);
@@ -420,7 +449,8 @@ void judge_lone_host(const struct topo_judging *j, struct topo_finding *f)
 	if (!lone || leaves == j->c->host_count)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu leaves", leaves);
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu of %zu leaves have one host of the job: two crossings each for one host", lone, leaves);
+		judge_say(f, TOPO_FAULT, TOPO_INFO,
+			  "%zu of %zu leaves have one host of the job: two crossings each for one host", lone, leaves);
 		judge_advise(f, "swap these hosts for free ones on the other leaves");
 	}
 	free(hosts_on);
@@ -462,7 +492,8 @@ static size_t numbers_missing(const struct topo_fabric *f, char *list, size_t ro
 		size_t used = strlen(list);
 
 		if (!there[n - low] && missing++ < 6)
-			snprintf(list + used, room - used, "%s%.*s%0*ld", used ? ", " : "", (int)prefix, first, (int)digits, n);
+			snprintf(list + used, room - used, "%s%.*s%0*ld", used ? ", " : "", (int)prefix, first,
+				 (int)digits, n);
 	}
 	free(there);
 	return missing;
@@ -506,12 +537,12 @@ void judge_groups_valid(const struct topo_judging *j, struct topo_finding *f)
 	topo_map_release(&seen);
 	missing = numbers_missing(fab, list, sizeof(list));
 	if (twice) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s is under two switches (%zu such)%s%s%s", which, twice, missing ? "; under none: " : "",
-			  list, missing > 6 ? ", ..." : "");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s is under two switches (%zu such)%s%s%s", which, twice,
+			  missing ? "; under none: " : "", list, missing > 6 ? ", ..." : "");
 		judge_advise(f, "name each host under one switch: Slurm takes the last, and places jobs by it");
 	} else {
-		judge_say(f, TOPO_OK, TOPO_INFO, "%zu hosts under %zu switches%s%s", fab->member_count, fab->group_count,
-			  missing ? "; under none: " : "", list);
+		judge_say(f, TOPO_OK, TOPO_INFO, "%zu hosts under %zu switches%s%s", fab->member_count,
+			  fab->group_count, missing ? "; under none: " : "", list);
 	}
 }
 
@@ -534,7 +565,8 @@ void judge_rail_cabling(const struct topo_judging *j, struct topo_finding *f)
 		if (v->level != 0)
 			continue;
 		for (uint32_t i = v->first; i < v->first + v->count; i++) {
-			const struct topo_vertex *a = fab->links[i].peer == TOPO_NONE ? NULL : &fab->nodes[fab->links[i].peer];
+			const struct topo_vertex *a =
+				fab->links[i].peer == TOPO_NONE ? NULL : &fab->nodes[fab->links[i].peer];
 
 			if (a && !a->is_switch && !a->aggregation && a->rail >= 0 && a->rail < RAILS) {
 				rails[a->rail]++;
@@ -551,14 +583,16 @@ void judge_rail_cabling(const struct topo_judging *j, struct topo_finding *f)
 		}
 		pure++;
 		for (uint32_t i = v->first; i < v->first + v->count && rails[main_rail] < total; i++) {
-			const struct topo_vertex *a = fab->links[i].peer == TOPO_NONE ? NULL : &fab->nodes[fab->links[i].peer];
+			const struct topo_vertex *a =
+				fab->links[i].peer == TOPO_NONE ? NULL : &fab->nodes[fab->links[i].peer];
 			size_t used = strlen(list);
 
 			if (!a || a->is_switch || a->aggregation || a->rail < 0 || a->rail == main_rail)
 				continue;
 			odd++;
 			judge_cite(f, fab->links[i].at);
-			snprintf(list + used, sizeof(list) - used, "%s'%.40s' on '%.30s'", used ? ", " : "", a->description, v->description);
+			snprintf(list + used, sizeof(list) - used, "%s'%.40s' on '%.30s'", used ? ", " : "",
+				 a->description, v->description);
 		}
 	}
 	if (!pure || mixed > pure || fab->leaves < 2) {

@@ -309,8 +309,9 @@ static uint32_t thread_find(struct topo_log *log, const struct message *m)
 		return TOPO_NONE;
 	process = process_find(log, m);
 	host_count(&log->names, &r->processes[process], m->host);
-	TOPO_PUSH(r->threads, r->thread_count, r->thread_room) =
-		(struct thread){ .tid = m->tid, .process = process, .next = first, .open = TOPO_NONE, .last = TOPO_NONE };
+	TOPO_PUSH(r->threads, r->thread_count, r->thread_room) = (struct thread){
+		.tid = m->tid, .process = process, .next = first, .open = TOPO_NONE, .last = TOPO_NONE
+	};
 	topo_map_set(&r->tids, m->tid, (uint32_t)r->thread_count - 1);
 	topo_map_set(&r->speakers, key, (uint32_t)r->thread_count - 1);
 	return (uint32_t)r->thread_count - 1;
@@ -410,7 +411,8 @@ static void nic_list(struct topo_log *log, uint32_t process, struct topo_span s,
 	while (topo_take_past(&s, "[")) {
 		struct topo_span name, layer = { s.at, s.at };
 
-		if (!topo_take_u64(&s, &index) || !topo_take(&s, "]") || !topo_take_word(&s, ": ;", &name) || index > 255)
+		if (!topo_take_u64(&s, &index) || !topo_take(&s, "]") || !topo_take_word(&s, ": ;", &name) ||
+		    index > 255)
 			continue;
 		port = 0;
 		if (topo_take(&s, ":") && topo_take_u64(&s, &port) && topo_take(&s, "/"))
@@ -985,12 +987,14 @@ static uint32_t nic_index(struct topo_log *log, uint32_t host, const char *name,
 
 	if (i != TOPO_NONE && log->nics[i].host == host && log->nics[i].name == name && log->nics[i].port == port)
 		return i;
-	for (i = 0; i < log->nic_count && topo_map_get(&log->reader->nics, key) != TOPO_NONE; i++)	/* two with one key */
+	for (i = 0; i < log->nic_count && topo_map_get(&log->reader->nics, key) != TOPO_NONE;
+	     i++) /* two with one key */
 		if (log->nics[i].host == host && log->nics[i].name == name && log->nics[i].port == port)
 			return i;
 	topo_map_set(&log->reader->nics, key, (uint32_t)log->nic_count);
-	TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
-		(struct topo_nic){ .host = host, .name = name, .net = net, .port = port, .adapter = TOPO_NONE, .at = at };
+	TOPO_PUSH(log->nics, log->nic_count, log->nic_room) = (struct topo_nic){
+		.host = host, .name = name, .net = net, .port = port, .adapter = TOPO_NONE, .at = at
+	};
 	return (uint32_t)log->nic_count - 1;
 }
 
@@ -1077,9 +1081,14 @@ static void comm_join(struct topo_log *log, uint32_t comm, struct member *m)
 	c->said_nodes = m->nodes > c->said_nodes ? m->nodes : c->said_nodes;
 	if (m->channels > 0 && (size_t)m->channels > c->channel_count && m->channels < CHANNELS_MAX)
 		c->channel_count = (size_t)m->channels;
-	c->ranks[m->rank] = (struct topo_rank){ .present = true, .complete = m->complete, .process = m->process,
-		.host = log->reader->processes[m->process].final_host, .cuda_dev = m->cuda_dev, .nvml_dev = m->nvml_dev, .bus = m->bus,
-		.at = m->at };
+	c->ranks[m->rank] = (struct topo_rank){ .present = true,
+						.complete = m->complete,
+						.process = m->process,
+						.host = log->reader->processes[m->process].final_host,
+						.cuda_dev = m->cuda_dev,
+						.nvml_dev = m->nvml_dev,
+						.bus = m->bus,
+						.at = m->at };
 }
 
 static void group_settle(struct topo_log *log, struct member **group, size_t n)
@@ -1162,7 +1171,8 @@ static void edge_merge(struct topo_edge *into, const struct topo_edge *e)
 static uint32_t end_nic(struct topo_log *log, const struct half *h, const struct topo_comm *c)
 {
 	int32_t rank = h->kind == HALF_RECEIVE ? h->to : h->proxy >= 0 ? h->proxy : h->from;
-	const struct topo_rank *owner = rank < (int32_t)c->rank_count && c->ranks[rank].present ? &c->ranks[rank] : NULL;
+	const struct topo_rank *owner =
+		rank < (int32_t)c->rank_count && c->ranks[rank].present ? &c->ranks[rank] : NULL;
 	const struct process *p = owner ? &log->reader->processes[owner->process]
 					: &log->reader->processes[log->reader->members[h->member].process];
 	char name[96];
@@ -1182,7 +1192,9 @@ static void edges_settle(struct topo_log *log)
 	for (size_t i = 0; i < r->half_count; i++) {
 		const struct half *h = &r->halves[i];
 		const struct member *m = &r->members[h->member];
-		struct topo_edge e = { .from = h->from, .to = h->to, .channel = h->channel, .via = h->via, .how = h->how };
+		struct topo_edge e = {
+			.from = h->from, .to = h->to, .channel = h->channel, .via = h->via, .how = h->how
+		};
 		struct topo_end end = { .seen = true, .gdr = h->gdr, .net = h->net, .nic = TOPO_NONE, .proxy = h->proxy,
 					.at = h->at };
 		struct topo_comm *c;
@@ -1442,18 +1454,31 @@ void topo_log_plan(struct topo_log *log, const char *file, const char *const *ho
 		log->hosts[log->host_count - 1].machine = log->hosts[log->host_count - 1].name;
 		for (size_t n = 0; n < nic_count; n++)
 			TOPO_PUSH(log->nics, log->nic_count, log->nic_room) =
-				(struct topo_nic){ .host = (uint32_t)log->host_count - 1, .port = 1, .net = "IB",
-						   .name = topo_name_of(&log->names, nics[n]), .adapter = TOPO_NONE, .at = line };
+				(struct topo_nic){ .host = (uint32_t)log->host_count - 1,
+						   .port = 1,
+						   .net = "IB",
+						   .name = topo_name_of(&log->names, nics[n]),
+						   .adapter = TOPO_NONE,
+						   .at = line };
 		for (size_t g = 0; g < gpus; g++)
-			c.ranks[h * gpus + g] = (struct topo_rank){ .present = true, .complete = true, .at = line,
-				.host = (uint32_t)log->host_count - 1, .process = TOPO_NONE, .cuda_dev = (int32_t)g, .nvml_dev = (int32_t)g };
+			c.ranks[h * gpus + g] = (struct topo_rank){ .present = true,
+								    .complete = true,
+								    .at = line,
+								    .host = (uint32_t)log->host_count - 1,
+								    .process = TOPO_NONE,
+								    .cuda_dev = (int32_t)g,
+								    .nvml_dev = (int32_t)g };
 	}
 	for (size_t n = 0; n < nic_count; n++) {
 		c.closed[n] = true;
 		for (size_t r = 0; r < c.rank_count; r++) {
 			size_t to = (r + 1) % c.rank_count, h = r / gpus, next = to / gpus;
-			struct topo_edge e = { .from = (int32_t)r, .to = (int32_t)to, .channel = (uint16_t)n, .ring = true,
-					       .via = h == next ? TOPO_VIA_P2P : TOPO_VIA_NET, .how = "planned" };
+			struct topo_edge e = { .from = (int32_t)r,
+					       .to = (int32_t)to,
+					       .channel = (uint16_t)n,
+					       .ring = true,
+					       .via = h == next ? TOPO_VIA_P2P : TOPO_VIA_NET,
+					       .how = "planned" };
 
 			c.next[n * c.rank_count + r] = (int32_t)to;
 			e.send = e.recv = (struct topo_end){ .seen = true, .gdr = true, .net = -1, .nic = TOPO_NONE,

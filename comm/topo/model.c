@@ -48,8 +48,8 @@ static int hosts_read(struct topo_model *m, const char *source, const char *text
 				rc = err(FAILED, "%s:%zu: '%.*s' is no host name", source, number,
 					 (int)topo_span_length(word), word.at);
 		if (!rc && !topo_hostlist(word, hosts_take, &h))
-			rc = err(FAILED, "%s:%zu: malformed host list '%.*s'", source, number, (int)topo_span_length(word),
-				 word.at);
+			rc = err(FAILED, "%s:%zu: malformed host list '%.*s'", source, number,
+				 (int)topo_span_length(word), word.at);
 	}
 	if (!rc && !h.count)
 		rc = err(FAILED, "%s: names no host", source);
@@ -80,8 +80,8 @@ static int sysfs_read(struct topo_model *m, const char *source, const char *text
 		const char *host, *name;
 		uint64_t port;
 
-		if (!topo_take_past(&s, "/sys/class/infiniband/") || !topo_take_word(&s, "/", &dev) || !topo_take(&s, "/") ||
-		    !topo_take_word(&s, ":", &path) || !topo_take(&s, ":"))
+		if (!topo_take_past(&s, "/sys/class/infiniband/") || !topo_take_word(&s, "/", &dev) ||
+		    !topo_take(&s, "/") || !topo_take_word(&s, ":", &path) || !topo_take(&s, ":"))
 			continue;
 		value = s;
 		before.end = dev.at - strlen("/sys/class/infiniband/");
@@ -122,7 +122,8 @@ static int sysfs_read(struct topo_model *m, const char *source, const char *text
 					break;
 				h->node_guid = h->node_guid << 16 | part;
 			}
-		} else if (topo_take(&path, "ports/") && topo_take_u64(&path, &port) && port >= 1 && port <= HCA_PORTS) {
+		} else if (topo_take(&path, "ports/") && topo_take_u64(&path, &port) && port >= 1 &&
+			   port <= HCA_PORTS) {
 			struct topo_port *p = &h->ports[port - 1];
 
 			if (topo_span_is(path, "/rate"))
@@ -180,7 +181,8 @@ int topo_model_take(struct topo_model *m, const char *source, const char *text, 
 		return hosts_read(m, source, text, bytes);
 	if (input == INPUT_LOG || (input == INPUT_AUTO && topo_log_is(text, bytes))) {
 		if (!topo_log_is(text, bytes))
-			return err(FAILED, "%s: no line 'host:pid:tid [dev] NCCL INFO ...' (NCCL_DEBUG=INFO prints them)",
+			return err(FAILED,
+				   "%s: no line 'host:pid:tid [dev] NCCL INFO ...' (NCCL_DEBUG=INFO prints them)",
 				   source);
 		topo_log_parse(&m->log, source, text, bytes);
 		m->has_log = true;
@@ -392,7 +394,8 @@ static void nics_join(struct topo_model *m)
 static void members_name(struct topo_model *m)
 {
 	for (size_t i = 0; i < m->fabric.member_count; i++) {
-		struct topo_span s = { m->fabric.members[i].host, m->fabric.members[i].host + strlen(m->fabric.members[i].host) };
+		struct topo_span s = { m->fabric.members[i].host,
+				       m->fabric.members[i].host + strlen(m->fabric.members[i].host) };
 		const char *host = NULL;
 		uint64_t guid;
 		uint32_t node;
@@ -454,10 +457,14 @@ void topo_flows_of(const struct topo_model *m, const struct topo_comm *c, struct
 		for (size_t r = 0; r < c->rank_count; r++) {
 			int32_t to = c->next[channel * c->rank_count + r];
 			const struct topo_edge *e;
-			struct topo_flow flow = { .nic_from = TOPO_NONE, .nic_to = TOPO_NONE, .channel = (uint16_t)channel,
-						  .rank_from = (int32_t)r, .rank_to = to };
+			struct topo_flow flow = { .nic_from = TOPO_NONE,
+						  .nic_to = TOPO_NONE,
+						  .channel = (uint16_t)channel,
+						  .rank_from = (int32_t)r,
+						  .rank_to = to };
 
-			if (to < 0 || !c->ranks[r].present || !c->ranks[to].present || c->ranks[r].host == c->ranks[to].host)
+			if (to < 0 || !c->ranks[r].present || !c->ranks[to].present ||
+			    c->ranks[r].host == c->ranks[to].host)
 				continue;
 			flow.host_from = c->ranks[r].host;
 			flow.host_to = c->ranks[to].host;
@@ -491,9 +498,14 @@ void topo_flows_reorder(const struct topo_model *m, const struct topo_comm *c, c
 		for (size_t i = 0; i < count; i++) {
 			uint32_t from = hosts[i], to = hosts[(i + 1) % count];
 
-			TOPO_PUSH(out->at, out->count, out->room) = (struct topo_flow){ .host_from = from, .host_to = to,
-				.rank_from = -1, .rank_to = -1, .channel = (uint16_t)channel, .nic_from = send[from * c->channel_count + channel],
-				.nic_to = receive[to * c->channel_count + channel] };
+			TOPO_PUSH(out->at, out->count, out->room) =
+				(struct topo_flow){ .host_from = from,
+						    .host_to = to,
+						    .rank_from = -1,
+						    .rank_to = -1,
+						    .channel = (uint16_t)channel,
+						    .nic_from = send[from * c->channel_count + channel],
+						    .nic_to = receive[to * c->channel_count + channel] };
 		}
 	topo_flows_release(&now);
 	free(send);
@@ -549,8 +561,8 @@ static void bound_nvlink(const struct topo_model *m, const struct topo_comm *c, 
 			row.ideal = (double)c->channel_count * capacity / seen;
 			row.capacity = capacity;
 			row.hops = seen;
-			snprintf(row.where, sizeof(row.where), "%s: rank %d -> %d, %d NVLinks", m->log.hosts[a->host].name,
-				 e->from, e->to, facts->nvlinks[x * facts->gpu_count + y]);
+			snprintf(row.where, sizeof(row.where), "%s: rank %d -> %d, %d NVLinks",
+				 m->log.hosts[a->host].name, e->from, e->to, facts->nvlinks[x * facts->gpu_count + y]);
 		}
 	}
 	topo_map_release(&hops);
@@ -591,8 +603,9 @@ static void bound_nics(const struct topo_model *m, const struct topo_flows *f, s
 			(*row)->ideal = (*row)->fixed = (*row)->worst = limit;
 			(*row)->capacity = capacity;
 			(*row)->hops = (double)hops[i];
-			snprintf((*row)->where, sizeof((*row)->where), "%s %s %s", m->log.hosts[m->log.nics[nic].host].name,
-				 m->log.nics[nic].name, i % 2 ? "receiving" : "sending");
+			snprintf((*row)->where, sizeof((*row)->where), "%s %s %s",
+				 m->log.hosts[m->log.nics[nic].host].name, m->log.nics[nic].name,
+				 i % 2 ? "receiving" : "sending");
 		}
 	}
 	free(hops);
@@ -608,7 +621,8 @@ static uint32_t leaf_of(const struct topo_model *m, uint32_t nic)
 }
 
 /* Least crossings: a cycle through G > 1 groups enters each at least once. */
-static size_t crossings_least(const struct topo_model *m, const struct topo_flows *f, const uint32_t *group, size_t groups)
+static size_t crossings_least(const struct topo_model *m, const struct topo_flows *f, const uint32_t *group,
+			      size_t groups)
 {
 	bool *seen = topo_alloc(groups, sizeof(*seen));
 	size_t least = 0;
@@ -730,7 +744,8 @@ static void bound_static(const struct topo_model *m, const struct topo_flows *f,
 	for (size_t i = 0; i < fabric->link_count && b->routed; i++) {
 		const struct topo_link *l = &fabric->links[i];
 		double limit = hops[i] ? (double)f->channels * l->gbps / hops[i] : INFINITY;
-		uint32_t level = fabric->nodes[l->node].level, above = fabric->nodes[l->peer != TOPO_NONE ? l->peer : l->node].level;
+		uint32_t level = fabric->nodes[l->node].level,
+			 above = fabric->nodes[l->peer != TOPO_NONE ? l->peer : l->node].level;
 		size_t row = SIZE_MAX;
 
 		if (!hops[i] || l->gbps <= 0 || !fabric->nodes[l->peer].is_switch)
@@ -943,7 +958,8 @@ static void order_print(const struct topo_model *m, const struct topo_comm *c, c
 			fprintf(f, "%s slots=%zu\n", name, to - from);
 		for (size_t i = from; i < to && kind >= 2; i++) {
 			if (kind == 2)
-				fprintf(f, "rank %zu=%s slot=%d:*\n", i, name, package_for(m, &c->ranks[seats[i].rank], i - from, to - from));
+				fprintf(f, "rank %zu=%s slot=%d:*\n", i, name,
+					package_for(m, &c->ranks[seats[i].rank], i - from, to - from));
 			else
 				fprintf(f, "%s\n", name);
 		}

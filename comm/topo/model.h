@@ -29,7 +29,15 @@ struct topo_model {
 };
 
 enum topo_input {
-	INPUT_AUTO, INPUT_LOG, INPUT_NCCL_XML, INPUT_GRAPH, INPUT_HWLOC, INPUT_FABRIC, INPUT_ROUTES, INPUT_HOSTS, INPUT_SYSFS,
+	INPUT_AUTO,
+	INPUT_LOG,
+	INPUT_NCCL_XML,
+	INPUT_GRAPH,
+	INPUT_HWLOC,
+	INPUT_FABRIC,
+	INPUT_ROUTES,
+	INPUT_HOSTS,
+	INPUT_SYSFS,
 };
 
 /* Reads one file into the model; INPUT_AUTO goes by content.  FAILED, said. */
@@ -87,7 +95,8 @@ struct topo_bounds {
 	char collision[256];		/* with tables: the fullest link and its flows */
 	double collision_hops;
 };
-void topo_bounds_of(const struct topo_model *, const struct topo_comm *, const struct topo_flows *, struct topo_bounds *);
+void topo_bounds_of(const struct topo_model *, const struct topo_comm *, const struct topo_flows *,
+		    struct topo_bounds *);
 
 /* The communicator's hosts, those that share a group next to each other at every level, from rank 0's on;
  * owned by the caller. */

@@ -221,7 +221,8 @@ static void classes_fill(struct topo_node *n, const struct devices *d)
 	n->gpu_gpu = topo_alloc(n->gpu_count * n->gpu_count, 1);
 	for (size_t g = 0; g < n->gpu_count; g++) {
 		for (size_t h = 0; h < n->hca_count; h++)
-			n->gpu_hca[g * n->hca_count + h] = d->hcas[h] ? class_of(d->gpus[g], d->hcas[h]) : CLASS_UNKNOWN;
+			n->gpu_hca[g * n->hca_count + h] =
+				d->hcas[h] ? class_of(d->gpus[g], d->hcas[h]) : CLASS_UNKNOWN;
 		for (size_t k = 0; k < n->gpu_count; k++)
 			n->gpu_gpu[g * n->gpu_count + k] = class_of(d->gpus[g], d->gpus[k]);
 	}
@@ -244,7 +245,8 @@ static void nvlinks_fill(struct topo_node *n, hwloc_topology_t t)
 	n->nvlinks = topo_alloc(n->gpu_count * n->gpu_count, sizeof(*n->nvlinks));
 	for (unsigned i = 0; i < d->nbobjs; i++)
 		for (unsigned k = 0; k < d->nbobjs; k++) {
-			hwloc_obj_t a = d->objs[i] ? pci_of(d->objs[i]) : NULL, b = d->objs[k] ? pci_of(d->objs[k]) : NULL;
+			hwloc_obj_t a = d->objs[i] ? pci_of(d->objs[i]) : NULL,
+				    b = d->objs[k] ? pci_of(d->objs[k]) : NULL;
 			uint32_t x = a ? topo_node_gpu(n, bus_of(a)) : (uint32_t)TOPO_NONE;
 			uint32_t y = b ? topo_node_gpu(n, bus_of(b)) : (uint32_t)TOPO_NONE;
 			hwloc_uint64_t v = d->values[i * d->nbobjs + k];
@@ -303,7 +305,8 @@ static bool child_can_load(const char *text, size_t bytes)
 		for (size_t i = 0; i < ARRAY_LEN(deaths); i++)	/* die quietly, whoever else catches these */
 			signal(deaths[i], SIG_DFL);
 		alarm(SECONDS);
-		_exit(topology_open(&t) || hwloc_topology_set_xmlbuffer(t, text, (int)bytes + 1) || hwloc_topology_load(t));
+		_exit(topology_open(&t) || hwloc_topology_set_xmlbuffer(t, text, (int)bytes + 1) ||
+		      hwloc_topology_load(t));
 	}
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
@@ -332,7 +335,9 @@ int topo_node_hwloc(struct topo_node *n, struct topo_names *names, const char *s
 	if (!*version && library >= 3)
 		return err(FAILED, "%s: hwloc XML 1.x, which hwloc %u no longer reads", source, library);
 	if (!child_can_load(text, bytes))
-		return err(FAILED, "%s: hwloc does not accept this XML ('HWLOC_XML_VERBOSE=1 lstopo -i FILE' tells more)", source);
+		return err(FAILED,
+			   "%s: hwloc does not accept this XML ('HWLOC_XML_VERBOSE=1 lstopo -i FILE' tells more)",
+			   source);
 	rc = topology_open(&t);
 	if (rc)
 		return rc;

@@ -29,8 +29,9 @@ static bool real_nodes(const struct topo_judging *j, struct topo_finding *f)
 
 static const char *bus_text(uint64_t bus, char out[24])
 {
-	snprintf(out, 24, "%04llx:%02llx:%02llx.%llx", (unsigned long long)(bus >> 20), (unsigned long long)(bus >> 12 & 0xff),
-		 (unsigned long long)(bus >> 4 & 0xff), (unsigned long long)(bus & 0xf));
+	snprintf(out, 24, "%04llx:%02llx:%02llx.%llx", (unsigned long long)(bus >> 20),
+		 (unsigned long long)(bus >> 12 & 0xff), (unsigned long long)(bus >> 4 & 0xff),
+		 (unsigned long long)(bus & 0xf));
 	return out;
 }
 
@@ -54,7 +55,9 @@ void judge_nccl_topo(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, TOPO_OK, TOPO_INFO, "no contradiction");
 	else {
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu mistakes; the first: %s", defects, first->text);
-		judge_advise(f, "correct the file, or unset NCCL_TOPO_FILE and compare with what NCCL_TOPO_DUMP_FILE writes");
+		judge_advise(
+			f,
+			"correct the file, or unset NCCL_TOPO_FILE and compare with what NCCL_TOPO_DUMP_FILE writes");
 	}
 }
 
@@ -82,7 +85,8 @@ void judge_locality(const struct topo_judging *j, struct topo_finding *f)
 			}
 	}
 	if (!lost && flat) {
-		judge_needs(f, "an XML with all I/O objects (lstopo --whole-io)", "PCI bridges are not in the XML: PIX and PXB look "
+		judge_needs(f, "an XML with all I/O objects (lstopo --whole-io)",
+			    "PCI bridges are not in the XML: PIX and PXB look "
 			    "like PHB");
 		return;
 	}
@@ -90,8 +94,10 @@ void judge_locality(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu devices have a socket", devices);
 		return;
 	}
-	judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu of %zu devices of %s have no socket", lost, devices, node_label(where));
-	judge_advise(f, "a virtual machine or a filtered XML: give NCCL_TOPO_FILE, or write the XML on the host with all I/O objects");
+	judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu of %zu devices of %s have no socket", lost, devices,
+		  node_label(where));
+	judge_advise(f, "a virtual machine or a filtered XML: give NCCL_TOPO_FILE, or write the XML on the host with "
+			"all I/O objects");
 }
 
 /* Nearest HCA whose first port is active. */
@@ -123,7 +129,9 @@ void judge_nic_distance(const struct topo_judging *j, struct topo_finding *f)
 
 		for (int side = 0; side < 2; side++) {
 			const struct topo_end *end = side ? &e->recv : &e->send;
-			int32_t rank = side ? e->to : end->proxy >= 0 && end->proxy < (int32_t)c->rank_count ? end->proxy : e->from;
+			int32_t rank = side							? e->to
+				       : end->proxy >= 0 && end->proxy < (int32_t)c->rank_count ? end->proxy
+												: e->from;
 			const struct topo_node *n;
 			uint32_t gpu, hca;
 			uint8_t class, best;
@@ -143,13 +151,16 @@ void judge_nic_distance(const struct topo_judging *j, struct topo_finding *f)
 				continue;
 			judge_cite(f, end->at);
 			if (best < CLASS_SYS && !wrong++)
-				snprintf(sentence, sizeof(sentence), "%s: rank %d on GPU %s uses %s across sockets (SYS) while %s is %s",
-					 l->hosts[c->ranks[rank].host].name, rank, bus_text(n->gpus[gpu].bus, bus), n->hcas[hca].name,
-					 n->hcas[better].name, topo_class_names[best]);
+				snprintf(sentence, sizeof(sentence),
+					 "%s: rank %d on GPU %s uses %s across sockets (SYS) while %s is %s",
+					 l->hosts[c->ranks[rank].host].name, rank, bus_text(n->gpus[gpu].bus, bus),
+					 n->hcas[hca].name, n->hcas[better].name, topo_class_names[best]);
 			else if (best >= CLASS_SYS && !forced++ && !*sentence)
-				snprintf(sentence, sizeof(sentence), "%s: rank %d on GPU %s uses %s across sockets (SYS), and no nearer "
-					 "active HCA exists", l->hosts[c->ranks[rank].host].name, rank,
-					 bus_text(n->gpus[gpu].bus, bus), n->hcas[hca].name);
+				snprintf(sentence, sizeof(sentence),
+					 "%s: rank %d on GPU %s uses %s across sockets (SYS), and no nearer "
+					 "active HCA exists",
+					 l->hosts[c->ranks[rank].host].name, rank, bus_text(n->gpus[gpu].bus, bus),
+					 n->hcas[hca].name);
 		}
 	}
 	for (size_t i = 0; i < l->note_count; i++)
@@ -163,14 +174,17 @@ void judge_nic_distance(const struct topo_judging *j, struct topo_finding *f)
 		}
 	if (wrong) {
 		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s (%zu of %zu ring ends)", sentence, wrong, judged);
-		judge_advise(f, "list the near HCAs in NCCL_IB_HCA, or correct NUMA, ACS or IOMMU settings that hide them");
+		judge_advise(
+			f, "list the near HCAs in NCCL_IB_HCA, or correct NUMA, ACS or IOMMU settings that hide them");
 	} else if (forced) {
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s (%zu of %zu ring ends)", sentence, forced, judged);
-		judge_advise(f, "let GPUs of the HCA's socket be first and last in the ring: order CUDA_VISIBLE_DEVICES or ranks so");
+		judge_advise(f, "let GPUs of the HCA's socket be first and last in the ring: order "
+				"CUDA_VISIBLE_DEVICES or ranks so");
 	} else if (judged) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu ring ends, none across sockets", judged);
 	} else if (said_far) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "NCCL calls the NIC of %zu of %zu GPUs distant (SYS)", said_far, said);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "NCCL calls the NIC of %zu of %zu GPUs distant (SYS)", said_far,
+			  said);
 		judge_advise(f, "--hwloc tells whether a nearer HCA exists; in containers give NCCL_TOPO_FILE");
 	} else {
 		judge_needs(f, "--hwloc of the hosts", "which socket GPUs and HCAs are on is not in the log");
@@ -199,13 +213,17 @@ void judge_gpu_far(const struct topo_judging *j, struct topo_finding *f)
 			}
 	}
 	if (!gpus)
-		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, active ? "no GPU" : "no GPU with an active HCA in the node");
+		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO,
+			  active ? "no GPU" : "no GPU with an active HCA in the node");
 	else if (!far)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu GPUs", gpus);
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu GPUs reach an active HCA only across sockets, such as %s of %s", far, gpus,
-			  bus, node_label(where));
-		judge_advise(f, "let GPUs near an HCA be the ring's first and last (order of CUDA_VISIBLE_DEVICES or ranks)");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu GPUs reach an active HCA only across sockets, such as %s of %s", far, gpus, bus,
+			  node_label(where));
+		judge_advise(
+			f,
+			"let GPUs near an HCA be the ring's first and last (order of CUDA_VISIBLE_DEVICES or ranks)");
 	}
 }
 
@@ -229,9 +247,13 @@ void judge_sub_numa(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, gpus ? TOPO_OK : TOPO_NOT_APPLICABLE, TOPO_INFO, "%zu GPUs", gpus);
 		return;
 	}
-	judge_say(f, TOPO_FAULT, TOPO_INFO, "the nearest active HCA of %zu of %zu GPUs is on their socket but another NUMA node (%s): NCCL "
-		  "takes that for SYS", pairs, gpus, node_label(where));
-	judge_advise(f, "GPUDirect RDMA needs NCCL_NET_GDR_LEVEL=SYS here; consider one NUMA node per socket (SNC off, NPS1)");
+	judge_say(f, TOPO_FAULT, TOPO_INFO,
+		  "the nearest active HCA of %zu of %zu GPUs is on their socket but another NUMA node (%s): NCCL "
+		  "takes that for SYS",
+		  pairs, gpus, node_label(where));
+	judge_advise(
+		f,
+		"GPUDirect RDMA needs NCCL_NET_GDR_LEVEL=SYS here; consider one NUMA node per socket (SNC off, NPS1)");
 }
 
 void judge_port_active(const struct topo_judging *j, struct topo_finding *f)
@@ -253,8 +275,8 @@ void judge_port_active(const struct topo_judging *j, struct topo_finding *f)
 			active += state == 4;
 			if (state < 1 || state > 3)
 				continue;
-			snprintf(list + length, sizeof(list) - length, "%s%s %s %s", down++ ? ", " : "", node_label(n), n->hcas[h].name,
-				 states[state]);
+			snprintf(list + length, sizeof(list) - length, "%s%s %s %s", down++ ? ", " : "", node_label(n),
+				 n->hcas[h].name, states[state]);
 			for (size_t k = 0; k < j->m->log.nic_count; k++)
 				used = used || !strcmp(j->m->log.nics[k].name, n->hcas[h].name);
 			for (size_t k = 0; k < j->m->node_count; k++) {
@@ -269,8 +291,8 @@ void judge_port_active(const struct topo_judging *j, struct topo_finding *f)
 	else if (!down)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu ports", active);
 	else {
-		judge_say(f, TOPO_FAULT, used ? TOPO_ERROR : TOPO_WARNING, "%zu of %zu HCA ports are not active: %s%s", down, down + active,
-			  list, used ? "; other hosts use these" : "");
+		judge_say(f, TOPO_FAULT, used ? TOPO_ERROR : TOPO_WARNING, "%zu of %zu HCA ports are not active: %s%s",
+			  down, down + active, list, used ? "; other hosts use these" : "");
 		judge_advise(f, "a cable, a switch port or the subnet manager: ibstat and iblinkinfo tell which");
 	}
 }
@@ -298,8 +320,8 @@ void judge_rate(const struct topo_judging *j, struct topo_finding *f)
 			compared += same > 1;
 			if (other * 2 <= same || f->verdict == TOPO_FAULT)
 				continue;
-			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s of %s runs at %.1f GB/s, on most hosts at %.1f", a->name,
-				  node_label(&j->m->nodes[i]), a->ports[0].gbps, usual);
+			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s of %s runs at %.1f GB/s, on most hosts at %.1f",
+				  a->name, node_label(&j->m->nodes[i]), a->ports[0].gbps, usual);
 			judge_advise(f, "a cable, FEC or a port split: compare iblinkinfo of both ends");
 		}
 	if (f->verdict != TOPO_FAULT && compared)
@@ -322,12 +344,14 @@ static bool alike(const struct topo_node *a, const struct topo_node *b, char why
 	else if (up_a != up_b)
 		snprintf(why, 96, "%zu active HCAs against %zu", up_a, up_b);
 	else if (a->packages != b->packages || a->numa_nodes != b->numa_nodes)
-		snprintf(why, 96, "%d sockets and %d NUMA nodes against %d and %d", a->packages, a->numa_nodes, b->packages, b->numa_nodes);
+		snprintf(why, 96, "%d sockets and %d NUMA nodes against %d and %d", a->packages, a->numa_nodes,
+			 b->packages, b->numa_nodes);
 	else if (a->hca_count != b->hca_count)
 		snprintf(why, 96, "%zu HCAs against %zu", a->hca_count, b->hca_count);
 	else if (a->gpu_hca && b->gpu_hca && memcmp(a->gpu_hca, b->gpu_hca, a->gpu_count * a->hca_count))
 		snprintf(why, 96, "other distances between GPUs and HCAs");
-	else if (a->nvlinks && b->nvlinks && memcmp(a->nvlinks, b->nvlinks, a->gpu_count * a->gpu_count * sizeof(*a->nvlinks)))
+	else if (a->nvlinks && b->nvlinks &&
+		 memcmp(a->nvlinks, b->nvlinks, a->gpu_count * a->gpu_count * sizeof(*a->nvlinks)))
 		snprintf(why, 96, "other NVLinks");
 	else
 		return true;
@@ -371,8 +395,8 @@ void judge_pcie_width(const struct topo_judging *j, struct topo_finding *f)
 			known++;
 			if (a->width >= a->width_max || f->verdict == TOPO_FAULT)
 				continue;
-			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s of %s has %d of %d PCIe lanes", a->name, node_label(&j->m->nodes[i]), a->width,
-				  a->width_max);
+			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s of %s has %d of %d PCIe lanes", a->name,
+				  node_label(&j->m->nodes[i]), a->width, a->width_max);
 			judge_advise(f, "reseat the card, or move it to a full slot");
 		}
 	if (!known)
@@ -394,9 +418,11 @@ void judge_pcie_bound(const struct topo_judging *j, struct topo_finding *f)
 	const struct topo_bound *pcie = bound_named(&j->bounds, "pcie"), *hca = bound_named(&j->bounds, "hca");
 
 	if (!pcie || !hca) {
-		judge_needs(f, "--hwloc with link speeds, and --fabric or --sysfs", "the speeds of PCIe and HCAs are not both known");
+		judge_needs(f, "--hwloc with link speeds, and --fabric or --sysfs",
+			    "the speeds of PCIe and HCAs are not both known");
 	} else if (pcie->ideal < hca->ideal) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "PCIe limits the rings to %.1f GB/s where the HCAs would carry %.1f (%s)", pcie->ideal,
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "PCIe limits the rings to %.1f GB/s where the HCAs would carry %.1f (%s)", pcie->ideal,
 			  hca->ideal, pcie->where);
 		judge_advise(f, "a slower slot than the HCA needs; compare lspci -vv LnkSta with LnkCap");
 		f->now_gbps = pcie->ideal;
@@ -432,7 +458,8 @@ void judge_nvlink_equal(const struct topo_judging *j, struct topo_finding *f)
 				continue;
 			if (links == 0 && back == 0)
 				continue;
-			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s: GPUs %zu and %zu have %d NVLinks, others %d", node_label(n), a, b, links, mode);
+			judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s: GPUs %zu and %zu have %d NVLinks, others %d",
+				  node_label(n), a, b, links, mode);
 			judge_advise(f, "nvidia-smi nvlink -s tells which link is down; reset or replace the board");
 		}
 	}
@@ -503,7 +530,8 @@ void judge_ring_in_node(const struct topo_judging *j, struct topo_finding *f)
 	for (size_t k = 0; k < c->channel_count && f->verdict != TOPO_FAULT; k++)
 		for (size_t before = 0; before < c->rank_count && c->closed[k]; before++) {
 			size_t r = (size_t)c->next[k * c->rank_count + before];
-			const struct topo_node *n = c->ranks[r].present ? topo_model_facts(j->m, c->ranks[r].host) : NULL;
+			const struct topo_node *n =
+				c->ranks[r].present ? topo_model_facts(j->m, c->ranks[r].host) : NULL;
 			bool enters = c->host_count < 2 ? r == 0 : c->ranks[before].host != c->ranks[r].host;
 
 			if (!n || !n->nvlinks || !enters || !segment_judge(c, k, r, n, &now, &best))
@@ -511,9 +539,12 @@ void judge_ring_in_node(const struct topo_judging *j, struct topo_finding *f)
 			segments++;
 			if (best <= now)
 				continue;
-			judge_say(f, TOPO_FAULT, TOPO_INFO, "channel %zu passes %s over a pair with %d NVLinks where a path with %d exists", k,
+			judge_say(f, TOPO_FAULT, TOPO_INFO,
+				  "channel %zu passes %s over a pair with %d NVLinks where a path with %d exists", k,
 				  node_label(n), now, best);
-			judge_advise(f, "worth a graph file (NCCL_GRAPH_FILE) only if the rings inside the node limit the job");
+			judge_advise(
+				f,
+				"worth a graph file (NCCL_GRAPH_FILE) only if the rings inside the node limit the job");
 			break;
 		}
 	if (!segments)

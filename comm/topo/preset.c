@@ -15,8 +15,8 @@
 #include <string.h>
 
 const struct topo_preset topo_presets[] = {
-	{ .name = "abci-v", .meaning = "4 V100 and 2 EDR per host, 34 hosts a rack, racks tapered 1:2.83", .host = "g%04zu",
-	  .hosts_max = 1088, .gpus = 4, .rails = 2, .speed = "EDR", .hosts_per_group = 34, .hosts_per_leaf = 17,
+	{ .name = "abci-v", .meaning = "4 V100 and 2 EDR per host, 34 hosts a rack, racks tapered 1:2.83",
+	  .host = "g%04zu", .hosts_max = 1088, .gpus = 4, .rails = 2, .speed = "EDR", .hosts_per_group = 34, .hosts_per_leaf = 17,
 	  .leaf_uplinks = 18, .mid = MID_PER_GROUP, .mids = 3, .mid_uplinks = 8, .tops = 24, .top_stride = 3,
 	  .gpu_id = "10de:1db5", .nvlink_mbps = "50000", .nccl = "2.18.5" },
 	{ .name = "superpod", .meaning = "8 GPUs and 8 NDR per host, 32 hosts a unit, one leaf per rail, no taper",
@@ -68,7 +68,8 @@ void topo_preset_order(const struct topo_preset *p, enum topo_order_kind kind, s
 	case ORDER_TWICE:		/* half of each group, then the other halves: twice the crossings */
 		for (size_t half = 0; half < 2; half++)
 			for (size_t g = 0; g < groups; g++)
-				for (size_t i = half * p->hosts_per_group / 2; i < (half + 1) * p->hosts_per_group / 2; i++)
+				for (size_t i = half * p->hosts_per_group / 2; i < (half + 1) * p->hosts_per_group / 2;
+				     i++)
 					if (g * p->hosts_per_group + i < hosts)
 						order[n++] = (uint32_t)(g * p->hosts_per_group + i);
 		break;
@@ -150,7 +151,8 @@ struct cables {
 static struct cables cables_make(const struct topo_preset *p, const struct shape *s)
 {
 	struct cables c = { .at = calloc(s->leaves * p->leaf_uplinks + s->mids * s->mid_uplinks + 1, sizeof(*c.at)) };
-	size_t *mid_ports = calloc(s->mids + 1, sizeof(*mid_ports)), *top_ports = calloc(s->tops + 1, sizeof(*top_ports));
+	size_t *mid_ports = calloc(s->mids + 1, sizeof(*mid_ports)),
+	       *top_ports = calloc(s->tops + 1, sizeof(*top_ports));
 
 	if (!c.at || !mid_ports || !top_ports)
 		abort();
@@ -225,10 +227,10 @@ void topo_preset_fabric(const struct topo_preset *p, size_t hosts, FILE *f)
 		uint64_t guid = all.at[next].a;
 		bool leaf = (guid >> 32 & 3) == LEVEL_LEAF;
 
-		fprintf(f, "\nvendid=0x2c9\ndevid=0xd2f0\nsysimgguid=0x%llx\nswitchguid=0x%llx(%llx)\n", (unsigned long long)guid,
-			(unsigned long long)guid, (unsigned long long)guid);
-		fprintf(f, "Switch\t254 \"S-%016llx\"\t\t# \"%s\" enhanced port 0 lid %u lmc 0\n", (unsigned long long)guid,
-			switch_label(guid, label), switch_lid(&s, guid));
+		fprintf(f, "\nvendid=0x2c9\ndevid=0xd2f0\nsysimgguid=0x%llx\nswitchguid=0x%llx(%llx)\n",
+			(unsigned long long)guid, (unsigned long long)guid, (unsigned long long)guid);
+		fprintf(f, "Switch\t254 \"S-%016llx\"\t\t# \"%s\" enhanced port 0 lid %u lmc 0\n",
+			(unsigned long long)guid, switch_label(guid, label), switch_lid(&s, guid));
 		for (size_t slot = 0; leaf && slot < p->hosts_per_leaf; slot++) {
 			size_t index = ((guid & 0xffffffff) >> 4) - 1, in_group = index % s.leaves_per_group;
 			uint32_t host = (uint32_t)(index / s.leaves_per_group * p->hosts_per_group +
@@ -236,25 +238,28 @@ void topo_preset_fabric(const struct topo_preset *p, size_t hosts, FILE *f)
 			size_t rail = in_group % p->rails;
 
 			if (host < capacity)
-				fprintf(f, "[%zu]\t\"H-%016llx\"[1](%llx) \t\t# \"%s mlx5_%zu\" lid %u 4x%s\n", slot + 1,
-					(unsigned long long)host_guid(host, rail), (unsigned long long)host_guid(host, rail) + 1,
-					host_name(p, host, name), rail, host_lid(p, &s, host, rail), p->speed);
+				fprintf(f, "[%zu]\t\"H-%016llx\"[1](%llx) \t\t# \"%s mlx5_%zu\" lid %u 4x%s\n",
+					slot + 1, (unsigned long long)host_guid(host, rail),
+					(unsigned long long)host_guid(host, rail) + 1, host_name(p, host, name), rail,
+					host_lid(p, &s, host, rail), p->speed);
 		}
 		for (; next < all.count && all.at[next].a == guid; next++)
 			fprintf(f, "[%zu]\t\"S-%016llx\"[%zu]\t\t# \"%s\" lid %u 4x%s\n", all.at[next].port_a,
-				(unsigned long long)all.at[next].b, all.at[next].port_b, switch_label(all.at[next].b, label),
-				switch_lid(&s, all.at[next].b), p->speed);
+				(unsigned long long)all.at[next].b, all.at[next].port_b,
+				switch_label(all.at[next].b, label), switch_lid(&s, all.at[next].b), p->speed);
 	}
 	for (uint32_t host = 0; host < capacity; host++)
 		for (size_t rail = 0; rail < p->rails; rail++) {
 			uint64_t guid = host_guid(host, rail), leaf = switch_guid(LEVEL_LEAF, leaf_of(p, host, rail));
 
-			fprintf(f, "\nvendid=0x2c9\ndevid=0x1017\nsysimgguid=0x%llx\ncaguid=0x%llx\n", (unsigned long long)guid,
-				(unsigned long long)guid);
-			fprintf(f, "Ca\t1 \"H-%016llx\"\t\t# \"%s mlx5_%zu\"\n", (unsigned long long)guid, host_name(p, host, name), rail);
-			fprintf(f, "[1](%llx) \t\"S-%016llx\"[%zu]\t\t# lid %u lmc 0 \"%s\" lid %u 4x%s\n", (unsigned long long)guid + 1,
-				(unsigned long long)leaf, host % p->hosts_per_group % p->hosts_per_leaf + 1,
-				host_lid(p, &s, host, rail), switch_label(leaf, label), switch_lid(&s, leaf), p->speed);
+			fprintf(f, "\nvendid=0x2c9\ndevid=0x1017\nsysimgguid=0x%llx\ncaguid=0x%llx\n",
+				(unsigned long long)guid, (unsigned long long)guid);
+			fprintf(f, "Ca\t1 \"H-%016llx\"\t\t# \"%s mlx5_%zu\"\n", (unsigned long long)guid,
+				host_name(p, host, name), rail);
+			fprintf(f, "[1](%llx) \t\"S-%016llx\"[%zu]\t\t# lid %u lmc 0 \"%s\" lid %u 4x%s\n",
+				(unsigned long long)guid + 1, (unsigned long long)leaf,
+				host % p->hosts_per_group % p->hosts_per_leaf + 1, host_lid(p, &s, host, rail),
+				switch_label(leaf, label), switch_lid(&s, leaf), p->speed);
 		}
 	free(c.at);
 	free(all.at);
@@ -323,19 +328,19 @@ static void log_rank(const struct topo_preset *p, const uint32_t *order, size_t 
 		fprintf(f, "Ring %02zu : %zu -> %zu -> %zu\n", c, before, rank, next);
 		if (!at && hosts > 1) {
 			log_prefix(p, host, gpu, f);
-			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [receive] via NET/IB/%zu/GDRDMA\n", c, before,
-				ring[p->gpus - 1], rank, gpu, c);
+			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [receive] via NET/IB/%zu/GDRDMA\n", c,
+				before, ring[p->gpus - 1], rank, gpu, c);
 		}
 		log_prefix(p, host, gpu, f);
 		if (at + 1 < p->gpus || hosts == 1)
 			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] via P2P/IPC\n", c, rank, gpu,
 				hosts == 1 && at + 1 == p->gpus ? ring[0] : next, ring[(at + 1) % p->gpus]);
 		else if (p->gpus == p->rails && p->rails > 1)
-			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [send] via NET/IB/%zu(%zu)/GDRDMA\n", c, rank, gpu, next, ring[0],
-				nic_out, place * p->gpus + nic_out);
+			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [send] via NET/IB/%zu(%zu)/GDRDMA\n", c,
+				rank, gpu, next, ring[0], nic_out, place * p->gpus + nic_out);
 		else
-			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [send] via NET/IB/%zu/GDRDMA\n", c, rank, gpu, next, ring[0],
-				nic_out);
+			fprintf(f, "Channel %02zu/0 : %zu[%zu] -> %zu[%zu] [send] via NET/IB/%zu/GDRDMA\n", c, rank,
+				gpu, next, ring[0], nic_out);
 	}
 	log_prefix(p, host, gpu, f);
 	fprintf(f, "Connected all rings\n");
@@ -358,33 +363,51 @@ static void xml_hca(const struct topo_preset *p, uint32_t host, size_t rail, uns
 {
 	uint64_t g = host_guid(host, rail), port = g + 1;
 
-	fprintf(f, "<object type=\"PCIDev\" gp_index=\"%d\" pci_busid=\"0000:%02x:00.0\" pci_type=\"0207 [15b3:1017] [15b3:0000] 00\" "
-		"pci_link_speed=\"%s\">\n", (*gp)++, bus, strcmp(p->speed, "NDR") ? "15.753846" : "63.015385");
+	fprintf(f,
+		"<object type=\"PCIDev\" gp_index=\"%d\" pci_busid=\"0000:%02x:00.0\" pci_type=\"0207 [15b3:1017] "
+		"[15b3:0000] 00\" "
+		"pci_link_speed=\"%s\">\n",
+		(*gp)++, bus, strcmp(p->speed, "NDR") ? "15.753846" : "63.015385");
 	fprintf(f, "<object type=\"OSDev\" gp_index=\"%d\" name=\"mlx5_%zu\" osdev_type=\"3\">\n", (*gp)++, rail);
-	fprintf(f, "<info name=\"NodeGUID\" value=\"%04x:%04x:%04x:%04x\"/>\n<info name=\"SysImageGUID\" value=\"%04x:%04x:%04x:%04x\"/>\n",
+	fprintf(f,
+		"<info name=\"NodeGUID\" value=\"%04x:%04x:%04x:%04x\"/>\n<info name=\"SysImageGUID\" "
+		"value=\"%04x:%04x:%04x:%04x\"/>\n",
 		(unsigned)(g >> 48), (unsigned)(g >> 32 & 0xffff), (unsigned)(g >> 16 & 0xffff), (unsigned)(g & 0xffff),
-		(unsigned)(g >> 48), (unsigned)(g >> 32 & 0xffff), (unsigned)(g >> 16 & 0xffff), (unsigned)(g & 0xffff));
-	fprintf(f, "<info name=\"Port1State\" value=\"4\"/>\n<info name=\"Port1GID0\" value=\"fe80:0000:0000:0000:%04x:%04x:%04x:%04x\"/>\n",
-		(unsigned)(port >> 48), (unsigned)(port >> 32 & 0xffff), (unsigned)(port >> 16 & 0xffff), (unsigned)(port & 0xffff));
+		(unsigned)(g >> 48), (unsigned)(g >> 32 & 0xffff), (unsigned)(g >> 16 & 0xffff),
+		(unsigned)(g & 0xffff));
+	fprintf(f,
+		"<info name=\"Port1State\" value=\"4\"/>\n<info name=\"Port1GID0\" "
+		"value=\"fe80:0000:0000:0000:%04x:%04x:%04x:%04x\"/>\n",
+		(unsigned)(port >> 48), (unsigned)(port >> 32 & 0xffff), (unsigned)(port >> 16 & 0xffff),
+		(unsigned)(port & 0xffff));
 	fprintf(f, "</object>\n</object>\n");
 }
 
 static void xml_bridge(unsigned from, unsigned to, int depth, bool host_side, int *gp, FILE *f)
 {
-	fprintf(f, "<object type=\"Bridge\" gp_index=\"%d\" bridge_type=\"%d-1\" depth=\"%d\" bridge_pci=\"0000:[%02x-%02x]\"", (*gp)++,
-		!host_side, depth, from, to);
+	fprintf(f,
+		"<object type=\"Bridge\" gp_index=\"%d\" bridge_type=\"%d-1\" depth=\"%d\" "
+		"bridge_pci=\"0000:[%02x-%02x]\"",
+		(*gp)++, !host_side, depth, from, to);
 	if (!host_side)
-		fprintf(f, " pci_busid=\"0000:%02x:00.0\" pci_type=\"0604 [10b5:8796] [10b5:8796] ca\" pci_link_speed=\"15.753846\"",
+		fprintf(f,
+			" pci_busid=\"0000:%02x:00.0\" pci_type=\"0604 [10b5:8796] [10b5:8796] ca\" "
+			"pci_link_speed=\"15.753846\"",
 			from - 1);
 	fprintf(f, ">\n");
 }
 
 static void xml_gpu(const struct topo_preset *p, size_t gpu, int *gp, FILE *f)
 {
-	fprintf(f, "<object type=\"PCIDev\" gp_index=\"%d\" pci_busid=\"0000:%02lx:00.0\" pci_type=\"0302 [%s] [10de:0000] a1\" "
-		"pci_link_speed=\"15.753846\">\n", (*gp)++, gpu_bus(gpu) >> 12, p->gpu_id);
-	fprintf(f, "<object type=\"OSDev\" gp_index=\"%zu\" name=\"nvml%zu\" subtype=\"NVML\" osdev_type=\"1\"/>\n</object>\n", 1000 + gpu,
-		gpu);
+	fprintf(f,
+		"<object type=\"PCIDev\" gp_index=\"%d\" pci_busid=\"0000:%02lx:00.0\" pci_type=\"0302 [%s] "
+		"[10de:0000] a1\" "
+		"pci_link_speed=\"15.753846\">\n",
+		(*gp)++, gpu_bus(gpu) >> 12, p->gpu_id);
+	fprintf(f,
+		"<object type=\"OSDev\" gp_index=\"%zu\" name=\"nvml%zu\" subtype=\"NVML\" "
+		"osdev_type=\"1\"/>\n</object>\n",
+		1000 + gpu, gpu);
 }
 
 void topo_preset_hwloc(const struct topo_preset *p, uint32_t host, FILE *f)
@@ -394,22 +417,32 @@ void topo_preset_hwloc(const struct topo_preset *p, uint32_t host, FILE *f)
 	char name[32];
 
 	fprintf(f, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<topology version=\"2.0\">\n");
-	fprintf(f, "<object type=\"Machine\" os_index=\"0\" cpuset=\"0x3\" complete_cpuset=\"0x3\" allowed_cpuset=\"0x3\" nodeset=\"0x3\" "
-		"complete_nodeset=\"0x3\" allowed_nodeset=\"0x3\" gp_index=\"%d\">\n<info name=\"HostName\" value=\"%s\"/>\n", gp++,
-		host_name(p, host, name));
+	fprintf(f,
+		"<object type=\"Machine\" os_index=\"0\" cpuset=\"0x3\" complete_cpuset=\"0x3\" allowed_cpuset=\"0x3\" "
+		"nodeset=\"0x3\" "
+		"complete_nodeset=\"0x3\" allowed_nodeset=\"0x3\" gp_index=\"%d\">\n<info name=\"HostName\" "
+		"value=\"%s\"/>\n",
+		gp++, host_name(p, host, name));
 	for (size_t s = 0; s < 2; s++) {
 		char sets[160];
 
-		snprintf(sets, sizeof(sets), "cpuset=\"0x%zx\" complete_cpuset=\"0x%zx\" nodeset=\"0x%zx\" complete_nodeset=\"0x%zx\"", s + 1,
-			 s + 1, s + 1, s + 1);
+		snprintf(sets, sizeof(sets),
+			 "cpuset=\"0x%zx\" complete_cpuset=\"0x%zx\" nodeset=\"0x%zx\" complete_nodeset=\"0x%zx\"",
+			 s + 1, s + 1, s + 1, s + 1);
 		fprintf(f, "<object type=\"Package\" os_index=\"%zu\" %s gp_index=\"%d\">\n", s, sets, gp++);
-		fprintf(f, "<object type=\"NUMANode\" os_index=\"%zu\" %s gp_index=\"%d\" local_memory=\"1073741824\"/>\n", s, sets, gp++);
-		fprintf(f, "<object type=\"Core\" os_index=\"0\" %s gp_index=\"%d\">\n<object type=\"PU\" os_index=\"%zu\" %s "
-			"gp_index=\"%d\"/>\n</object>\n", sets, gp, s, sets, gp + 1);
+		fprintf(f,
+			"<object type=\"NUMANode\" os_index=\"%zu\" %s gp_index=\"%d\" local_memory=\"1073741824\"/>\n",
+			s, sets, gp++);
+		fprintf(f,
+			"<object type=\"Core\" os_index=\"0\" %s gp_index=\"%d\">\n<object type=\"PU\" "
+			"os_index=\"%zu\" %s "
+			"gp_index=\"%d\"/>\n</object>\n",
+			sets, gp, s, sets, gp + 1);
 		gp += 2;
 		for (size_t r = s * rails_per_socket; r < (s + 1) * rails_per_socket; r++) {
 			size_t first = r * per_nic;
-			unsigned bus = (unsigned)(gpu_bus(first) >> 12), last = (unsigned)(gpu_bus(first + per_nic - 1) >> 12);
+			unsigned bus = (unsigned)(gpu_bus(first) >> 12),
+				 last = (unsigned)(gpu_bus(first + per_nic - 1) >> 12);
 
 			xml_bridge(bus - 4, last + 1, 0, true, &gp, f);
 			xml_bridge(bus - 2, last + 1, 1, false, &gp, f);
@@ -443,15 +476,17 @@ void topo_preset_hwloc(const struct topo_preset *p, uint32_t host, FILE *f)
 		for (size_t i = 0; i < p->gpus * p->gpus; i++)
 			snprintf(values + strlen(values), sizeof(values) - strlen(values), "%s ",
 				 i / p->gpus == i % p->gpus ? "1000000" : p->nvlink_mbps);
-		fprintf(f, "<distances2hetero nbobjs=\"%zu\" kind=\"9\" name=\"NVLinkBandwidth\">\n<indexes length=\"%zu\">%s</indexes>\n"
-			"<u64values length=\"%zu\">%s</u64values>\n</distances2hetero>\n", p->gpus, strlen(indexes), indexes, strlen(values),
-			values);
+		fprintf(f,
+			"<distances2hetero nbobjs=\"%zu\" kind=\"9\" name=\"NVLinkBandwidth\">\n<indexes "
+			"length=\"%zu\">%s</indexes>\n"
+			"<u64values length=\"%zu\">%s</u64values>\n</distances2hetero>\n",
+			p->gpus, strlen(indexes), indexes, strlen(values), values);
 	}
 	fprintf(f, "</topology>\n");
 }
 
-int topo_preset_write(const struct topo_preset *p, enum topo_order_kind kind, size_t hosts, uint64_t seed, bool asymmetric,
-		      const char *folder)
+int topo_preset_write(const struct topo_preset *p, enum topo_order_kind kind, size_t hosts, uint64_t seed,
+		      bool asymmetric, const char *folder)
 {
 	enum { FABRIC, HOSTS, LOG, FIRST_XML, SECOND_XML, FILES };
 	uint32_t *order = malloc((hosts + 1) * sizeof(*order));

@@ -69,8 +69,10 @@ void judge_log_form(const struct topo_judging *j, struct topo_finding *f)
 			  l->strange, l->strange + good);
 		judge_advise(f, "take the log as NCCL wrote it; retyped and invented logs give no verdict");
 	} else if (l->strange || l->torn) {
-		judge_say(f, TOPO_CANNOT_TELL, TOPO_INFO, "%zu messages are torn by others and %zu connection lines are unreadable: "
-			  "a connection that is missing below may be one of them", l->torn, l->strange);
+		judge_say(f, TOPO_CANNOT_TELL, TOPO_INFO,
+			  "%zu messages are torn by others and %zu connection lines are unreadable: "
+			  "a connection that is missing below may be one of them",
+			  l->torn, l->strange);
 		snprintf(f->missing, sizeof(f->missing), "one log per process: NCCL_DEBUG_FILE=%%h.%%p.log");
 	} else {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu messages, none torn", l->messages);
@@ -91,14 +93,20 @@ void judge_comm_complete(const struct topo_judging *j, struct topo_finding *f)
 	if (complete == c->rank_count) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "all %zu ranks are complete", c->rank_count);
 	} else if (complete < present) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu ranks reported Init COMPLETE; %zu began and did not, %zu "
-			  "never spoke", complete, c->rank_count, present - complete, c->rank_count - present);
-		judge_advise(f, "the communicator was not made, or the log is cut: look for the first WARN, and for the ranks "
-			     "that are missing");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu ranks reported Init COMPLETE; %zu began and did not, %zu "
+			  "never spoke",
+			  complete, c->rank_count, present - complete, c->rank_count - present);
+		judge_advise(
+			f,
+			"the communicator was not made, or the log is cut: look for the first WARN, and for the ranks "
+			"that are missing");
 	} else {
 		judge_needs(f, "the logs of the other processes", "");
-		snprintf(f->what, sizeof(f->what), "%zu of %zu ranks speak in these logs: the others are judged by what these "
-			 "say of them", present, c->rank_count);
+		snprintf(f->what, sizeof(f->what),
+			 "%zu of %zu ranks speak in these logs: the others are judged by what these "
+			 "say of them",
+			 present, c->rank_count);
 	}
 }
 
@@ -120,18 +128,21 @@ void judge_ring_closed(const struct topo_judging *j, struct topo_finding *f)
 		first = !c->closed[k] && !first ? k : first;
 	}
 	if (!c->channel_count) {
-		judge_needs(f, "a log with subsystems INIT,GRAPH: NCCL_DEBUG_SUBSYS=INIT,ENV,GRAPH,NET", "no ring is printed");
+		judge_needs(f, "a log with subsystems INIT,GRAPH: NCCL_DEBUG_SUBSYS=INIT,ENV,GRAPH,NET",
+			    "no ring is printed");
 	} else if (!open && !unknown) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu channels close over %zu ranks", c->channel_count, c->rank_count);
 	} else if (open && whole && !j->m->log.torn && !c->ambiguous && !unknown) {
 		judge_cite(f, c->at);
-		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%zu of %zu rings are not one cycle; the first is channel %zu", open,
-			  c->channel_count, first);
+		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%zu of %zu rings are not one cycle; the first is channel %zu",
+			  open, c->channel_count, first);
 		judge_advise(f, "logs of several jobs were mixed, or lines are missing: give the whole log of one job");
 	} else {
 		judge_needs(f, "NCCL_DEBUG_SUBSYS=INIT,ENV,GRAPH,NET, one log per process", "");
-		snprintf(f->what, sizeof(f->what), "%zu of %zu rings cannot be followed all the way: their lines are cut, torn or "
-			 "absent", open + unknown, c->channel_count);
+		snprintf(f->what, sizeof(f->what),
+			 "%zu of %zu rings cannot be followed all the way: their lines are cut, torn or "
+			 "absent",
+			 open + unknown, c->channel_count);
 	}
 }
 
@@ -182,11 +193,14 @@ void judge_ring_contiguous(const struct topo_judging *j, struct topo_finding *f)
 		if (c->ranks[r].host == most && ring_edge(c, 0, r) && !same_host(c, ring_edge(c, 0, r)))
 			judge_cite(f, ring_edge(c, 0, r)->send.at);
 	judge_cite(f, c->at);
-	judge_say(f, TOPO_FAULT, TOPO_ERROR, "a channel changes hosts %zu times where %zu hosts need %zu: each excess hop is one "
-		  "more crossing of the network (host %s is left %zu times)", worst, c->host_count, c->host_count,
-		  host_name(j, most), runs[most]);
-	judge_advise(f, "place ranks by host: mpirun --map-by slot, srun --distribution=block; or use the hostfile that --out "
-		     "writes");
+	judge_say(f, TOPO_FAULT, TOPO_ERROR,
+		  "a channel changes hosts %zu times where %zu hosts need %zu: each excess hop is one "
+		  "more crossing of the network (host %s is left %zu times)",
+		  worst, c->host_count, c->host_count, host_name(j, most), runs[most]);
+	judge_advise(
+		f,
+		"place ranks by host: mpirun --map-by slot, srun --distribution=block; or use the hostfile that --out "
+		"writes");
 	f->now_gbps = j->bounds.ideal;
 	f->mended_gbps = j->sorted.ideal;
 	free(runs);
@@ -211,7 +225,8 @@ static size_t host_sequence(const struct topo_comm *c, size_t channel, uint32_t 
 void judge_ring_orders(const struct topo_judging *j, struct topo_finding *f)
 {
 	const struct topo_comm *c = j->c;
-	uint32_t *first = topo_alloc(c->rank_count + 1, sizeof(*first)), *other = topo_alloc(c->rank_count + 1, sizeof(*other));
+	uint32_t *first = topo_alloc(c->rank_count + 1, sizeof(*first)),
+		 *other = topo_alloc(c->rank_count + 1, sizeof(*other));
 	size_t n = 0, known = 0, differ = 0, which = 0;
 
 	if (several_hosts(j, f)) {
@@ -233,8 +248,10 @@ void judge_ring_orders(const struct topo_judging *j, struct topo_finding *f)
 		else if (!differ)
 			judge_say(f, TOPO_OK, TOPO_INFO, "%zu channels, one order of hosts", known);
 		else
-			judge_say(f, TOPO_FAULT, TOPO_INFO, "%zu channels visit hosts in another order than the first, such as "
-				  "channel %zu", differ, which);
+			judge_say(f, TOPO_FAULT, TOPO_INFO,
+				  "%zu channels visit hosts in another order than the first, such as "
+				  "channel %zu",
+				  differ, which);
 	}
 	free(first);
 	free(other);
@@ -274,7 +291,8 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 		if (!e->ring || e->via != TOPO_VIA_NET || !e->send.seen || !e->recv.seen || same_host(c, e))
 			continue;
 		hops++;
-		if (nics[e->send.nic].name == nics[e->recv.nic].name && nics[e->send.nic].port == nics[e->recv.nic].port)
+		if (nics[e->send.nic].name == nics[e->recv.nic].name &&
+		    nics[e->send.nic].port == nics[e->recv.nic].port)
 			continue;
 		if (lists[nics[e->send.nic].host] != lists[nics[e->recv.nic].host]) {
 			apart++;
@@ -298,17 +316,24 @@ void judge_nic_hop(const struct topo_judging *j, struct topo_finding *f)
 		judge_needs(f, "a log with both ends of each connection: subsystem NET, all processes",
 			    "no ring hop has both of its ends in the log");
 	} else if (crossed) {
-		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%zu of %zu ring hops (channels %s) leave on one NIC and arrive on another: "
-			  "%s sends on %s, %s receives on %s", crossed, hops, list, host_name(j, nics[example->send.nic].host),
-			  nics[example->send.nic].name, host_name(j, nics[example->recv.nic].host), nics[example->recv.nic].name);
-		judge_advise(f, "set NCCL_CROSS_NIC=0, or name one HCA per channel in NCCL_IB_HCA; NCCL 2.20.3 and later alternate "
-			     "such rings%s", j->m->log.version_number && j->m->log.version_number < 22003 ? " (this is older)" : "");
+		judge_say(f, TOPO_FAULT, TOPO_ERROR,
+			  "%zu of %zu ring hops (channels %s) leave on one NIC and arrive on another: "
+			  "%s sends on %s, %s receives on %s",
+			  crossed, hops, list, host_name(j, nics[example->send.nic].host), nics[example->send.nic].name,
+			  host_name(j, nics[example->recv.nic].host), nics[example->recv.nic].name);
+		judge_advise(f,
+			     "set NCCL_CROSS_NIC=0, or name one HCA per channel in NCCL_IB_HCA; NCCL 2.20.3 and later "
+			     "alternate "
+			     "such rings%s",
+			     j->m->log.version_number && j->m->log.version_number < 22003 ? " (this is older)" : "");
 		f->now_gbps = j->bounds.ideal;
 		f->mended_gbps = j->even;
 	} else if (apart) {
 		judge_needs(f, "--hwloc of each host and --fabric", "");
-		snprintf(f->what, sizeof(f->what), "%zu of %zu hops join devices of different names, and their hosts list different "
-			 "devices: whether that crosses rails is not in the names", apart, hops);
+		snprintf(f->what, sizeof(f->what),
+			 "%zu of %zu hops join devices of different names, and their hosts list different "
+			 "devices: whether that crosses rails is not in the names",
+			 apart, hops);
 	} else {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu ring hops, each between NICs of one name", hops);
 	}
@@ -363,9 +388,11 @@ void judge_nic_balance(const struct topo_judging *j, struct topo_finding *f)
 		for (size_t i = 0; i < j->c->edge_count; i++)
 			if (j->c->edges[i].ring && j->c->edges[i].recv.seen && j->c->edges[i].recv.nic == worst)
 				judge_cite(f, j->c->edges[i].recv.at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu NICs send and receive different numbers of ring channels: %s %s sends %zu "
-			  "and receives %zu, so %zu channels share one direction of it while %zu NICs are in use", uneven,
-			  host_name(j, l->nics[worst].host), l->nics[worst].name, sends[worst], receives[worst], most, used);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu NICs send and receive different numbers of ring channels: %s %s sends %zu "
+			  "and receives %zu, so %zu channels share one direction of it while %zu NICs are in use",
+			  uneven, host_name(j, l->nics[worst].host), l->nics[worst].name, sends[worst], receives[worst],
+			  most, used);
 		judge_advise(f, "one NIC both ways per channel (NCCL_CROSS_NIC=0) divides the channels evenly");
 		f->now_gbps = j->bounds.ideal;
 		f->mended_gbps = j->even;
@@ -428,13 +455,17 @@ void judge_nic_idle(const struct topo_judging *j, struct topo_finding *f)
 	else if (!idle)
 		judge_say(f, TOPO_OK, TOPO_INFO, "all %zu NICs of a host are used", listed);
 	else if (used >= ranks)
-		judge_say(f, TOPO_OK, TOPO_INFO, "%zu of %zu NICs are used, one per GPU: the others serve something else", used,
-			  listed);
+		judge_say(f, TOPO_OK, TOPO_INFO,
+			  "%zu of %zu NICs are used, one per GPU: the others serve something else", used, listed);
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu NICs of %s carry nothing (such as %s) while %zu GPUs share %zu",
-			  idle, listed, host_name(j, host), spare->name, ranks, used);
-		judge_advise(f, "up to %.1f times the bandwidth between hosts is unused: check NCCL_IB_HCA, NCCL_CROSS_NIC and the "
-			     "distance of GPUs to these HCAs; raise NCCL_MIN_NCHANNELS", (double)listed / (double)used);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu NICs of %s carry nothing (such as %s) while %zu GPUs share %zu", idle, listed,
+			  host_name(j, host), spare->name, ranks, used);
+		judge_advise(f,
+			     "up to %.1f times the bandwidth between hosts is unused: check NCCL_IB_HCA, "
+			     "NCCL_CROSS_NIC and the "
+			     "distance of GPUs to these HCAs; raise NCCL_MIN_NCHANNELS",
+			     (double)listed / (double)used);
 		f->now_gbps = j->bounds.ideal;
 		f->mended_gbps = j->even;
 	}
@@ -469,12 +500,14 @@ void judge_nic_names(const struct topo_judging *j, struct topo_finding *f)
 	else if (!differ)
 		judge_say(f, TOPO_OK, TOPO_INFO, "equal indices are equal names");
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "NIC index %d is %s on %s and %s on %s (%zu of %zu hops): equal indices are "
-			  "different devices", example->send.net, nics[example->send.nic].name,
-			  host_name(j, nics[example->send.nic].host), nics[example->recv.nic].name,
-			  host_name(j, nics[example->recv.nic].host), differ, hops);
-		judge_advise(f, "name the HCAs in one order on every host: NCCL_IB_HCA==mlx5_0,...; NCCL_IB_DEVICE_PCI_ORDER sorts "
-			     "them from 2.29.7 on");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "NIC index %d is %s on %s and %s on %s (%zu of %zu hops): equal indices are "
+			  "different devices",
+			  example->send.net, nics[example->send.nic].name, host_name(j, nics[example->send.nic].host),
+			  nics[example->recv.nic].name, host_name(j, nics[example->recv.nic].host), differ, hops);
+		judge_advise(f, "name the HCAs in one order on every host: NCCL_IB_HCA==mlx5_0,...; "
+				"NCCL_IB_DEVICE_PCI_ORDER sorts "
+				"them from 2.29.7 on");
 	}
 }
 
@@ -515,19 +548,27 @@ void judge_gdr(const struct topo_judging *j, struct topo_finding *f)
 	} else if (!without) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "all %zu ends", ends);
 	} else {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu ends of network connections lack /GDRDMA: their data goes through "
-			  "host memory", without, ends);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu ends of network connections lack /GDRDMA: their data goes through "
+			  "host memory",
+			  without, ends);
 		if (best == CLASS_PHB || best == CLASS_NODE)
-			judge_advise(f, "GPUs and HCAs meet at a host bridge (%s), beyond NCCL's default PXB: set NCCL_NET_GDR_LEVEL=PHB",
+			judge_advise(f,
+				     "GPUs and HCAs meet at a host bridge (%s), beyond NCCL's default PXB: set "
+				     "NCCL_NET_GDR_LEVEL=PHB",
 				     topo_class_names[best]);
 		else if (best <= CLASS_PXB)
-			judge_advise(f, "a PCIe switch joins GPUs and HCAs, so the driver is missing: load nvidia-peermem, or DMA-BUF");
+			judge_advise(f, "a PCIe switch joins GPUs and HCAs, so the driver is missing: load "
+					"nvidia-peermem, or DMA-BUF");
 		else if (best != CLASS_UNKNOWN)
-			judge_advise(f, "no HCA is nearer than %s to a GPU: NCCL_NET_GDR_LEVEL=SYS would force it, and may be slower",
+			judge_advise(f,
+				     "no HCA is nearer than %s to a GPU: NCCL_NET_GDR_LEVEL=SYS would force it, and "
+				     "may be slower",
 				     topo_class_names[best]);
 		else
-			judge_advise(f, "nvidia-peermem or DMA-BUF loaded? With HCAs on CPU root ports set NCCL_NET_GDR_LEVEL=PHB "
-				     "(--hwloc tells which)");
+			judge_advise(f, "nvidia-peermem or DMA-BUF loaded? With HCAs on CPU root ports set "
+					"NCCL_NET_GDR_LEVEL=PHB "
+					"(--hwloc tells which)");
 		for (size_t i = 0; i < l->note_count; i++)
 			if (l->notes[i].kind == NOTE_GDR_DISABLED)
 				judge_cite(f, l->notes[i].at);
@@ -570,14 +611,15 @@ void judge_gdr_sides(const struct topo_judging *j, struct topo_finding *f)
 		if (!both)
 			judge_needs(f, "NET lines of all processes", "no connection has both ends in the log");
 		else if (odd && even) {
-			judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu hosts use no GPUDirect RDMA while %zu do, such as %s", odd, even,
-				  odd_host);
+			judge_say(f, TOPO_FAULT, TOPO_WARNING,
+				  "%zu hosts use no GPUDirect RDMA while %zu do, such as %s", odd, even, odd_host);
 			judge_advise(f, "these hosts differ: check nvidia-peermem, DMA-BUF and PCI ACS there");
 		} else if (one_sided) {
-			judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu connections use GPUDirect RDMA on one side only", one_sided,
-				  both);
-			judge_advise(f, "before Ampere without NVLink this is NCCL's choice for senders (NCCL_NET_GDR_READ); otherwise check "
-				     "the topology level on both sides");
+			judge_say(f, TOPO_FAULT, TOPO_WARNING,
+				  "%zu of %zu connections use GPUDirect RDMA on one side only", one_sided, both);
+			judge_advise(f, "before Ampere without NVLink this is NCCL's choice for senders "
+					"(NCCL_NET_GDR_READ); otherwise check "
+					"the topology level on both sides");
 		} else
 			judge_say(f, TOPO_OK, TOPO_INFO, "%zu connections agree on both sides", both);
 	}
@@ -604,8 +646,9 @@ void judge_net_in_host(const struct topo_judging *j, struct topo_finding *f)
 		return;
 	}
 	judge_say(f, TOPO_FAULT, TOPO_ERROR, "%zu connections between ranks of one host go over the network", over_net);
-	judge_advise(f, "unset NCCL_P2P_DISABLE and NCCL_SHM_DISABLE, widen NCCL_P2P_LEVEL, enlarge the container's /dev/shm; equal "
-		     "host names of several machines look like this too");
+	judge_advise(f, "unset NCCL_P2P_DISABLE and NCCL_SHM_DISABLE, widen NCCL_P2P_LEVEL, enlarge the container's "
+			"/dev/shm; equal "
+			"host names of several machines look like this too");
 }
 
 static const struct topo_setting *setting(const struct topo_model *m, const char *name)
@@ -627,7 +670,8 @@ void judge_p2p_limited(const struct topo_judging *j, struct topo_finding *f)
 		return;
 	for (size_t i = 0; i < c->edge_count; i++) {
 		const struct topo_edge *e = &c->edges[i];
-		const struct topo_node *n = c->ranks[e->from].present ? topo_model_facts(j->m, c->ranks[e->from].host) : NULL;
+		const struct topo_node *n =
+			c->ranks[e->from].present ? topo_model_facts(j->m, c->ranks[e->from].host) : NULL;
 		uint32_t a, b;
 
 		direct += e->via == TOPO_VIA_P2P;
@@ -655,17 +699,24 @@ void judge_p2p_limited(const struct topo_judging *j, struct topo_finding *f)
 
 		if (s)
 			judge_cite(f, s->at);
-		judge_say(f, TOPO_FAULT, all ? TOPO_ERROR : TOPO_WARNING, "%zu of %zu connections inside a host go through shared "
-			  "memory%s%s%s%s%s", shared, shared + direct, with_nvlink ? " although NVLink joins the GPUs" : "",
+		judge_say(f, TOPO_FAULT, all ? TOPO_ERROR : TOPO_WARNING,
+			  "%zu of %zu connections inside a host go through shared "
+			  "memory%s%s%s%s%s",
+			  shared, shared + direct, with_nvlink ? " although NVLink joins the GPUs" : "",
 			  s ? ", with " : "", s ? s->name : "", s ? "=" : "", s ? s->value : "");
-		judge_advise(f, s ? "unset %s: it forbids direct transfers between GPUs" : "check IOMMU and ACS, the container's device "
-			     "list and CUDA_VISIBLE_DEVICES%s", s ? s->name : "");
+		judge_advise(f,
+			     s ? "unset %s: it forbids direct transfers between GPUs"
+			       : "check IOMMU and ACS, the container's device "
+				 "list and CUDA_VISIBLE_DEVICES%s",
+			     s ? s->name : "");
 	} else if (facts) {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu connections in shared memory join GPUs without NVLink", shared);
 	} else {
 		judge_needs(f, "--hwloc of a host", "");
-		snprintf(f->what, sizeof(f->what), "%zu of %zu connections inside a host go through shared memory; whether these GPUs "
-			 "have NVLink is not in the log", shared, shared + direct);
+		snprintf(f->what, sizeof(f->what),
+			 "%zu of %zu connections inside a host go through shared memory; whether these GPUs "
+			 "have NVLink is not in the log",
+			 shared, shared + direct);
 	}
 }
 
@@ -711,9 +762,12 @@ void judge_socket_fallback(const struct topo_judging *j, struct topo_finding *f)
 	judge_say(f, TOPO_FAULT, TOPO_ERROR, "%zu connections between hosts use TCP sockets%s%s", sockets,
 		  wanted || net ? ", as the environment asks" : no_ib ? ": NCCL found no InfiniBand device" : "",
 		  active ? ", although an HCA port is active" : "");
-	judge_advise(f, "%s", wanted || net ? "unset NCCL_IB_DISABLE and NCCL_NET"
-					    : "check libibverbs, /dev/infiniband in the container, memlock, and the site's net plugin; "
-					      "NCCL_NET=IB makes NCCL fail instead");
+	judge_advise(
+		f, "%s",
+		wanted || net
+			? "unset NCCL_IB_DISABLE and NCCL_NET"
+			: "check libibverbs, /dev/infiniband in the container, memlock, and the site's net plugin; "
+			  "NCCL_NET=IB makes NCCL fail instead");
 }
 
 void judge_channels(const struct topo_judging *j, struct topo_finding *f)
@@ -732,8 +786,10 @@ void judge_channels(const struct topo_judging *j, struct topo_finding *f)
 		nics += l->nics[i].host == host && !is_socket(&l->nics[i]) && strcmp(l->nics[i].net, "RoCE");
 	if (simple) {
 		judge_cite(f, simple->at);
-		judge_say(f, TOPO_FAULT, TOPO_ERROR, "the search found no path and fell back to the simple order: %s", simple->text);
-		judge_advise(f, "compare --nccl-topo of this host with a good one; NCCL_PXN_DISABLE=1 has helped on 2.25");
+		judge_say(f, TOPO_FAULT, TOPO_ERROR, "the search found no path and fell back to the simple order: %s",
+			  simple->text);
+		judge_advise(f,
+			     "compare --nccl-topo of this host with a good one; NCCL_PXN_DISABLE=1 has helped on 2.25");
 	} else if (!j->c->channel_count) {
 		judge_needs(f, "a log with INIT lines", "no channel is printed");
 	} else if (j->c->host_count > 1 && nics > 1 && j->c->channel_count < 2) {
@@ -764,16 +820,21 @@ void judge_node_count(const struct topo_judging *j, struct topo_finding *f)
 			return;
 		}
 		judge_cite(f, c->at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "NCCL counts %d nodes on %zu hosts", c->said_nodes, c->host_count);
-		judge_advise(f, "NCCL_HOSTID or containers split or merge hosts: connections inside a machine may use the network");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "NCCL counts %d nodes on %zu hosts", c->said_nodes,
+			  c->host_count);
+		judge_advise(f, "NCCL_HOSTID or containers split or merge hosts: connections inside a machine may use "
+				"the network");
 	} else if (shared && c->host_count == c->rank_count) {
 		for (size_t r = 0; r < c->rank_count; r++)
 			if (c->ranks[r].nvml_dev > 0)
 				judge_cite(f, c->ranks[r].at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu hosts show one GPU that is not their machine's first: containers of "
-			  "the same machine count as nodes, and talk over the network", shared, c->host_count);
-		judge_advise(f, "give the containers of a machine one host name or one NCCL_HOSTID, and share its /dev/shm and GPUs; "
-			     "order ranks by machine");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu hosts show one GPU that is not their machine's first: containers of "
+			  "the same machine count as nodes, and talk over the network",
+			  shared, c->host_count);
+		judge_advise(f, "give the containers of a machine one host name or one NCCL_HOSTID, and share its "
+				"/dev/shm and GPUs; "
+				"order ranks by machine");
 	} else {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu hosts", c->host_count);
 	}
@@ -782,7 +843,8 @@ void judge_node_count(const struct topo_judging *j, struct topo_finding *f)
 /* Variables that rightly differ from process to process. */
 static bool is_private(const char *name)
 {
-	static const char *const names[] = { "NCCL_DEBUG_FILE", "NCCL_HOSTID", "NCCL_GRAPH_DUMP_FILE", "NCCL_TOPO_DUMP_FILE",
+	static const char *const names[] = { "NCCL_DEBUG_FILE",		  "NCCL_HOSTID",
+					     "NCCL_GRAPH_DUMP_FILE",	  "NCCL_TOPO_DUMP_FILE",
 					     "NCCL_GRAPH_DUMP_FILE_RANK", "NCCL_COMM_ID" };
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -827,15 +889,16 @@ void judge_hosts_agree(const struct topo_judging *j, struct topo_finding *f)
 			continue;
 		judge_cite(f, a->at);
 		judge_cite(f, b->at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s is %s on %s and %s on %s", a->name, a->value, host_name(j, a->host), b->value,
-			  host_name(j, b->host));
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s is %s on %s and %s on %s", a->name, a->value,
+			  host_name(j, a->host), b->value, host_name(j, b->host));
 		judge_advise(f, "set it alike on all hosts: NCCL's ranks must agree on rings and protocols");
 		return;
 	}
 	if (longest && shortest != longest) {
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "hosts list different numbers of NICs: %s lists %zu, others %zu",
 			  l->hosts[few].name, shortest, longest);
-		judge_advise(f, "NCCL uses what the poorest host has, or hangs: name a common subset in NCCL_IB_HCA, or leave the host out");
+		judge_advise(f, "NCCL uses what the poorest host has, or hangs: name a common subset in NCCL_IB_HCA, "
+				"or leave the host out");
 		return;
 	}
 	judge_say(f, TOPO_OK, TOPO_INFO, "%zu settings agree over %zu hosts", l->setting_count, l->host_count);
@@ -859,7 +922,8 @@ void judge_interface(const struct topo_judging *j, struct topo_finding *f)
 		if (machines < 2)
 			continue;
 		judge_cite(f, n->at);
-		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s uses interface %s, which reaches no other host", host_name(j, n->host), n->text);
+		judge_say(f, TOPO_FAULT, TOPO_ERROR, "%s uses interface %s, which reaches no other host",
+			  host_name(j, n->host), n->text);
 		judge_advise(f, "set NCCL_SOCKET_IFNAME to the interface that joins the hosts");
 		return;
 	}
@@ -881,7 +945,8 @@ void judge_crossnic(const struct topo_judging *j, struct topo_finding *f)
 		struct topo_span s = { l->notes[i].text, l->notes[i].text + strlen(l->notes[i].text) };
 		int32_t cross;
 
-		if (l->notes[i].kind != NOTE_PATTERN || !topo_take(&s, "Pattern 4, crossNic ") || !topo_take_int(&s, &cross))
+		if (l->notes[i].kind != NOTE_PATTERN || !topo_take(&s, "Pattern 4, crossNic ") ||
+		    !topo_take_int(&s, &cross))
 			continue;
 		seen = true;
 		if (!ring[cross != 0])
@@ -895,7 +960,8 @@ void judge_crossnic(const struct topo_judging *j, struct topo_finding *f)
 	} else if (ring[0] && ring[1] && ring[0]->host != ring[1]->host) {
 		judge_cite(f, ring[0]->at);
 		judge_cite(f, ring[1]->at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s chose rings over one NIC, %s rings that cross NICs: alternation cannot close",
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%s chose rings over one NIC, %s rings that cross NICs: alternation cannot close",
 			  host_name(j, ring[0]->host), host_name(j, ring[1]->host));
 		judge_advise(f, "set NCCL_CROSS_NIC=0 or 1 on all hosts");
 	} else {
@@ -924,8 +990,9 @@ void judge_nic_mix(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "no NET/IB list");
 	} else if (ib && roce) {
 		judge_cite(f, ib->at);
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "the NIC list mixes %zu InfiniBand ports (%s, ...) with %zu Ethernet ports (%s, ...)",
-			  ibs, ib->name, roces, roce->name);
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "the NIC list mixes %zu InfiniBand ports (%s, ...) with %zu Ethernet ports (%s, ...)", ibs,
+			  ib->name, roces, roce->name);
 		judge_advise(f, "name the ports of one network in NCCL_IB_HCA: a ring must not join the two");
 	} else {
 		judge_say(f, TOPO_OK, TOPO_INFO, "%s only", ib ? "InfiniBand" : "Ethernet");
@@ -940,7 +1007,8 @@ void judge_sharp(const struct topo_judging *j, struct topo_finding *f)
 	for (size_t i = 0; i < l->note_count; i++)
 		if (l->notes[i].kind == NOTE_SHARP) {
 			judge_cite(f, l->notes[i].at);
-			judge_say(f, TOPO_FAULT, TOPO_INFO, "SHARP could not be set up; NCCL goes on without: %s", l->notes[i].text);
+			judge_say(f, TOPO_FAULT, TOPO_INFO, "SHARP could not be set up; NCCL goes on without: %s",
+				  l->notes[i].text);
 			judge_advise(f, "ask whether the aggregation manager runs, or unset NCCL_COLLNET_ENABLE");
 		}
 }
@@ -967,9 +1035,12 @@ void judge_graph_nic(const struct topo_judging *j, struct topo_finding *f)
 	else if (!crossed)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu ring channels", rings);
 	else {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu ring channels enter the node on one NIC and leave it on another "
-			  "(crossnic %d)", crossed, rings, crossnic);
-		judge_advise(f, "neighbours receive on their first NIC: such a ring crosses rails at each hop unless NCCL alternates it "
-			     "(2.20.3 to 2.27, or crossnic 2); NCCL_CROSS_NIC=0 avoids it");
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%zu of %zu ring channels enter the node on one NIC and leave it on another "
+			  "(crossnic %d)",
+			  crossed, rings, crossnic);
+		judge_advise(f, "neighbours receive on their first NIC: such a ring crosses rails at each hop unless "
+				"NCCL alternates it "
+				"(2.20.3 to 2.27, or crossnic 2); NCCL_CROSS_NIC=0 avoids it");
 	}
 }

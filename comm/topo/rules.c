@@ -48,7 +48,8 @@ const struct topo_rule topo_rules[] = {
 	{ "sub-numa", "H03", "no GPU and HCA share a socket but not a NUMA node", false, judge_sub_numa },
 	{ "port-active", "H09", "HCA ports are active", false, judge_port_active },
 	{ "rate", "H10", "an HCA has the same rate on every host", false, judge_rate },
-	{ "nodes-equal", "H11 H12 H21", "hosts have the same sockets, GPUs, HCAs and distances", false, judge_nodes_equal },
+	{ "nodes-equal", "H11 H12 H21", "hosts have the same sockets, GPUs, HCAs and distances", false,
+	  judge_nodes_equal },
 	{ "pcie-width", "H13", "PCIe links run at full width", false, judge_pcie_width },
 	{ "pcie-bound", "H14", "PCIe does not limit the HCAs", true, judge_pcie_bound },
 	{ "nvlink-equal", "H16", "all pairs of GPUs have the same NVLinks", false, judge_nvlink_equal },
@@ -57,7 +58,8 @@ const struct topo_rule topo_rules[] = {
 	{ "leaf-crossings", "F01", "rings change leaf switches no more than they must", true, judge_leaf_crossings },
 	{ "rack-crossings", "F02", "rings change racks no more than they must", true, judge_rack_crossings },
 	{ "uplink-bound", "F03", "uplinks do not limit the rings below the HCAs", true, judge_uplink_bound },
-	{ "static-collision", "F04", "forwarding tables do not pile ring hops on one link", true, judge_static_collision },
+	{ "static-collision", "F04", "forwarding tables do not pile ring hops on one link", true,
+	  judge_static_collision },
 	{ "link-degraded", "F05", "links run at the speed of their class", false, judge_link_degraded },
 	{ "uplinks-missing", "F06", "leaf switches have equal uplinks", false, judge_uplinks_missing },
 	{ "taper", "F09", "what enters the leaves can leave them", false, judge_taper },
@@ -169,7 +171,9 @@ static void finding_add(struct topo_findings *all, const struct topo_finding *f)
 static int by_weight(const void *a, const void *b)
 {
 	const struct topo_finding *x = a, *y = b;
-	static const int weight[] = { [TOPO_FAULT] = 0, [TOPO_CANNOT_TELL] = 1, [TOPO_OK] = 2, [TOPO_NOT_APPLICABLE] = 3 };
+	static const int weight[] = {
+		[TOPO_FAULT] = 0, [TOPO_CANNOT_TELL] = 1, [TOPO_OK] = 2, [TOPO_NOT_APPLICABLE] = 3
+	};
 
 	if (x->verdict != y->verdict)
 		return weight[x->verdict] - weight[y->verdict];

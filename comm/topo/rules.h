@@ -35,7 +35,7 @@ struct topo_judging {
 	const struct topo_comm *c;	/* NULL for rules of the job */
 	struct topo_flows flows, sorted_flows;
 	struct topo_bounds bounds, sorted;	/* now, and with hosts in the order that crosses least */
-	double even, even_sorted;	/* ideal bounds with channels even over all NICs of the kind in use; 0: unknown */
+	double even, even_sorted; /* ideal bounds with channels even over all NICs of the kind in use; 0: unknown */
 	uint32_t *hosts;		/* that order */
 	size_t host_count;
 };

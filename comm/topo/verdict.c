@@ -35,7 +35,8 @@ static const struct field hop_fields[] = {
 	{ "send", "", "NIC that sends", 0 },
 	{ "receive", "", "NIC that receives", 0 },
 	{ "gdr", "", "sides with GPUDirect RDMA: both, send, receive, none", 0 },
-	{ "verdict", "", "ok; crossed: other NIC at the other end; one-sided: an end is not in the logs; unseen: neither is", 0 },
+	{ "verdict", "",
+	  "ok; crossed: other NIC at the other end; one-sided: an end is not in the logs; unseen: neither is", 0 },
 };
 static const struct field nic_fields[] = {
 	{ "host", "", "host", 0 },
@@ -131,8 +132,8 @@ static void comms_table(struct table *t, const struct topo_log *log)
 			const struct topo_comm *d = &log->comms[i + 1];
 			struct comm_counts m = comm_count(log, d);
 
-			if (d->rank_count != c->rank_count || d->host_count != c->host_count || memcmp(&m, &n, sizeof(n)) ||
-			    d->edge_count != c->edge_count)
+			if (d->rank_count != c->rank_count || d->host_count != c->host_count ||
+			    memcmp(&m, &n, sizeof(n)) || d->edge_count != c->edge_count)
 				break;
 			same++;
 			i++;
@@ -177,7 +178,8 @@ struct hop_row {
 	char channels[120];
 };
 
-static void hops_table(struct table *t, const struct topo_model *m, const struct topo_comm *c, const struct topo_flows *f)
+static void hops_table(struct table *t, const struct topo_model *m, const struct topo_comm *c,
+		       const struct topo_flows *f)
 {
 	struct hop_row *rows = NULL;
 	size_t count = 0, room = 0;
@@ -219,7 +221,11 @@ static void hops_table(struct table *t, const struct topo_model *m, const struct
 		table_text(t, ranks);
 		table_text(t, a ? a : "-");
 		table_text(t, b ? b : "-");
-		table_text(t, !r->seen ? "-" : r->send_gdr && r->recv_gdr ? "both" : r->send_gdr ? "send" : r->recv_gdr ? "receive" : "none");
+		table_text(t, !r->seen			   ? "-"
+			      : r->send_gdr && r->recv_gdr ? "both"
+			      : r->send_gdr		   ? "send"
+			      : r->recv_gdr		   ? "receive"
+							   : "none");
 		table_text(t, !a && !b ? "unseen" : !a || !b ? "one-sided" : a == b ? "ok" : "crossed");
 	}
 	free(rows);
@@ -342,7 +348,8 @@ static const char *leaf_name(const struct topo_model *m, uint32_t nic, char out[
 static void order_table(struct table *t, const struct topo_judging *j)
 {
 	size_t count, hosts = j->m->log.host_count;
-	uint32_t *now = topo_hosts_of(j->c, &count), *was = topo_alloc(hosts, sizeof(*was)), *nic = topo_alloc(hosts, sizeof(*nic));
+	uint32_t *now = topo_hosts_of(j->c, &count), *was = topo_alloc(hosts, sizeof(*was)),
+		 *nic = topo_alloc(hosts, sizeof(*nic));
 	char leaf[96];
 
 	for (size_t i = 0; i < count; i++)
@@ -376,13 +383,16 @@ static void summarise(struct topo_report *r)
 
 			if (!isfinite(row->ideal))
 				continue;
-			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " %s %.1f", row->level, row->ideal);
+			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " %s %.1f", row->level,
+						 row->ideal);
 			if (b->routed && row->groups && row->fixed > 0)
-				used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " (ideal) / %.1f (static)", row->fixed);
+				used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used,
+							 " (ideal) / %.1f (static)", row->fixed);
 			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, ",");
 		}
 		used--;
-		used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " -> busbw <= %.1f GB/s, limited by %s",
+		used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used,
+					 " -> busbw <= %.1f GB/s, limited by %s",
 					 b->routed && b->fixed > 0 ? b->fixed : b->ideal, b->limit);
 	}
 	if (r->measured_gbps > 0 && used < sizeof(r->summary) - 60) {
@@ -390,8 +400,9 @@ static void summarise(struct topo_report *r)
 
 		used = strlen(r->summary);
 		if (bound > 0)
-			snprintf(r->summary + used, sizeof(r->summary) - used, "; measured %.1f = %.0f %%%s", r->measured_gbps,
-				 100 * r->measured_gbps / bound, r->measured_gbps > bound ? " (no ring can: a tree, NVLS or SHARP)" : "");
+			snprintf(r->summary + used, sizeof(r->summary) - used, "; measured %.1f = %.0f %%%s",
+				 r->measured_gbps, 100 * r->measured_gbps / bound,
+				 r->measured_gbps > bound ? " (no ring can: a tree, NVLS or SHARP)" : "");
 		else
 			snprintf(r->summary + used, sizeof(r->summary) - used, "; measured %.1f", r->measured_gbps);
 	}
@@ -399,14 +410,16 @@ static void summarise(struct topo_report *r)
 
 void topo_report_make(struct topo_report *r, const struct topo_model *m, double measured_gbps)
 {
-	static const struct { const char *name, *title; const struct field *fields; size_t count; } shapes[] = {
+	static const struct { const char *name, *title; const struct field *fields; size_t count;
+	} shapes[] = {
 		[VERDICT_COMMS] = { "communicators", "Communicators", comm_fields, ARRAY_LEN(comm_fields) },
 		[VERDICT_HOPS] = { "hops", "Ring hops between hosts", hop_fields, ARRAY_LEN(hop_fields) },
 		[VERDICT_NICS] = { "nics", "Ring channels per NIC", nic_fields, ARRAY_LEN(nic_fields) },
 		[VERDICT_FINDINGS] = { "findings", "Findings", finding_fields, ARRAY_LEN(finding_fields) },
 		[VERDICT_BOUNDS] = { "bounds", "Bounds of ring bus bandwidth", bound_fields, ARRAY_LEN(bound_fields) },
 		[VERDICT_MENDS] = { "mends", "What a change is worth", mend_fields, ARRAY_LEN(mend_fields) },
-		[VERDICT_ORDER] = { "order", "Hosts in the order that crosses least", order_fields, ARRAY_LEN(order_fields) },
+		[VERDICT_ORDER] = { "order", "Hosts in the order that crosses least", order_fields,
+				    ARRAY_LEN(order_fields) },
 	};
 	const struct topo_comm *main = m->log.comm_count && m->log.comms[0].rank_count > 1 ? &m->log.comms[0] : NULL;
 
@@ -528,7 +541,8 @@ static int measured_of_run(const char *folder, double *gbps)
 	if (!rc && (!same || world < 2))
 		rc = err(FAILED, "%s: no all-reduce of several ranks was recorded", folder);
 	if (!rc)	/* bytes per ns are GB/s */
-		*gbps = (double)all[same / 2].bytes / (double)all[same / 2].ns * 2 * (double)(world - 1) / (double)world;
+		*gbps = (double)all[same / 2].bytes / (double)all[same / 2].ns * 2 * (double)(world - 1) /
+			(double)world;
 	free(all);
 	return rc;
 }

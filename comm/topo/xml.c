@@ -154,10 +154,11 @@ static void system_pci(struct system *s, const char **a)
 	unsigned long class = class_text ? strtoul(class_text, NULL, 16) : 0;
 	struct level *here = &s->path[s->c.depth];
 	struct topo_node *n = s->node;
-	static const struct { const char *text; double per_lane; } speeds[] = {
+	static const struct { const char *text; double per_lane;
+	} speeds[] = {
 		{ "2.5 GT/s", 0.1875 }, { "5 GT/s", 0.375 }, { "5.0 GT/s", 0.375 }, { "8 GT/s", 0.75 },
-		{ "8.0 GT/s", 0.75 }, { "16 GT/s", 1.5 }, { "16.0 GT/s", 1.5 }, { "32 GT/s", 3.0 }, { "32.0 GT/s", 3.0 },
-		{ "64 GT/s", 6.0 }, { "64.0 GT/s", 6.0 },
+		{ "8.0 GT/s", 0.75 },	{ "16 GT/s", 1.5 },  { "16.0 GT/s", 1.5 },  { "32 GT/s", 3.0 },
+		{ "32.0 GT/s", 3.0 },	{ "64 GT/s", 6.0 },  { "64.0 GT/s", 6.0 },
 	};
 	double gbps = 0;
 	bool known = false;
