@@ -16,8 +16,8 @@
 
 const struct topo_preset topo_presets[] = {
 	{ .name = "abci-v", .meaning = "4 V100 and 2 EDR per host, 34 hosts a rack, racks tapered 1:2.83",
-	  .host = "g%04zu", .hosts_max = 1088, .gpus = 4, .rails = 2, .speed = "EDR", .hosts_per_group = 34, .hosts_per_leaf = 17,
-	  .leaf_uplinks = 18, .mid = MID_PER_GROUP, .mids = 3, .mid_uplinks = 8, .tops = 24, .top_stride = 3,
+	  .host = "g%04zu", .hosts_max = 1088, .gpus = 4, .rails = 2, .speed = "EDR", .hosts_per_group = 34,
+	  .hosts_per_leaf = 17, .leaf_uplinks = 18, .mid = MID_PER_GROUP, .mids = 3, .mid_uplinks = 8, .tops = 24, .top_stride = 3,
 	  .gpu_id = "10de:1db5", .nvlink_mbps = "50000", .nccl = "2.18.5" },
 	{ .name = "superpod", .meaning = "8 GPUs and 8 NDR per host, 32 hosts a unit, one leaf per rail, no taper",
 	  .host = "dgx%04zu", .hosts_max = 4096, .gpus = 8, .rails = 8, .speed = "NDR", .hosts_per_group = 32,
