@@ -17,16 +17,17 @@ const struct group_row group_rows[GROUP_COUNT] = {
 #undef GROUP_ROW
 };
 
-const char *const scope_names[SCOPE_COUNT] = { [SCOPE_WHOLE] = "whole run", [SCOPE_STEADY] = "steady" };
+const char *const scope_names[SCOPE_COUNT] = { [SCOPE_WHOLE] = "whole run", [SCOPE_STEADY] = "steady",
+						    [SCOPE_WORK] = "steady, by work" };
 
 static const enum group group_of_class[CLS_COUNT] = {
 	[CLS_COMPUTE_FWD] = GROUP_fwd,
 	[CLS_COMPUTE_BWD] = GROUP_bwd,
 	[CLS_COMPUTE_OPT] = GROUP_opt,
 	[CLS_COMPUTE_OTHER] = GROUP_other,
-	[CLS_COMM_WIRE] = GROUP_comm,
-	[CLS_COMM_WAIT] = GROUP_comm,
-	[CLS_COMM] = GROUP_comm,
+	[CLS_COMM_WIRE] = GROUP_wire,
+	[CLS_COMM_WAIT] = GROUP_wait,
+	[CLS_COMM] = GROUP_unsplit,
 	[CLS_COPY] = GROUP_copy,
 	[CLS_LOADER] = GROUP_loader,
 	[CLS_BOUNDARY_EVAL] = GROUP_boundary,
@@ -204,7 +205,7 @@ int curve_make(struct curve *c, struct runs *all)
 	free(list);
 	bases_find(c);
 	for (struct point *p = c->points; p < c->points + c->count && !rc; p++) {
-		for (int scope = 0; scope < SCOPE_COUNT && !rc; scope++)
+		for (int scope = 0; scope < SCOPE_PACED && !rc; scope++)
 			rc = pace_make(&p->pace[scope], p, scope);
 		point_check(all, p);
 	}
@@ -244,9 +245,11 @@ void point_breakdown(const struct point *p, enum scope scope, struct breakdown *
 		int64_t wall_ns = b->wall_ns, iterations = b->iterations;
 		double ms;
 
-		for (int k = 0; k < WINDOW_KINDS; k++)
+		for (int k = 0; k < WINDOW_KINDS && scope != SCOPE_WORK; k++)
 			if (scope == SCOPE_WHOLE || k == WINDOW_STEADY)
 				sum_take(b, &p->runs[i]->sums[k], k);
+		if (scope == SCOPE_WORK)
+			sum_take(b, &p->runs[i]->work, WINDOW_STEADY);
 		if (b->iterations == iterations)
 			continue;
 		ms = 1e-6 * (double)(b->wall_ns - wall_ns) / (double)(b->iterations - iterations);

@@ -10,9 +10,10 @@
 
 #include "report/runs.h"
 
-/* Over which windows: the whole run, or its steady iterations alone. */
-enum scope { SCOPE_WHOLE, SCOPE_STEADY, SCOPE_COUNT };
-extern const char *const scope_names[SCOPE_COUNT];	/* "whole run", "steady" */
+/* Over which windows: the whole run, or its steady iterations alone; these once more by the work that they
+ * launched (report/windows.h), which has a breakdown and no pace of its own. */
+enum scope { SCOPE_WHOLE, SCOPE_STEADY, SCOPE_PACED, SCOPE_WORK = SCOPE_PACED, SCOPE_COUNT };
+extern const char *const scope_names[SCOPE_COUNT];	/* "whole run", "steady", "steady, by work" */
 
 /* Of the slowest rank: wall of the run per iteration, or the median steady iteration. */
 struct pace {
@@ -27,7 +28,7 @@ struct point {
 	size_t run_count;		/* those that count; may be none */
 	size_t failed_count;		/* the others */
 	const struct point *base;	/* this variant on the fewest nodes that have a run; may be this one */
-	struct pace pace[SCOPE_COUNT];
+	struct pace pace[SCOPE_PACED];
 };
 
 struct curve {
@@ -47,7 +48,9 @@ void curve_release(struct curve *);
 	X(fwd, "forward", "#0072b2", "forward pass with head and loss") \
 	X(bwd, "backward", "#56b4e9", "backward pass") \
 	X(opt, "optimiser", "#a6d8f0", "optimiser step") \
-	X(comm, "exposed communication", "#d55e00", "collectives (all-reduce, broadcast) not hidden by compute") \
+	X(wait, "wait", "#d55e00", "in a collective before its last rank came (a broadcast: its root), not hidden by compute") \
+	X(wire, "wire", "#009e73", "in a collective after that: moving and summing, not hidden by compute") \
+	X(unsplit, "unsplit communication", "#e8a98a", "in a collective whose wait and wire cannot be told apart") \
 	X(copy, "copy", "#f0e442", "copies into the network's input") \
 	X(loader, "loader stall", "#e69f00", "waiting for a batch with nothing computing or communicating") \
 	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request, and " \

@@ -14,6 +14,7 @@
 #include "bench/base/err.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 struct edge {
@@ -34,11 +35,54 @@ struct active {
 	uint32_t mask;
 };
 
-static int by_time(const void *a, const void *b)
+static int by_edge(const void *a, const void *b)
 {
 	const struct edge *x = a, *y = b;
 
 	return (x->at_ns > y->at_ns) - (x->at_ns < y->at_ns);
+}
+
+static int by_time(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* A record is nearly in order: lane after lane, in blocks of an iteration.  Each element then moves a few
+ * places only; when that takes more moves than this for each, it was not so, and qsort() goes on. */
+enum { MOVES_MAX = 48 };
+
+static void edges_sort(struct edge *a, size_t n)
+{
+	size_t budget = MOVES_MAX * n;
+
+	for (size_t i = 1; i < n; i++) {
+		struct edge e = a[i];
+		size_t j = i;
+
+		for (; j > 0 && a[j - 1].at_ns > e.at_ns && budget; j--, budget--)
+			a[j] = a[j - 1];
+		a[j] = e;
+	}
+	if (!budget)
+		qsort(a, n, sizeof(*a), by_edge);
+}
+
+static void times_sort(int64_t *a, size_t n)
+{
+	size_t budget = MOVES_MAX * n;
+
+	for (size_t i = 1; i < n; i++) {
+		int64_t t = a[i];
+		size_t j = i;
+
+		for (; j > 0 && a[j - 1] > t && budget; j--, budget--)
+			a[j] = a[j - 1];
+		a[j] = t;
+	}
+	if (!budget)
+		qsort(a, n, sizeof(*a), by_time);
 }
 
 /* Two edges per event that reaches between the outer cuts. */
@@ -79,8 +123,9 @@ static void credit(struct account *out, uint32_t mask, int64_t ns)
 		out->loader_ns += ns;
 }
 
-int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,
-	      struct account *out)
+/* `running`: each account goes on where the one before it ended, and begins at the first cut. */
+static int sweep(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows, bool running,
+		 struct account *out)
 {
 	struct edge *edges = malloc((2 * event_count + 1) * sizeof(*edges));
 	struct active active = { .mask = 0 };
@@ -89,12 +134,13 @@ int decompose(const struct event *events, size_t event_count, const int64_t *cut
 	if (!edges)
 		return err(NO_MEMORY, "no memory for the account of %zu events", event_count);
 	edge_count = windows ? edges_make(edges, events, event_count, cuts[0], cuts[windows]) : 0;
-	qsort(edges, edge_count, sizeof(*edges), by_time);
+	edges_sort(edges, edge_count);
 	for (size_t w = 0; w < windows; w++) {
 		int64_t at = cuts[w];
 
 		assert(cuts[w] <= cuts[w + 1]);
-		out[w] = (struct account){ .begin_ns = cuts[w], .end_ns = cuts[w + 1] };
+		out[w] = running && w ? out[w - 1] : (struct account){ .begin_ns = at };
+		out[w].end_ns = cuts[w + 1];
 		while (at < cuts[w + 1]) {
 			int64_t to = cuts[w + 1];
 
@@ -109,4 +155,81 @@ int decompose(const struct event *events, size_t event_count, const int64_t *cut
 	}
 	free(edges);
 	return OK;
+}
+
+int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,
+	      struct account *out)
+{
+	return sweep(events, event_count, cuts, windows, false, out);
+}
+
+/* ---- running sums ---------------------------------------------------------------------- */
+
+int ledger_make(struct ledger *l, const struct event *events, size_t event_count, int64_t *times, size_t time_count)
+{
+	int rc;
+
+	assert(time_count);
+	*l = (struct ledger){ .at_ns = times, .upto = malloc(time_count * sizeof(*l->upto)) };
+	if (!l->upto) {
+		ledger_release(l);
+		return err(NO_MEMORY, "no memory for the account at %zu moments", time_count);
+	}
+	times_sort(times, time_count);
+	for (size_t i = 0; i < time_count; i++)
+		if (!l->count || times[l->count - 1] != times[i])
+			times[l->count++] = times[i];
+	l->upto[0] = (struct account){ .begin_ns = times[0], .end_ns = times[0] };
+	rc = sweep(events, event_count, times, l->count - 1, true, l->upto + 1);
+	if (rc)
+		ledger_release(l);
+	return rc;
+}
+
+void ledger_release(struct ledger *l)
+{
+	free(l->at_ns);
+	free(l->upto);
+	*l = (struct ledger){ 0 };
+}
+
+/* Outward from the last answer in growing steps, then by halves. */
+const struct account *ledger_upto(struct ledger *l, int64_t at_ns)
+{
+	size_t low = l->cursor, high = l->cursor, step = 1;
+
+	while (l->at_ns[low] > at_ns) {
+		high = low;
+		low = low > step ? low - step : 0;
+		step *= 2;
+	}
+	for (step = 1; high + 1 < l->count && l->at_ns[high] < at_ns; step *= 2) {
+		low = high;
+		high = high + step < l->count ? high + step : l->count - 1;
+	}
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (l->at_ns[middle] < at_ns)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	assert(l->at_ns[low] == at_ns);
+	l->cursor = low;
+	return &l->upto[low];
+}
+
+struct account ledger_between(struct ledger *l, int64_t from_ns, int64_t to_ns)
+{
+	struct account a = *ledger_upto(l, to_ns);
+	const struct account *before = ledger_upto(l, from_ns);
+
+	a.begin_ns = from_ns;
+	for (int c = 0; c < CLS_COUNT; c++)
+		a.parts_ns[c] -= before->parts_ns[c];
+	a.comm_ns -= before->comm_ns;
+	a.comm_hidden_ns -= before->comm_hidden_ns;
+	a.loader_ns -= before->loader_ns;
+	return a;
 }

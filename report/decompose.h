@@ -42,4 +42,23 @@ static inline int64_t parts_sum_ns(const int64_t parts_ns[CLS_COUNT])
 	return sum;
 }
 
+/* The same account as a running sum, for those who ask about many stretches of one list of events:
+ * upto[i] is the account from the first time to at_ns[i]. */
+struct ledger {
+	int64_t *at_ns;		/* owned; ascending, without doubles */
+	struct account *upto;	/* owned */
+	size_t count;
+	size_t cursor;		/* where it was last asked */
+};
+
+/* `times` (from malloc, in any order, nearly ascending best, at least one) becomes the ledger's, also on failure. */
+int ledger_make(struct ledger *, const struct event *events, size_t event_count, int64_t *times, size_t time_count);
+void ledger_release(struct ledger *);
+
+/* The sum up to a moment that is one of the times.  Asked about moments near the last one it is fast. */
+const struct account *ledger_upto(struct ledger *, int64_t at_ns);
+
+/* Of [from, to), both of the times. */
+struct account ledger_between(struct ledger *, int64_t from_ns, int64_t to_ns);
+
 #endif

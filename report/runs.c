@@ -1,21 +1,20 @@
 /*
  * report/runs.c - see runs.h.
  *
- * Reads ledgers, run.json and, one rank in memory at a time, the records (report/windows.h),
- * and says of each run whether it may be counted.
+ * Reads ledgers, run.json and the records (report/records.h), and says of each run whether it may be
+ * counted.
  */
 #include "report/runs.h"
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
-#include "report/windows.h"
+#include "report/records.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,75 +135,6 @@ static void run_label(struct run *r, const cJSON *point)
 	r->nodes = (size_t)whole_number(point, "nodes", whole_number(run_part(r, "place"), "nodes", 0));
 }
 
-/* Whether the process that wrote this record lives: only its own machine, in its own boot, can know. */
-static bool still_running(const cJSON *head)
-{
-	char host[256] = "", *boot = NULL;
-	pid_t pid = (pid_t)json_number(head, "pid", 0);
-	bool here;
-
-	if (pid <= 0 || gethostname(host, sizeof(host) - 1) ||
-	    file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
-		return false;
-	boot[strcspn(boot, "\n")] = '\0';
-	here = !strcmp(host, json_string(head, "host", "")) && !strcmp(boot, json_string(head, "boot_id", ""));
-	free(boot);
-	return here && (!kill(pid, 0) || errno == EPERM);
-}
-
-/* run.json is rank 0's, which was ended when another rank failed; that one left its reason in its record. */
-static void run_ask_failed_rank(struct run *r)
-{
-	for (size_t rank = 0; rank < r->ranks && run_counts(r); rank++) {
-		char path[PATH_BYTES];
-		struct record rec;
-
-		if (path_make(path, "%s/" FOLDER_RECORD, r->folder, rank) || access(path, R_OK) || record_read(path, &rec))
-			continue;
-		if (!strcmp(json_string(rec.tail, "status", ""), "failed"))
-			run_spoil(r, "failed", "rank %zu: %s", rank, json_string(rec.tail, "reason", "no reason given"));
-		record_release(&rec);
-	}
-}
-
-static int run_records(struct runs *all, struct run *r)
-{
-	bool asked = !run_counts(r), unfinished = !strcmp(json_string(r->json, "status", ""), "running");
-
-	for (size_t rank = 0; rank < r->ranks; rank++) {
-		char path[PATH_BYTES];
-		struct record rec;
-		int rc;
-
-		if (path_make(path, "%s/" FOLDER_RECORD, r->folder, rank))
-			return FAILED;
-		if (access(path, R_OK)) {	/* of a run that is known to have failed it is no news */
-			run_spoil(r, unfinished ? "cut off" : "damaged", "%s: %s", path, strerror(errno));
-			continue;
-		}
-		rc = record_read(path, &rec);
-		if (rc == NO_MEMORY)
-			return rc;
-		if (rc) {
-			run_spoil(r, "damaged", "%s", err_last());
-			continue;
-		}
-		if (unfinished && !asked) {
-			asked = true;
-			run_ask_failed_rank(r);
-			if (still_running(rec.head))
-				run_spoil(r, "running", "it has not ended yet");
-			else
-				run_spoil(r, "cut off", "its process is gone and run.json says \"running\"");
-		}
-		rc = windows_add(all, r, rank, &rec, path);
-		record_release(&rec);
-		if (rc)
-			return rc;
-	}
-	return OK;
-}
-
 static int run_steady(struct run *r)
 {
 	double *steady = malloc((r->windows + 1) * sizeof(*steady));
@@ -282,6 +212,8 @@ static void place_append(char **place, const char *text)
 		append(place, "%s", text);
 }
 
+enum { RANKS_MAX = 1 << 16 };	/* more is damage, not a job */
+
 /* `line` is the ledger's; NULL for a folder that no ledger names. */
 static int run_read(struct runs *all, const char *folder, const cJSON *line)
 {
@@ -289,6 +221,7 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 	struct run *r = run_new(all, folder);
 	char path[PATH_BYTES];
 	const cJSON *place;
+	double ranks;
 	int rc;
 
 	if (!r)
@@ -308,11 +241,12 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 		run_spoil(r, "failed", "%s", json_string(r->json, "reason", "no reason given"));
 	run_label(r, cJSON_GetObjectItemCaseSensitive(line, "point"));
 	place = run_part(r, "place");
-	r->ranks = (size_t)json_number(place, "ranks", 0);
+	ranks = json_number(place, "ranks", 0);
+	r->ranks = ranks >= 1 && ranks <= RANKS_MAX ? (size_t)ranks : 0;
 	place_append(&r->place, json_string(place, "text", "place unknown"));
 	if (r->json && !r->ranks)
 		run_spoil(r, "damaged", "%s: no number of ranks", path);
-	rc = run_records(all, r);
+	rc = records_read(all, r);
 	if (!rc)
 		rc = run_steady(r);
 	if (!rc)
@@ -462,6 +396,7 @@ void runs_release(struct runs *all)
 		free(r->slowest_ns);
 		free(r->rank_sums);
 		free(r->stretches);
+		waits_release(&r->waits);
 	}
 	free(all->at);
 	table_release(&all->warnings);

@@ -15,6 +15,7 @@
 #include "bench/base/span.h"
 #include "bench/base/stats.h"
 #include "bench/base/table.h"
+#include "report/waits.h"
 
 #include <stdbool.h>
 
@@ -57,6 +58,8 @@ struct run {
 	int64_t *slowest_ns;		/* longest over the ranks, of each window; owned */
 	int64_t wall_ns;		/* slowest rank, first epoch begin to run end */
 	struct window_sum sums[WINDOW_KINDS];
+	struct window_sum work;	/* steady iterations by the work that they launched (report/windows.h) */
+	struct waits waits;	/* sum of its waits: the CLS_COMM_WAIT of sums */
 	struct window_sum *rank_sums;	/* all windows of each rank; owned; NULL: no rank was read */
 	struct stretch *stretches;	/* owned; [0] is the start-up */
 	size_t stretch_count;

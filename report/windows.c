@@ -10,7 +10,6 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
-#include "report/decompose.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,13 +28,7 @@ static const struct {
 
 enum { LANE_TRAINING = 0 };	/* bench/base/folder.h */
 
-/* The row of windows of one rank: window i lies between cuts i and i + 1. */
-struct marks {
-	int64_t *cuts;
-	enum window_kind *kinds;
-	size_t windows;
-	bool ascend, ended;
-};
+#define TIME_MAX_NS (INT64_C(1) << 60)	/* no clock shows more than 36 years: an event beyond is damage, and passed over */
 
 static int index_of(const char *name, const char *(*name_at)(int), int count)
 {
@@ -51,7 +44,7 @@ static const char *class_name(int i) { return class_names[i]; }
 
 /* The record says what its numbers mean; events get this program's numbers.  A span that is
  * unknown here is of no interest, a class that is unknown is other time. */
-static void events_translate(struct record *rec)
+void windows_translate(struct record *rec)
 {
 	enum { KNOWN_MAX = 256 };
 	uint32_t names[KNOWN_MAX], classes[KNOWN_MAX];
@@ -71,22 +64,56 @@ static void events_translate(struct record *rec)
 	for (size_t i = 0; i < rec->event_count; i++) {
 		struct event *e = &rec->events[i];
 
+		if (e->t0 < -TIME_MAX_NS || e->t1 > TIME_MAX_NS || e->t1 < e->t0) {
+			*e = (struct event){ .name = SPAN_COUNT, .kind = KIND_MARK, .cls = CLS_ASIDE };
+			continue;
+		}
 		e->name = e->name < name_count ? names[e->name] : SPAN_COUNT;
 		if (e->cls == CLS_ASIDE)
 			continue;
 		e->cls = e->cls < class_count && classes[e->cls] < CLS_COUNT ? (uint8_t)classes[e->cls] : CLS_OTHER;
+		if (e->cls == CLS_COMM_WAIT || e->cls == CLS_COMM_WIRE)
+			e->cls = CLS_COMM;	/* no record can know */
 	}
 }
 
-static int marks_make(struct marks *m, const struct record *rec)
+static bool is_device_work(const struct event *e)
 {
-	size_t n = 0;
+	return e->cls <= CLS_COPY;
+}
+
+/* Iteration k is done when the last device work that carries its number is. */
+static void work_cuts_make(struct marks *m, const struct record *rec)
+{
+	for (size_t k = 0; k <= m->iterations; k++)
+		m->work_cuts[k] = m->cuts[0];
+	for (size_t i = 0; i < rec->event_count; i++) {
+		const struct event *e = &rec->events[i];
+
+		if (is_device_work(e) && e->iter < m->iterations && e->t1 > m->work_cuts[e->iter + 1])
+			m->work_cuts[e->iter + 1] = e->t1;
+	}
+	for (size_t k = 0; k < m->iterations; k++)
+		if (m->work_cuts[k + 1] < m->work_cuts[k])
+			m->work_cuts[k + 1] = m->work_cuts[k];
+}
+
+int marks_make(struct marks *m, const struct record *rec)
+{
+	size_t n = 0, room = 1;
 
 	*m = (struct marks){ .ascend = true };
-	m->cuts = malloc((rec->event_count + 1) * sizeof(*m->cuts));
-	m->kinds = malloc((rec->event_count + 1) * sizeof(*m->kinds));
-	if (!m->cuts || !m->kinds)
+	for (size_t i = 0; i < rec->event_count; i++)
+		room += rec->events[i].lane == LANE_TRAINING &&
+			(rec->events[i].name == SPAN_EPOCH_BEGIN || rec->events[i].name == SPAN_LOAD ||
+			 rec->events[i].name == SPAN_RUN_END);
+	m->cuts = malloc(room * sizeof(*m->cuts));
+	m->kinds = malloc(room * sizeof(*m->kinds));
+	m->work_cuts = malloc((room + 1) * sizeof(*m->work_cuts));
+	if (!m->cuts || !m->kinds || !m->work_cuts) {
+		marks_release(m);
 		return err(NO_MEMORY, "no memory for the windows of %zu events", rec->event_count);
+	}
 	for (size_t i = 0; i < rec->event_count && !m->ended; i++) {
 		const struct event *e = &rec->events[i];
 		bool epoch = e->name == SPAN_EPOCH_BEGIN, load = e->name == SPAN_LOAD;
@@ -103,13 +130,20 @@ static int marks_make(struct marks *m, const struct record *rec)
 		n++;
 	}
 	m->windows = n ? n - 1 : 0;	/* the last mark ends a window; one still open has no length */
+	for (size_t w = 0; w < m->windows; w++)
+		m->iterations += m->kinds[w] != WINDOW_BOUNDARY;
+	if (!n)
+		m->cuts[0] = 0;
+	work_cuts_make(m, rec);
 	return OK;
 }
 
-static void marks_release(struct marks *m)
+void marks_release(struct marks *m)
 {
 	free(m->cuts);
 	free(m->kinds);
+	free(m->work_cuts);
+	*m = (struct marks){ 0 };
 }
 
 static void sum_add(struct window_sum *sum, const struct account *a)
@@ -122,46 +156,53 @@ static void sum_add(struct window_sum *sum, const struct account *a)
 	sum->comm_hidden_ns += a->comm_hidden_ns;
 }
 
-static int sums_add(struct runs *all, struct run *r, size_t rank, const struct record *rec, const struct marks *m)
+static void sums_make(struct rank_windows *p, struct ledger *ledger)
 {
-	struct account *accounts = calloc(m->windows + 1, sizeof(*accounts));
-	int rc;
+	const struct marks *m = &p->marks;
+	size_t iteration = 0;
 
-	if (!accounts)
-		return err(NO_MEMORY, "no memory for %zu windows", m->windows);
-	rc = decompose(rec->events, rec->event_count, m->cuts, m->windows, accounts);
-	for (size_t w = 0; w < m->windows && !rc; w++) {
-		int64_t ns = account_ns(&accounts[w]);
+	for (size_t w = 0; w < m->windows; w++) {
+		struct account a = ledger_between(ledger, m->cuts[w], m->cuts[w + 1]);
 
-		all->windows_checked++;
-		all->windows_unequal += parts_sum_ns(accounts[w].parts_ns) != ns;
-		sum_add(&r->sums[m->kinds[w]], &accounts[w]);
-		sum_add(&r->rank_sums[rank], &accounts[w]);
-		if (w < r->windows && ns > r->slowest_ns[w])
-			r->slowest_ns[w] = ns;
+		p->lengths_ns[w] = account_ns(&a);
+		p->unequal += parts_sum_ns(a.parts_ns) != account_ns(&a);
+		sum_add(&p->sums[m->kinds[w]], &a);
 	}
-	if (!rc && m->windows && m->cuts[m->windows] - m->cuts[0] > r->wall_ns)
-		r->wall_ns = m->cuts[m->windows] - m->cuts[0];
-	free(accounts);
-	return rc;
+	for (size_t w = 0; w < m->windows; w++) {
+		struct account a;
+
+		if (m->kinds[w] == WINDOW_BOUNDARY)
+			continue;
+		a = ledger_between(ledger, m->work_cuts[iteration], m->work_cuts[iteration + 1]);
+		iteration++;
+		p->unequal += parts_sum_ns(a.parts_ns) != account_ns(&a);
+		if (m->kinds[w] == WINDOW_STEADY)
+			sum_add(&p->work, &a);
+	}
 }
 
 /* The stretches between optimiser steps that an epoch's begin lies in: cuts 2i and 2i + 1 are
  * the ends of stretch i.  Returns their number. */
-static size_t stretch_cuts(const struct event *own, size_t count, int64_t *cuts)
+static size_t stretch_cuts(const struct record *rec, int64_t *cuts)
 {
 	int64_t at = 0;		/* the end of the last optimiser step; never runs backwards */
 	bool stepped = false, open = false;
 	size_t n = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		if (own[i].name == SPAN_EPOCH_BEGIN && !open) {
+	for (size_t i = 0; i < rec->event_count; i++) {
+		const struct event *e = &rec->events[i];
+
+		if (e->lane != LANE_TRAINING)
+			continue;
+		if (e->name == SPAN_RUN_END)
+			break;
+		if (e->name == SPAN_EPOCH_BEGIN && !open) {
 			if (!stepped)
-				at = own[i].t0;
+				at = e->t0;
 			cuts[2 * n] = at;
 			open = true;
-		} else if (own[i].name == SPAN_OPT) {
-			at = own[i].t1 > at ? own[i].t1 : at;
+		} else if (e->name == SPAN_OPT) {
+			at = e->t1 > at ? e->t1 : at;
 			stepped = true;
 			if (open)
 				cuts[2 * n++ + 1] = at;
@@ -179,54 +220,76 @@ static uint8_t boundary_class(const struct event *e)
 	return CLS_ASIDE;
 }
 
-static void stretch_take(struct stretch *s, const struct account *a)
+/* Events of the training lane that reach into a stretch, with the classes of the boundary's account.  Counts
+ * them only when `out` is NULL. */
+static size_t stretch_events(const struct record *rec, const int64_t *cuts, size_t stretches, struct event *out)
 {
-	if (account_ns(a) <= s->length_ns)
-		return;
-	s->length_ns = account_ns(a);
-	for (int p = 0; p < PART_REST; p++)
-		s->parts_ns[p] = a->parts_ns[p];
-	s->parts_ns[PART_REST] = a->parts_ns[CLS_UNATTRIBUTED];
+	size_t n = 0, at = 0;
+
+	for (size_t i = 0; i < rec->event_count; i++) {
+		const struct event *e = &rec->events[i];
+
+		if (e->lane != LANE_TRAINING || boundary_class(e) == CLS_ASIDE)
+			continue;
+		while (at < stretches && cuts[2 * at + 1] <= e->t0)
+			at++;
+		if (at == stretches || e->t1 <= cuts[2 * at])
+			continue;
+		if (out) {
+			out[n] = *e;
+			out[n].cls = boundary_class(e);
+		}
+		n++;
+	}
+	return n;
 }
 
-static int stretches_add(struct run *r, const struct record *rec)
+static int stretches_make(struct rank_windows *p, const struct record *rec)
 {
-	struct event *own = malloc((rec->event_count + 1) * sizeof(*own));
-	int64_t *cuts = malloc((2 * rec->event_count + 2) * sizeof(*cuts));
-	struct account *accounts = NULL;
-	struct stretch *more;
-	size_t count = 0, n = 0;
+	int64_t *cuts = malloc((2 * p->marks.windows + 4) * sizeof(*cuts));
+	size_t n = cuts ? stretch_cuts(rec, cuts) : 0, count = cuts ? stretch_events(rec, cuts, n, NULL) : 0;
+	struct event *own = malloc((count + 1) * sizeof(*own));
+	struct account *accounts = calloc(2 * n + 1, sizeof(*accounts));
 	int rc = OK;
 
-	for (size_t i = 0; own && i < rec->event_count; i++)
-		if (rec->events[i].lane == LANE_TRAINING)
-			own[count++] = rec->events[i];
-	if (own && cuts)
-		n = stretch_cuts(own, count, cuts);
-	for (size_t i = 0; own && i < count; i++)
-		own[i].cls = boundary_class(&own[i]);
-	accounts = calloc(2 * n + 1, sizeof(*accounts));
-	if (n > r->stretch_count) {
-		more = realloc(r->stretches, n * sizeof(*more));
-		if (more) {
-			memset(more + r->stretch_count, 0, (n - r->stretch_count) * sizeof(*more));
-			r->stretches = more;
-			r->stretch_count = n;
-		} else {
-			rc = NO_MEMORY;
-		}
-	}
-	if (rc || !own || !cuts || !accounts)
-		rc = err(NO_MEMORY, "no memory for the epoch boundaries of '%s'", r->folder);
+	p->stretches = calloc(n + 1, sizeof(*p->stretches));
+	if (!cuts || !own || !accounts || !p->stretches)
+		rc = err(NO_MEMORY, "no memory for %zu epoch boundaries", n);
 	else if (n)
-		rc = decompose(own, count, cuts, 2 * n - 1, accounts);
-	for (size_t i = 0; i < n && !rc; i++)
-		stretch_take(&r->stretches[i], &accounts[2 * i]);
+		rc = decompose(own, stretch_events(rec, cuts, n, own), cuts, 2 * n - 1, accounts);
+	for (size_t i = 0; i < n && !rc; i++) {
+		struct stretch *s = &p->stretches[p->stretch_count++];
+
+		s->length_ns = account_ns(&accounts[2 * i]);
+		for (int part = 0; part < PART_REST; part++)
+			s->parts_ns[part] = accounts[2 * i].parts_ns[part];
+		s->parts_ns[PART_REST] = accounts[2 * i].parts_ns[CLS_UNATTRIBUTED];
+	}
 	free(own);
 	free(cuts);
 	free(accounts);
 	return rc;
 }
+
+int windows_make(struct rank_windows *p, struct marks *marks, const struct record *rec, struct ledger *ledger)
+{
+	*p = (struct rank_windows){ .marks = *marks, .lengths_ns = calloc(marks->windows + 1, sizeof(int64_t)) };
+	*marks = (struct marks){ 0 };
+	if (!p->lengths_ns)
+		return err(NO_MEMORY, "no memory for %zu windows", p->marks.windows);
+	sums_make(p, ledger);
+	return stretches_make(p, rec);
+}
+
+void windows_release(struct rank_windows *p)
+{
+	marks_release(&p->marks);
+	free(p->lengths_ns);
+	free(p->stretches);
+	*p = (struct rank_windows){ 0 };
+}
+
+/* ---- into the run ---------------------------------------------------------------------- */
 
 /* The first rank says what windows there are; a later one must agree. */
 static int windows_agree(struct run *r, const struct marks *m, const char *path)
@@ -250,37 +313,59 @@ static int windows_agree(struct run *r, const struct marks *m, const char *path)
 	return OK;
 }
 
-int windows_add(struct runs *all, struct run *r, size_t rank, struct record *rec, const char *path)
+static void sum_fold(struct window_sum *sum, const struct window_sum *more)
 {
-	struct marks m = { 0 };
+	sum->windows += more->windows;
+	sum->wall_ns += more->wall_ns;
+	for (int c = 0; c < CLS_COUNT; c++)
+		sum->parts_ns[c] += more->parts_ns[c];
+	sum->comm_ns += more->comm_ns;
+	sum->comm_hidden_ns += more->comm_hidden_ns;
+}
+
+static int stretches_fold(struct run *r, const struct rank_windows *p)
+{
+	if (p->stretch_count > r->stretch_count) {
+		struct stretch *more = realloc(r->stretches, p->stretch_count * sizeof(*more));
+
+		if (!more)
+			return err(NO_MEMORY, "no memory for %zu boundaries", p->stretch_count);
+		memset(more + r->stretch_count, 0, (p->stretch_count - r->stretch_count) * sizeof(*more));
+		r->stretches = more;
+		r->stretch_count = p->stretch_count;
+	}
+	for (size_t i = 0; i < p->stretch_count; i++)
+		if (p->stretches[i].length_ns > r->stretches[i].length_ns)
+			r->stretches[i] = p->stretches[i];
+	return OK;
+}
+
+int windows_add(struct runs *all, struct run *r, size_t rank, const struct rank_windows *p, const struct record *rec,
+		const char *path)
+{
+	const struct marks *m = &p->marks;
+	int64_t wall_ns = m->windows ? m->cuts[m->windows] - m->cuts[0] : 0;
 	int rc;
 
-	if (json_number(rec->head, "rank", -1) != (double)rank ||
-	    json_number(rec->head, "world", -1) != (double)r->ranks) {
-		run_spoil(r, "damaged", "%s: is rank %g of %g, not %zu of %zu: a record of another run", path,
-		      json_number(rec->head, "rank", -1), json_number(rec->head, "world", -1), rank, r->ranks);
-		return OK;
-	}
-	events_translate(rec);
-	rc = marks_make(&m, rec);
-	if (rc || !m.ascend) {
-		if (!rc)
-			run_spoil(r, "damaged", "%s: its windows run backwards", path);
-		marks_release(&m);
-		return rc;
-	}
 	if (!rec->tail)
 		run_spoil(r, "cut off", "%s: ends without its last block, %zu bytes behind the last whole one", path,
-		      rec->bad_bytes);
-	else if (!m.ended)
+			  rec->bad_bytes);
+	else if (!m->ended)
 		run_spoil(r, "damaged", "%s: no end of the run in it", path);
-	rc = windows_agree(r, &m, path);
-	if (!rc)
-		rc = sums_add(all, r, rank, rec, &m);
-	if (!rc)
-		rc = stretches_add(r, rec);
+	rc = windows_agree(r, m, path);
+	if (rc)
+		return rc;
+	all->windows_checked += m->windows;
+	all->windows_unequal += p->unequal;
+	for (int k = 0; k < WINDOW_KINDS; k++) {
+		sum_fold(&r->sums[k], &p->sums[k]);
+		sum_fold(&r->rank_sums[rank], &p->sums[k]);
+	}
+	sum_fold(&r->work, &p->work);
+	for (size_t w = 0; w < m->windows && w < r->windows; w++)
+		if (p->lengths_ns[w] > r->slowest_ns[w])
+			r->slowest_ns[w] = p->lengths_ns[w];
+	r->wall_ns = wall_ns > r->wall_ns ? wall_ns : r->wall_ns;
 	r->dropped += (uint64_t)json_number(rec->tail, "dropped", 0);
-	r->events += rec->event_count;
-	marks_release(&m);
-	return rc;
+	return stretches_fold(r, p);
 }

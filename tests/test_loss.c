@@ -109,7 +109,7 @@ static void the_example_of_the_readme_comes_out(void **state)
 	near(l.terms[TERM_TOTAL].to_ms, 130);
 	near(l.terms[TERM_TOTAL].loss_ms, 30);
 	near(l.terms[GROUP_fwd].loss_ms + l.terms[GROUP_bwd].loss_ms, 0);
-	near(l.terms[GROUP_comm].loss_ms, 22);
+	near(l.terms[GROUP_wait].loss_ms + l.terms[GROUP_wire].loss_ms, 22);
 	near(l.terms[GROUP_loader].loss_ms, 8);
 	near(l.terms[TERM_SKEW].loss_ms, 0);
 	assert_int_equal(l.verdict, VERDICT_WITHIN);
@@ -147,7 +147,7 @@ static void the_parts_of_a_loss_sum_to_it(void **state)
 			}
 		assert_int_equal(curve_make(&c, &all), OK);
 		for (size_t i = 1; i < c.count; i++)
-			for (int scope = 0; scope < SCOPE_COUNT; scope++) {
+			for (int scope = 0; scope < SCOPE_PACED; scope++) {
 				struct loss l;
 				double sum = 0;
 

@@ -1,0 +1,465 @@
+/*
+ * report/records.c - see records.h.
+ */
+#include "report/records.h"
+
+#include "bench/base/err.h"
+#include "bench/base/file.h"
+#include "bench/base/folder.h"
+#include "report/blame.h"
+#include "report/crew.h"
+#include "report/windows.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { KEEP_BYTES = 1 << 28 };
+
+/* What is known of a rank between the passes. */
+struct rank {
+	struct record rec;	/* owned; kept, or empty */
+	bool usable, kept, split;
+	size_t event_count;	/* before collectives were split */
+	int64_t begin_ns, end_ns;
+};
+
+struct passes {
+	struct runs *all;
+	struct run *run;
+	struct rank *ranks;	/* owned */
+	size_t kept_bytes;
+	const char **clocks;	/* owned, with its texts: what tells the clocks of ranks apart */
+	size_t clock_count;
+	bool asked, unfinished;	/* whether we know that it runs no more; that run.json says it runs */
+	struct match match;
+	struct courses *courses;
+};
+
+static int record_path(const struct passes *p, size_t rank, char path[PATH_BYTES])
+{
+	return path_make(path, "%s/" FOLDER_RECORD, p->run->folder, rank);
+}
+
+/* Whether the process that wrote this record lives: only its own machine, in its own boot, can know. */
+static bool still_running(const cJSON *head)
+{
+	char host[256] = "", *boot = NULL;
+	pid_t pid = (pid_t)json_number(head, "pid", 0);
+	bool here;
+
+	if (pid <= 0 || gethostname(host, sizeof(host) - 1) ||
+	    file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
+		return false;
+	boot[strcspn(boot, "\n")] = '\0';
+	here = !strcmp(host, json_string(head, "host", "")) && !strcmp(boot, json_string(head, "boot_id", ""));
+	free(boot);
+	return here && (!kill(pid, 0) || errno == EPERM);
+}
+
+/* run.json is rank 0's, which was ended when another rank failed; that one left its reason in its record. */
+static void ask_failed_rank(struct passes *p)
+{
+	struct run *r = p->run;
+
+	for (size_t rank = 0; rank < r->ranks && run_counts(r); rank++) {
+		char path[PATH_BYTES];
+		struct record rec;
+
+		if (record_path(p, rank, path) || access(path, R_OK) || record_read(path, &rec))
+			continue;
+		if (!strcmp(json_string(rec.tail, "status", ""), "failed"))
+			run_spoil(r, "failed", "rank %zu: %s", rank, json_string(rec.tail, "reason", "no reason given"));
+		record_release(&rec);
+	}
+}
+
+/* ---- clocks ---------------------------------------------------------------------------- */
+
+/* The worst bound lies in the middle between two points, or at an end. */
+static int64_t worst_bound(const struct sync *s, int64_t begin_ns, int64_t end_ns)
+{
+	int64_t worst = sync_bound_ns(s, begin_ns), at = sync_bound_ns(s, end_ns);
+
+	worst = at > worst ? at : worst;
+	for (size_t i = 1; i < s->count; i++) {
+		int64_t low = s->points[i - 1].local_ns, high = s->points[i].local_ns;
+
+		at = sync_bound_ns(s, low + (high - low) / 2);
+		worst = at > worst ? at : worst;
+	}
+	return worst;
+}
+
+/* Brings the events to the reference clock of the run and says how wrong that may be; a record without sync
+ * points keeps its own time, which nobody else's can be compared with. */
+static int align(struct record *rec, int64_t *bound_ns)
+{
+	int64_t begin = INT64_MAX, end = INT64_MIN;
+	struct sync s;
+	int rc = sync_init(&s, rec->syncs, rec->sync_count);
+
+	*bound_ns = MATCH_UNALIGNED;
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < rec->event_count && s.count; i++) {
+		begin = rec->events[i].t0 < begin ? rec->events[i].t0 : begin;
+		end = rec->events[i].t1 > end ? rec->events[i].t1 : end;
+	}
+	if (s.count && rec->event_count)
+		*bound_ns = worst_bound(&s, begin, end);
+	for (size_t i = 0; i < rec->event_count && s.count && s.points[0].hops; i++) {
+		rec->events[i].t0 = sync_ref_ns(&s, rec->events[i].t0);
+		rec->events[i].t1 = sync_ref_ns(&s, rec->events[i].t1);
+	}
+	sync_release(&s);
+	return OK;
+}
+
+/* ---- first pass: match ----------------------------------------------------------------- */
+
+struct first_part {
+	struct record rec;
+	struct marks marks;
+	char why[PATH_BYTES + 256];	/* it cannot be read; "": it can */
+	bool absent;
+	int64_t bound_ns;	/* of its clock against the reference */
+};
+
+static int first_work(void *context, size_t rank, void *part)
+{
+	const struct passes *p = context;
+	struct first_part *f = part;
+	char path[PATH_BYTES];
+	int rc;
+
+	if (record_path(p, rank, path))
+		return FAILED;
+	if (access(path, R_OK)) {
+		f->absent = true;
+		snprintf(f->why, sizeof(f->why), "%s: %s", path, strerror(errno));
+		return OK;
+	}
+	rc = record_read(path, &f->rec);
+	if (rc && rc != NO_MEMORY) {
+		snprintf(f->why, sizeof(f->why), "%s", err_last());
+		return OK;
+	}
+	if (rc)
+		return rc;
+	windows_translate(&f->rec);
+	rc = align(&f->rec, &f->bound_ns);
+	return rc ? rc : marks_make(&f->marks, &f->rec);
+}
+
+/* Ranks of one host since one boot have one clock, as long as all of them were aligned or none; where neither host nor boot
+ * is known, nobody shares it. */
+static int clock_of(struct passes *p, const struct first_part *f, size_t rank, struct match_clock *clock)
+{
+	const char *boot = json_string(f->rec.head, "boot_id", ""), *host = json_string(f->rec.head, "host", "");
+	char text[512];
+	size_t i = 0;
+
+	if (*boot || *host)
+		snprintf(text, sizeof(text), "%s%s", *boot ? boot : host, f->rec.sync_count ? "" : " alone");
+	else
+		snprintf(text, sizeof(text), "rank %zu", rank);
+	while (i < p->clock_count && strcmp(p->clocks[i], text))
+		i++;
+	if (i == p->clock_count) {
+		p->clocks[i] = strdup(text);
+		if (!p->clocks[i])
+			return err(NO_MEMORY, "no memory for the clocks of %zu ranks", rank);
+		p->clock_count++;
+	}
+	*clock = (struct match_clock){ (uint32_t)i, f->bound_ns };
+	return OK;
+}
+
+/* Whether the record is of this rank of this run, and its time runs forward. */
+static bool record_fits(struct passes *p, size_t rank, const struct first_part *f)
+{
+	const cJSON *head = f->rec.head;
+	char path[PATH_BYTES];
+
+	if (record_path(p, rank, path))
+		return false;
+	if (p->unfinished && !p->asked) {
+		p->asked = true;
+		ask_failed_rank(p);
+		if (still_running(head))
+			run_spoil(p->run, "running", "it has not ended yet");
+		else
+			run_spoil(p->run, "cut off", "its process is gone and run.json says \"running\"");
+	}
+	if (json_number(head, "rank", -1) != (double)rank || json_number(head, "world", -1) != (double)p->run->ranks)
+		run_spoil(p->run, "damaged", "%s: is rank %g of %g, not %zu of %zu: a record of another run", path,
+			  json_number(head, "rank", -1), json_number(head, "world", -1), rank, p->run->ranks);
+	else if (!f->marks.ascend)
+		run_spoil(p->run, "damaged", "%s: its windows run backwards", path);
+	else
+		return true;
+	return false;
+}
+
+static int first_take(void *context, size_t rank, void *part, int rc)
+{
+	struct passes *p = context;
+	struct first_part *f = part;
+	struct rank *k = &p->ranks[rank];
+	struct match_clock clock;
+	size_t bytes = f->rec.event_count * sizeof(struct event);
+
+	if (!rc && *f->why) {	/* of a run that is known to have failed it is no news */
+		run_spoil(p->run, f->absent && p->unfinished ? "cut off" : "damaged", "%s", f->why);
+	} else if (!rc && record_fits(p, rank, f)) {
+		rc = clock_of(p, f, rank, &clock);
+		if (!rc)
+			rc = match_add(&p->match, rank, f->rec.events, f->rec.event_count, clock);
+		k->usable = !rc;
+		k->event_count = f->rec.event_count;
+		k->begin_ns = f->marks.cuts[0];
+		k->end_ns = f->marks.cuts[f->marks.windows];
+	}
+	if (k->usable && p->kept_bytes + bytes <= KEEP_BYTES) {
+		p->kept_bytes += bytes;
+		k->rec = f->rec;
+		k->kept = true;
+	} else {
+		record_release(&f->rec);
+	}
+	marks_release(&f->marks);
+	return rc;
+}
+
+/* ---- second and third pass ------------------------------------------------------------- */
+
+/* Of a rank as the later passes need it: with collectives split, its waits, and its account. */
+struct later_part {
+	struct record rec;	/* owned, unless it is the kept one */
+	struct course course;
+	struct ledger ledger;
+	struct rank_windows windows;
+	struct blame blame;
+};
+
+static int rank_read(struct passes *p, size_t rank, struct record *rec)
+{
+	struct rank *k = &p->ranks[rank];
+	char path[PATH_BYTES];
+	int64_t bound_ns;
+	int rc = OK;
+
+	if (k->kept) {
+		*rec = k->rec;
+		k->rec = (struct record){ 0 };
+	} else {
+		rc = record_path(p, rank, path);
+		rc = rc ? rc : record_read(path, rec);
+		if (!rc) {
+			windows_translate(rec);
+			rc = align(rec, &bound_ns);
+		}
+		k->split = false;
+	}
+	if (!rc && !k->split)
+		rc = match_split_events(&p->match, rank, rec);
+	k->split = true;
+	return rc;
+}
+
+/* The kept record goes back to where it was. */
+static void rank_put(struct passes *p, size_t rank, struct record *rec)
+{
+	if (p->ranks[rank].kept)
+		p->ranks[rank].rec = *rec;
+	else
+		record_release(rec);
+	*rec = (struct record){ 0 };
+}
+
+static void later_release(struct passes *p, size_t rank, struct later_part *l)
+{
+	rank_put(p, rank, &l->rec);
+	course_release(&l->course);
+	ledger_release(&l->ledger);
+	windows_release(&l->windows);
+	blame_release(&l->blame);
+}
+
+/* Three rows of moments, each ascending or nearly so, as one that is. */
+static size_t times_merge(int64_t *out, const int64_t *guide, size_t guides, const struct marks *m)
+{
+	size_t n = 0, window = 0, work = 0;
+
+	for (size_t i = 0; i < guides; i++) {
+		while (window <= m->windows && m->cuts[window] <= guide[i])
+			out[n++] = m->cuts[window++];
+		while (work <= m->iterations && m->work_cuts[work] <= guide[i])
+			out[n++] = m->work_cuts[work++];
+		out[n++] = guide[i];
+	}
+	while (window <= m->windows)
+		out[n++] = m->cuts[window++];
+	while (work <= m->iterations)
+		out[n++] = m->work_cuts[work++];
+	return n;
+}
+
+/* The ledger at the moments of the course and, unless `marks` is NULL, of the windows. */
+static int later_ledger(struct passes *p, size_t rank, struct later_part *l, const struct marks *marks)
+{
+	const struct rank *k = &p->ranks[rank];
+	size_t room = course_times_max(&p->match), n;
+	int64_t *times = malloc(room * sizeof(*times)), *merged;
+	int rc = course_make(&l->course, &p->match, rank, k->begin_ns, k->end_ns);
+
+	if (!rc && !times)
+		rc = err(NO_MEMORY, "no memory for %zu moments", room);
+	if (rc) {
+		free(times);
+		return rc;
+	}
+	n = course_times(&l->course, &p->match, rank, times);
+	if (marks) {
+		merged = malloc((n + marks->windows + marks->iterations + 2) * sizeof(*merged));
+		if (!merged) {
+			free(times);
+			return err(NO_MEMORY, "no memory for %zu moments", n);
+		}
+		n = times_merge(merged, times, n, marks);
+		free(times);
+		times = merged;
+	}
+	return ledger_make(&l->ledger, l->rec.events, l->rec.event_count, times, n);
+}
+
+static int second_work(void *context, size_t rank, void *part)
+{
+	struct passes *p = context;
+	struct later_part *l = part;
+	int rc;
+
+	if (!p->ranks[rank].usable || !courses_wanted(p->courses, rank))
+		return OK;
+	rc = rank_read(p, rank, &l->rec);
+	if (!rc)
+		rc = later_ledger(p, rank, l, NULL);
+	return rc ? rc : courses_add(p->courses, rank, &l->course, &l->ledger);
+}
+
+static int second_take(void *context, size_t rank, void *part, int rc)
+{
+	if (((struct passes *)context)->ranks[rank].usable && ((struct later_part *)part)->rec.head)
+		later_release(context, rank, part);
+	return rc;
+}
+
+static int third_work(void *context, size_t rank, void *part)
+{
+	struct passes *p = context;
+	struct later_part *l = part;
+	struct marks marks = { 0 };
+	int rc;
+
+	if (!p->ranks[rank].usable)
+		return OK;
+	rc = rank_read(p, rank, &l->rec);
+	if (!rc)
+		rc = marks_make(&marks, &l->rec);
+	if (!rc)
+		rc = later_ledger(p, rank, l, &marks);
+	if (!rc)
+		rc = windows_make(&l->windows, &marks, &l->rec, &l->ledger);
+	marks_release(&marks);
+	return rc ? rc : blame_make(&l->blame, p->courses, rank, &l->course, &l->ledger);
+}
+
+static int third_take(void *context, size_t rank, void *part, int rc)
+{
+	struct passes *p = context;
+	struct later_part *l = part;
+	char path[PATH_BYTES];
+
+	if (!p->ranks[rank].usable)
+		return rc;
+	rc = rc ? rc : record_path(p, rank, path);
+	if (!rc)
+		rc = windows_add(p->all, p->run, rank, &l->windows, &l->rec, path);
+	p->run->events += p->ranks[rank].event_count;
+	if (!rc)
+		rc = waits_add(&p->run->waits, rank, &l->blame);
+	later_release(p, rank, l);
+	return rc;
+}
+
+/* ---- all of them ----------------------------------------------------------------------- */
+
+/* Which iterations are first ones: once the windows are known. */
+static int judge(struct passes *p)
+{
+	const struct run *r = p->run;
+	bool *first = calloc(r->windows + 1, sizeof(*first));
+	size_t n = 0;
+	int rc;
+
+	if (!first)
+		return err(NO_MEMORY, "no memory for %zu iterations", r->windows);
+	for (size_t w = 0; w < r->windows; w++)
+		if (r->kinds[w] != WINDOW_BOUNDARY)
+			first[n++] = r->kinds[w] == WINDOW_FIRST;
+	rc = waits_judge(&p->run->waits, &p->match, first, n);
+	free(first);
+	return rc;
+}
+
+static void wait_check(const struct run *r)
+{
+	int64_t wait_ns = 0;
+
+	for (int k = 0; k < WINDOW_KINDS; k++)
+		wait_ns += r->sums[k].parts_ns[CLS_COMM_WAIT];
+	if (wait_ns != r->waits.wait_ns)
+		abort();	/* the blamed waits are not those of the account: ours to mend */
+}
+
+int records_read(struct runs *all, struct run *r)
+{
+	struct passes p = { .all = all, .run = r, .asked = !run_counts(r),
+			    .unfinished = !strcmp(json_string(r->json, "status", ""), "running") };
+	int rc = match_open(&p.match, r->ranks);
+
+	p.ranks = calloc(r->ranks + 1, sizeof(*p.ranks));
+	p.clocks = calloc(r->ranks + 1, sizeof(*p.clocks));
+	if (!rc && (!p.ranks || !p.clocks))
+		rc = err(NO_MEMORY, "no memory for %zu ranks", r->ranks);
+	if (!rc)
+		rc = waits_open(&r->waits, r->ranks);
+	if (!rc)
+		rc = crew_run(&(struct crew){ first_work, first_take, &p, r->ranks, sizeof(struct first_part) });
+	if (!rc)
+		rc = match_solve(&p.match);
+	if (!rc)
+		rc = courses_open(&p.courses, &p.match);
+	if (!rc)
+		rc = crew_run(&(struct crew){ second_work, second_take, &p, r->ranks, sizeof(struct later_part) });
+	if (!rc)
+		rc = courses_trace(p.courses);
+	if (!rc)
+		rc = crew_run(&(struct crew){ third_work, third_take, &p, r->ranks, sizeof(struct later_part) });
+	if (!rc) {
+		wait_check(r);
+		rc = judge(&p);
+	}
+	courses_close(p.courses);
+	match_release(&p.match);
+	for (size_t i = 0; p.ranks && i < r->ranks; i++)
+		record_release(&p.ranks[i].rec);
+	for (size_t i = 0; i < p.clock_count; i++)
+		free((void *)(uintptr_t)p.clocks[i]);
+	free(p.ranks);
+	free(p.clocks);
+	return rc;
+}
