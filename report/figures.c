@@ -8,6 +8,7 @@
 #include "report/figures.h"
 
 #include "bench/base/err.h"
+#include "report/lateplot.h"
 #include "report/waterfall.h"
 
 #include <math.h>
@@ -335,7 +336,7 @@ static const char *breakdown_draw(FILE *f, const struct tables *tables)
 			"set label 'whole run, boundaries included; numbers in the bars are %% of the iteration' "
 			"at screen 0.98,0.03 "
 			"right font ',12' tc rgb '#555555'\nset ylabel 'ms per iteration'\n"
-			"set xrange [-0.7:%g]\nset yrange [0:%.9g]\nset key outside right center reverse Left invert\n"
+			"set xrange [-0.7:%g]\nset yrange [0:%.9g]\nset key outside right center reverse Left invert spacing 1.05\n"
 			"set style fill solid 1 border rgb 'white'\nplot ",
 			bars[n - 1].x + 0.7, 1.08 * top);
 	}
@@ -470,5 +471,7 @@ const struct figure figures[FIGURE_COUNT] = {
 	{ "speedup", "How well does it scale?", speedup_draw, NULL },
 	{ "breakdown", "Where does the time of an iteration go?", breakdown_draw, breakdown_width },
 	{ "loss", "What do more nodes lose, and where?", waterfall_draw, waterfall_width },
+	{ "waits", "What do ranks wait for in collectives?", waits_draw, waits_width },
+	{ "late", "Which ranks keep the others waiting, and with what?", late_draw, NULL },
 	{ "boundary", "What does an epoch boundary cost?", boundary_draw, NULL },
 };

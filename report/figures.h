@@ -10,12 +10,12 @@
 
 #include <stdio.h>
 
-enum { FIGURE_COUNT = 5, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
+enum { FIGURE_COUNT = 7, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
 
 struct figure {
 	const char *name;	/* of its files */
 	const char *title;	/* the question that it answers */
-	/* Required: the body of the script; returns NULL, or why there is nothing to draw. */
+	/* Required: the body of the script; returns NULL, or why there is nothing to draw ("": that is no news). */
 	const char *(*draw)(FILE *script, const struct tables *);
 	/* Optional: pixels that it needs, for a figure that grows with its table; NULL: FIGURE_WIDTH. */
 	size_t (*width)(const struct tables *);

@@ -112,7 +112,8 @@ int plots_make(const char *dir, const struct tables *tables, const char *place, 
 			return FAILED;
 		if (why_not) {
 			unlink(path);
-			runs_warn(all, fig->name, "no figure: %s", why_not);
+			if (*why_not)
+				runs_warn(all, fig->name, "no figure: %s", why_not);
 			continue;
 		}
 		rc = absent ? ENOENT : gnuplot_run(dir, script);

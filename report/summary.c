@@ -6,6 +6,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "report/loss.h"
+#include "report/waiting.h"
 
 #include <build.h>
 #include <math.h>
@@ -113,6 +114,22 @@ static void put_breakdown(FILE *f, const struct point *p)
 		fprintf(f, "%s%.0f %% %s", i ? ", " : "; of its time ",
 			100 * (double)b.parts_ns[most] / (double)b.wall_ns, group_rows[most].title);
 	}
+}
+
+/* Of the greatest part of the wait: what for. */
+static void put_waits(FILE *f, const struct point *p)
+{
+	struct point_waits w;
+	int most = 0;
+
+	if (p->ranks < 2 || point_waits_make(&w, p, false))
+		return;
+	for (int c = 1; c < CAUSE_COUNT; c++)
+		most = w.sum.induced_ns[c] > w.sum.induced_ns[most] ? c : most;
+	if (w.sum.wait_ns)
+		fprintf(f, "; %.0f %% of the wait is for the %s of a late rank", 100 * (double)w.sum.induced_ns[most] /
+			(double)w.sum.wait_ns, cause_rows[most].title);
+	point_waits_release(&w);
 }
 
 /* The cause is named where it makes at least half; less than a tenth of an iteration is lost in the noise of any
@@ -271,6 +288,7 @@ static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 			break;
 		put_speedup(f, last);
 		put_breakdown(f, last);
+		put_waits(f, last);
 		put_boundary(f, last);
 		fclose(f);
 		sentence(list, "%s.", text);
@@ -338,6 +356,10 @@ static cJSON *rules_make(const struct runs *all, const size_t counts[WINDOW_KIND
 		 "The parts of all %zu windows (each rank of each run) sum to their wall time, in integer "
 		 "nanoseconds%s.",
 		 all->windows_checked, all->windows_unequal ? ": NOT TRUE" : "");
+	sentence(list, "A collective is split at the moment at which its last rank came (a broadcast: its root) into wait and wire; "
+		       "both views of an exposed wait, the account's and the blame's, are equal in integer nanoseconds.");
+	sentence(list, "A wait is blamed on what the rank that was waited for did longer than the waiting one, since both left a "
+		       "collective together; in proportion where that is several things.");
 	sentence(list,
 		 isnan(json_number(overhead, "pair_ns", NAN)) ? "What recording an event costs is not known." :
 		 "Recording one event costs %.1f ns (a span of the step, which begins as another ends; one that begins "

@@ -8,6 +8,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "report/loss.h"
+#include "report/waiting.h"
 
 #include <assert.h>
 #include <math.h>
@@ -17,7 +18,8 @@
 #define VARIANT { "variant", "", "the options that were swept, without nodes; else the loader policy", 0 }
 #define NODES { "nodes", "1", "nodes of the launcher; see place: those on one host are emulated", 0 }
 #define SCOPE { "scope", "", "whole run: every window, also those of boundaries; steady: iterations that are not the " \
-		"first of their epoch", 0 }
+		"first of their epoch; by work: the same, each from the end of the work that the iteration before launched to the end " \
+		"of its own", 0 }
 #define PLACE { "place", "", "where this row was measured", 0 }
 
 /* Below 0: not said. */
@@ -86,7 +88,7 @@ static void speedup_row(struct table *t, const struct point *p, enum scope scope
 static int speedup_make(struct table *t, const struct curve *c, const struct runs *all)
 {
 	(void)all;
-	for (int scope = 0; scope < SCOPE_COUNT; scope++)
+	for (int scope = 0; scope < SCOPE_PACED; scope++)
 		for (size_t i = 0; i < c->count; i++)
 			speedup_row(t, &c->points[i], scope);
 	return OK;
@@ -541,12 +543,7 @@ static int runs_make(struct table *t, const struct curve *c, const struct runs *
 
 #define FIELDS(a) a, ARRAY_LEN(a)
 
-static const struct {
-	const char *name, *title;
-	const struct field *fields;
-	size_t field_count;
-	int (*make)(struct table *, const struct curve *, const struct runs *);
-} table_makers[TABLE_COUNT] = {
+static const struct table_maker own_makers[TABLE_COUNT] = {
 	[TABLE_SPEEDUP] = { "speedup", "Speed-up: rate against nodes", FIELDS(speedup_fields), speedup_make },
 	[TABLE_BREAKDOWN] = { "breakdown", "Breakdown: where the time of an iteration goes, in ms",
 			      FIELDS(breakdown_fields), breakdown_make },
@@ -561,19 +558,30 @@ static const struct {
 	[TABLE_RUNS] = { "runs", "Runs: every one, also those that failed", FIELDS(run_fields), runs_make },
 };
 
+static const struct table_maker *maker_of(int id)
+{
+	switch (id) {
+	case TABLE_WAITS: return &table_waits;
+	case TABLE_COLLECTIVES: return &table_collectives;
+	case TABLE_LATE: return &table_late;
+	case TABLE_PAIRS: return &table_pairs;
+	default: return &own_makers[id];
+	}
+}
+
 int tables_make(struct tables *tables, const struct curve *c, const struct runs *all, const char *place)
 {
 	int rc = OK;
 
 	*tables = (struct tables){ 0 };
 	for (int i = 0; i < TABLE_COUNT && !rc; i++) {
+		const struct table_maker *maker = maker_of(i);
 		char *title;
 
-		if (asprintf(&title, "%s (%s)", table_makers[i].title, place) < 0)
-			return err(NO_MEMORY, "no memory for table '%s'", table_makers[i].name);
-		table_init(&tables->at[i], table_makers[i].name, title, table_makers[i].fields,
-			   table_makers[i].field_count);
-		rc = table_makers[i].make(&tables->at[i], c, all);
+		if (asprintf(&title, "%s (%s)", maker->title, place) < 0)
+			return err(NO_MEMORY, "no memory for table '%s'", maker->name);
+		table_init(&tables->at[i], maker->name, title, maker->fields, maker->field_count);
+		rc = maker->make(&tables->at[i], c, all);
 	}
 	return rc;
 }

@@ -1,7 +1,7 @@
 /*
  * report/tables.h - every number that a report shows, as tables.
  *
- * A new answer is a new table: fields, a function that appends rows, a row in table_makers[].
+ * A new answer is a new table: fields, a function that appends rows, a row in own_makers[].
  * Text, CSV, JSON, the page and the figures read these tables and nothing else.
  */
 #ifndef SFSCALE_REPORT_TABLES_H
@@ -10,8 +10,9 @@
 #include "report/curve.h"
 
 enum table_id {
-	TABLE_SPEEDUP, TABLE_BREAKDOWN, TABLE_SHARES, TABLE_BOUNDARY, TABLE_LOSS, TABLE_SCALING, TABLE_POP, TABLE_RUNS,
-	TABLE_COUNT
+	TABLE_SPEEDUP, TABLE_BREAKDOWN, TABLE_SHARES, TABLE_BOUNDARY, TABLE_LOSS, TABLE_SCALING, TABLE_POP,
+	TABLE_WAITS, TABLE_COLLECTIVES, TABLE_LATE, TABLE_PAIRS,	/* report/waiting.h */
+	TABLE_RUNS, TABLE_COUNT
 };
 
 struct tables {
