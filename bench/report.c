@@ -9,12 +9,14 @@
 #include <stdlib.h>
 
 struct report_options {
-	const char *out;
+	const char *out, *table;
 };
 
 static const struct opt opts[] = {
 	{ "out", OPT_NAME, offsetof(struct report_options, out), NULL,
 	  "folder of the report; default: 'report' in the first DIR", NULL },
+	{ "table", OPT_NAME, offsetof(struct report_options, table), NULL,
+	  "print this table only, and write nothing", NULL },
 };
 
 static int run(int argc, char **argv)
@@ -28,6 +30,11 @@ static int run(int argc, char **argv)
 
 	if (!rc && !dir_count)
 		rc = err(USAGE, "report: which run folder or sweep folder?");
+	if (!rc && o.table) {
+		rc = report_table(dirs, dir_count, o.table, stdout);
+		free(dirs);
+		return rc;
+	}
 	if (!rc)
 		rc = path_make(out, o.out ? "%s" : "%s/report", o.out ? o.out : dirs[0]);
 	if (!rc)

@@ -184,3 +184,43 @@ int report_make(const char *const *dirs, size_t dir_count, const char *out, FILE
 	runs_release(&all);
 	return rc;
 }
+
+static int table_print(const struct tables *tables, const struct table *warnings, const char *name, FILE *text)
+{
+	char names[512] = "";
+	size_t used = 0;
+
+	for (int i = 0; i <= TABLE_COUNT; i++) {
+		const struct table *t = i < TABLE_COUNT ? &tables->at[i] : warnings;
+
+		if (!strcmp(t->name, name)) {
+			table_print_text(t, text);
+			return OK;
+		}
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? "|" : "", t->name);
+	}
+	return err(USAGE, "no table '%s'; there are %s", name, names);
+}
+
+int report_table(const char *const *dirs, size_t dir_count, const char *name, FILE *text)
+{
+	struct tables tables = { 0 };
+	struct curve c = { 0 };
+	struct runs all;
+	char *place = NULL;
+	int rc = runs_read(&all, dirs, dir_count);
+
+	if (!rc)
+		rc = curve_make(&c, &all);
+	if (!rc && !(place = summary_place(&all)))
+		rc = NO_MEMORY;
+	if (!rc)
+		rc = tables_make(&tables, &c, &all, place);
+	if (!rc)
+		rc = table_print(&tables, &all.warnings, name, text);
+	tables_release(&tables);
+	free(place);
+	curve_release(&c);
+	runs_release(&all);
+	return rc;
+}

@@ -16,4 +16,7 @@
  * would spoil; FAILED only when nothing could be read, or `out` cannot be written. */
 int report_make(const char *const *dirs, size_t dir_count, const char *out, FILE *text);
 
+/* One table of that report as text, and no file.  USAGE (said) when there is no such table. */
+int report_table(const char *const *dirs, size_t dir_count, const char *name, FILE *text);
+
 #endif

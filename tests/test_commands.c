@@ -45,7 +45,7 @@ static int program(const char *words, char *out, size_t room)
 
 static const struct command *const commands[] = {
 	&command_net, &command_data_make, &command_data_check, &command_run, &command_sweep, &command_report,
-	&command_bench, &command_topo,
+	&command_bench, &command_diagnose, &command_topo,
 };
 
 static void the_help_of_every_command_names_each_of_its_options(void **state)
