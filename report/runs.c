@@ -173,6 +173,18 @@ static void run_check(struct runs *all, struct run *r)
 	if (wall_ns && (double)unattributed_ns > 0.02 * (double)wall_ns)
 		runs_warn(all, r->folder, "%.1f %% of its time is in no known range; 2 %% is what this report trusts",
 			  100.0 * (double)unattributed_ns / (double)wall_ns);
+	for (int name = 0; name < SPAN_COUNT; name++) {
+		const struct call_sum *s = &r->waits.calls[name];
+		size_t unsplit = s->splits[SPLIT_UNMATCHED] + s->splits[SPLIT_CONTRADICTION] + s->splits[SPLIT_UNCLEAR];
+
+		if (run_counts(r) && unsplit)
+			runs_warn(all, r->folder, "%zu of %zu calls of %s are unsplit: %zu unmatched, %zu contradictory, %zu "
+				  "unclear", unsplit, s->calls, span_rows[name].name, s->splits[SPLIT_UNMATCHED],
+				  s->splits[SPLIT_CONTRADICTION], s->splits[SPLIT_UNCLEAR]);
+	}
+	if (r->waits.left_out)
+		runs_warn(all, r->folder, "%zu collectives have a lane or a number that cannot be: they are unsplit",
+			  r->waits.left_out);
 	if (run_counts(r) && !r->steady_ns.n)
 		runs_warn(all, r->folder, "no steady iteration: every epoch has one iteration only");
 	cJSON_ArrayForEach(w, run_part(r, "warnings"))

@@ -277,6 +277,32 @@ static void two_late_ranks_are_told_apart(void **state)
 	job_free(j);
 }
 
+/* In microseconds instead of milliseconds. */
+static void the_example_of_the_readme_is_true(void **state)
+{
+	static const struct { enum span_id id; int seq; int64_t t0[2], t1[2]; } rows[] = {
+		{ SPAN_LOSS_ALLREDUCE, 0, { -5, -5 }, { 0, 0 } },
+		{ SPAN_LOAD, 0, { 0, 0 }, { 10, 30 } },
+		{ SPAN_FWD, 0, { 10, 30 }, { 40, 65 } },
+		{ SPAN_LOSS_ALLREDUCE, 1, { 40, 65 }, { 75, 75 } },
+	};
+	struct job *j = job_new(2);
+
+	(void)state;
+	for (int r = 0; r < 2; r++)
+		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+			job_put(j, r, &(struct event){ .t0 = 1000 * rows[i].t0[r], .t1 = 1000 * rows[i].t1[r], .name = rows[i].id,
+				.seq = (uint32_t)rows[i].seq, .cls = (uint8_t)span_rows[rows[i].id].cls,
+				.kind = (uint8_t)span_rows[rows[i].id].kind });
+	job_analyse(j);
+	assert_int_equal(j->blame[0].wait_ns, 25000);
+	assert_int_equal(induced(j, 0, 1, CAUSE_loader), 20000);
+	assert_int_equal(induced(j, 0, 1, CAUSE_compute), 5000);
+	assert_int_equal(j->blame[1].wait_ns, 0);
+	assert_int_equal(j->whole[0].parts_ns[CLS_COMM_WIRE], 5000 + 10000);
+	job_free(j);
+}
+
 /* The rank is late for its broadcast, and again behind it.  Where the broadcast held the others, its loader is paid for
  * there; where not (it is not the root), the all-reduce pays for both. */
 static void what_was_waited_for_once_is_not_blamed_again(void **state)
@@ -654,6 +680,7 @@ int main(void)
 		cmocka_unit_test(a_slow_network_is_wire_and_nobody_waits),
 		cmocka_unit_test(buckets_that_queue_behind_a_late_rank_are_blamed_on_what_made_it_late),
 		cmocka_unit_test(two_late_ranks_are_told_apart),
+		cmocka_unit_test(the_example_of_the_readme_is_true),
 		cmocka_unit_test(what_was_waited_for_once_is_not_blamed_again),
 		cmocka_unit_test(a_wait_of_the_late_rank_itself_is_followed_to_the_root),
 		cmocka_unit_test(without_a_common_clock_the_shortest_stay_tells_the_wait),
