@@ -257,6 +257,24 @@ static void a_delay_that_is_put_in_comes_out_where_it_was_put(void **state)
 	record_release(&r);
 }
 
+/* Known truth, from the injection to the words: who is late and because of what. */
+static void the_rank_that_was_delayed_is_the_one_that_is_blamed(void **state)
+{
+	static const struct { const char *phase, *words; } cases[] = {
+		{ "load", "for rank 2, because of its loader" },
+		{ "fwd", "for rank 2, because of its compute" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		assert_int_equal(sh("timeout 60 mpirun --oversubscribe --bind-to none -n 4 $S run " EMPTY "--nodes 4 --epochs 4 "
+				    "--emulate-kernels forward=const:2,backward=const:4 --inject rank=2,phase=%s,ms=30 "
+				    "--out $W/late-%s", cases[i].phase, cases[i].phase), 0);
+		assert_int_equal(sh("$S diagnose $W/late-%s | head -n 1", cases[i].phase), 0);
+		assert_true(said(cases[i].words));
+	}
+}
+
 /* ---- bad input ------------------------------------------------------------------------- */
 
 static void bad_input_is_named_and_leaves_nothing(void **state)
@@ -490,6 +508,7 @@ int main(void)
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
 		cmocka_unit_test(every_row_of_the_step_is_an_nvtx_range),
 		cmocka_unit_test(a_delay_that_is_put_in_comes_out_where_it_was_put),
+		cmocka_unit_test(the_rank_that_was_delayed_is_the_one_that_is_blamed),
 		cmocka_unit_test(bad_input_is_named_and_leaves_nothing),
 		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
 		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),
