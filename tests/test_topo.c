@@ -374,6 +374,48 @@ static void a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers(
 	(void)state;
 }
 
+static void containers_of_one_subnet_with_different_gpus_are_one_machine_and_the_ring_changes_it(void **state)
+{
+	static const struct { const char *subnets, *gpus, *says; } rows[] = {
+		{ "1212", "0011", "2 machines, and the ring changes machines 4 times where 2 would do" },
+		{ "1122", "0101", NULL },		/* sorted */
+		{ "1212", "0010", NULL },		/* one GPU twice in a subnet: that is no machine */
+		{ "1234", "0011", NULL },		/* each a subnet of its own */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char text[4096] = "";
+		struct topo_model m;
+		struct topo_findings all;
+		const struct topo_finding *f;
+
+		for (int rank = 0; rank < 4; rank++) {
+			char *end = text + strlen(text);
+
+			end += sprintf(end, "pod%d:1:1 [0] NCCL INFO Bootstrap : Using [0]eth0:10.0.%c.%d<0>\n", rank,
+				       rows[i].subnets[rank], rank + 10);
+			for (int side = 0; side < 2; side++)
+				end += sprintf(end, "pod%d:1:1 [0] NCCL INFO Ring 00 : %d -> %d [%s] via NET/IB/0\n",
+					       rank, side ? rank : (rank + 3) % 4, side ? (rank + 1) % 4 : rank,
+					       side ? "send" : "receive");
+			sprintf(end, "pod%d:1:1 [0] NCCL INFO comm 0x%d rank %d nranks 4 cudaDev 0 nvmlDev %c - Init "
+				     "COMPLETE\n",
+				rank, rank + 1, rank, rows[i].gpus[rank]);
+		}
+		m = log_of(text);
+		topo_judge(&m, &all);
+		f = topo_finding_of(&all, "node-count");
+		assert_int_equal(f->verdict, TOPO_FAULT);
+		if (!rows[i].says)
+			assert_null(strstr(f->what, "machines"));
+		else if (!strstr(f->what, rows[i].says))
+			fail_msg("%s", f->what);
+		topo_findings_release(&all);
+		topo_model_release(&m);
+	}
+}
+
 /* ---- node layout ---- */
 
 static struct topo_model xml_of(const char *text)
@@ -1037,6 +1079,7 @@ int main(void)
 		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
 		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
 		cmocka_unit_test(a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers),
+		cmocka_unit_test(containers_of_one_subnet_with_different_gpus_are_one_machine_and_the_ring_changes_it),
 		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),
 		cmocka_unit_test(xml_that_is_cut_deep_a_bomb_or_of_another_kind_is_refused),
 		cmocka_unit_test(a_preset_host_has_the_distances_that_its_machine_is_known_for),

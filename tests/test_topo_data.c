@@ -151,6 +151,73 @@ static void every_ring_edge_of_the_key_case_is_judged_as_its_index_says(void **s
 	topo_model_release(&m);
 }
 
+static void a_ring_that_alternates_between_two_machines_of_pods_changes_them_six_times(void **state)
+{
+	struct topo_model m;
+	struct topo_findings all;
+
+	(void)state;
+	need_data();
+	assert_int_equal(model_of(&m, "nccl", "log41_k8s_roce_8pod_2.4.8.txt"), OK);
+	topo_judge(&m, &all);
+	assert_non_null(strstr(topo_finding_of(&all, "node-count")->what, "changes machines 6 times where 2 would do"));
+	topo_findings_release(&all);
+	topo_model_release(&m);
+}
+
+/* The table of switch 60 ends early: hosts that all seven tables know are followed from leaf to adapter, and with the
+ * others the answer is that tables are missing. */
+static void real_forwarding_tables_lead_every_hop_that_they_know_to_its_host(void **state)
+{
+	static const char *const tables[] = { "3", "4", "5", "58", "59", "60", "92" };
+
+	(void)state;
+	need_data();
+	for (int known = 0; known < 2; known++) {
+		struct topo_model m = { 0 };
+		struct topo_judging j;
+		struct topo_findings all;
+		char path[PATH_BYTES], list[8192] = "";
+		size_t hosts = 0;
+
+		assert_int_equal(topo_model_read(&m, DATA "ib/plafrim2-truescale.ibnetdiscover-s-p.txt", INPUT_FABRIC),
+				 OK);
+		for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+			snprintf(path, sizeof(path), DATA "ib/plafrim2-ibroute/ibroute-fe80-0000-0000-0000-%s.txt",
+				 tables[i]);
+			assert_int_equal(topo_model_read(&m, path, INPUT_AUTO), OK);
+		}
+		assert_int_equal(m.fabric.table_count, ARRAY_LEN(tables));
+		topo_fabric_settle(&m.fabric);
+		for (size_t i = 0; i < m.fabric.node_count; i++) {
+			const struct topo_vertex *v = &m.fabric.nodes[i];
+			uint32_t lid = topo_map_get(&m.fabric.lid_of, v->guid);
+			bool in_all = true;
+
+			for (size_t t = 0; t < m.fabric.table_count; t++)
+				in_all = in_all && lid < m.fabric.tables[t].lid_count &&
+					 m.fabric.tables[t].ports[lid] != 255;
+			if (strncmp(v->host, "miriel", 6) || v->rail || (known && !in_all))
+				continue;
+			snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\n", v->host);
+			hosts++;
+		}
+		assert_in_range(hosts, known ? 30 : 61, known ? 60 : 96);
+		assert_int_equal(topo_model_take(&m, "hosts", list, strlen(list), INPUT_HOSTS), OK);
+		topo_model_settle(&m);
+		topo_judging_init(&j, &m, &m.log.comms[0]);
+		assert_int_equal(j.flows.count, hosts);
+		assert_int_equal(j.bounds.routed, known);
+		if (known)
+			assert_true(j.bounds.fixed > 0 && j.bounds.fixed <= j.bounds.ideal);
+		topo_judge(&m, &all);
+		assert_int_equal(topo_finding_of(&all, "static-collision")->verdict == TOPO_CANNOT_TELL, !known);
+		topo_findings_release(&all);
+		topo_judging_release(&j);
+		topo_model_release(&m);
+	}
+}
+
 static void real_node_layouts_have_their_measured_distances(void **state)
 {
 	static const struct {
@@ -369,6 +436,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(real_logs_and_files_of_nccl_get_their_expected_faults_and_no_other),
 		cmocka_unit_test(every_ring_edge_of_the_key_case_is_judged_as_its_index_says),
+		cmocka_unit_test(a_ring_that_alternates_between_two_machines_of_pods_changes_them_six_times),
+		cmocka_unit_test(real_forwarding_tables_lead_every_hop_that_they_know_to_its_host),
 		cmocka_unit_test(real_node_layouts_have_their_measured_distances),
 		cmocka_unit_test(files_that_cannot_be_used_are_refused_with_the_reason),
 		cmocka_unit_test(real_fabrics_have_their_switches_and_their_one_swapped_cable),

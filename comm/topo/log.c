@@ -756,6 +756,22 @@ static void interface_note(struct topo_log *log, uint32_t process, struct topo_s
 		note(log, NOTE_INTERFACE, process, name, at);
 }
 
+/* eth0:10.233.99.245<0>: hosts of one /24 network are often containers of one machine. */
+static void subnet_note(struct topo_log *log, uint32_t process, struct topo_span s, struct topo_at at)
+{
+	struct topo_span subnet;
+	uint64_t part;
+
+	if (!topo_take_past(&s, ":"))
+		return;
+	subnet.at = s.at;
+	for (int i = 0; i < 3; i++)
+		if (!topo_take_u64(&s, &part) || part > 255 || !topo_take(&s, "."))
+			return;
+	subnet.end = s.at - 1;
+	note(log, NOTE_SUBNET, process, subnet, at);
+}
+
 /* AllReduce: 268435456 Bytes -> Algo RING proto SIMPLE channel{Lo..Hi}={0..23}, and the forms before. */
 static void choice_line(struct topo_log *log, const struct message *m)
 {
@@ -807,8 +823,10 @@ static void net_line(struct topo_log *log, uint32_t process, const struct messag
 	if (topo_take(&s, "IB : Using")) {
 		struct topo_span oob = s;
 
-		if (topo_take_past(&oob, "; OOB"))
+		if (topo_take_past(&oob, "; OOB")) {
 			s.end = oob.at;
+			subnet_note(log, process, oob, m->at);
+		}
 		nic_list(log, process, s, NULL, m->at);
 	} else if (topo_take(&s, "IB : Made virtual device ")) {
 		nic_virtual(log, process, s, m->at);
@@ -824,6 +842,12 @@ static void net_line(struct topo_log *log, uint32_t process, const struct messag
 	} else if (topo_take(&s, "IB : GPU Direct RDMA Disabled")) {
 		note(log, NOTE_GDR_DISABLED, process, m->text, m->at);
 	}
+}
+
+static void bootstrap_line(struct topo_log *log, uint32_t process, const struct message *m, struct topo_span s)
+{
+	interface_note(log, process, s, m->at);
+	subnet_note(log, process, s, m->at);
 }
 
 static void message_read(struct topo_log *log, const struct message *m)
@@ -843,7 +867,7 @@ static void message_read(struct topo_log *log, const struct message *m)
 	else if (topo_take(&s, "NET/"))
 		net_line(log, t->process, m, s);
 	else if (topo_take(&s, "Bootstrap : Using ") || topo_take(&s, "Bootstrap: Using "))
-		interface_note(log, t->process, s, m->at);
+		bootstrap_line(log, t->process, m, s);
 	else if (topo_take(&s, "Using network ") || topo_take(&s, "Assigned NET plugin "))
 		note(log, NOTE_NETWORK, t->process, s, m->at);
 	else if (topo_take(&s, "Connected all") || topo_take(&s, "Connected NVLS tree"))

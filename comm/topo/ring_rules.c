@@ -801,6 +801,55 @@ void judge_channels(const struct topo_judging *j, struct topo_finding *f)
 	}
 }
 
+/* The machine of each host that shows one GPU, told by the subnet of its bootstrap address: trusted only when no two
+ * hosts of a subnet show the same GPU, and there are fewer subnets than hosts.  NULL: not told; freed by the caller. */
+static const char **machines_by_subnet(const struct topo_judging *j, size_t *machines)
+{
+	const struct topo_log *l = &j->m->log;
+	const struct topo_comm *c = j->c;
+	const char **of_rank = topo_alloc(c->rank_count, sizeof(*of_rank));
+	bool good = true;
+
+	*machines = 0;
+	for (size_t r = 0; r < c->rank_count && good; r++) {
+		bool new = true;
+
+		for (size_t i = 0; i < l->note_count && c->ranks[r].present && !of_rank[r]; i++)
+			if (l->notes[i].kind == NOTE_SUBNET && l->notes[i].host == c->ranks[r].host)
+				of_rank[r] = l->notes[i].text;
+		good = of_rank[r] != NULL;
+		for (size_t k = 0; k < r && good; k++)
+			if (of_rank[k] == of_rank[r]) {
+				new = false;
+				good = c->ranks[k].nvml_dev != c->ranks[r].nvml_dev;
+			}
+		*machines += new;
+	}
+	if (good && *machines < c->rank_count)
+		return of_rank;
+	free(of_rank);
+	return NULL;
+}
+
+/* How often the first closed ring changes machines, where `machines` changes would do. */
+static void say_machine_changes(const struct topo_judging *j, struct topo_finding *f)
+{
+	const struct topo_comm *c = j->c;
+	size_t machines, changes = 0, used = strlen(f->what), channel = 0;
+	const char **of_rank = machines_by_subnet(j, &machines);
+
+	while (channel < c->channel_count && !c->closed[channel])
+		channel++;
+	for (size_t r = 0; of_rank && channel < c->channel_count && r < c->rank_count; r++)
+		changes += of_rank[r] != of_rank[c->next[channel * c->rank_count + r]];
+	if (changes > machines && machines > 1)
+		snprintf(f->what + used, sizeof(f->what) - used,
+			 "; by their subnets they sit on %zu machines, and the ring changes machines %zu times where "
+			 "%zu would do",
+			 machines, changes, machines);
+	free(of_rank);
+}
+
 void judge_node_count(const struct topo_judging *j, struct topo_finding *f)
 {
 	const struct topo_comm *c = j->c;
@@ -832,6 +881,7 @@ void judge_node_count(const struct topo_judging *j, struct topo_finding *f)
 			  "%zu of %zu hosts show one GPU that is not their machine's first: containers of "
 			  "the same machine count as nodes, and talk over the network",
 			  shared, c->host_count);
+		say_machine_changes(j, f);
 		judge_advise(f, "give the containers of a machine one host name or one NCCL_HOSTID, and share its "
 				"/dev/shm and GPUs; "
 				"order ranks by machine");
