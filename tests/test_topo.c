@@ -881,6 +881,40 @@ static void sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot(void **s
 	}
 }
 
+static void what_counters_gained_between_two_files_is_judged_and_one_file_tells_nothing(void **state)
+{
+	static const char text[] = "n1: /sys/class/infiniband/mlx5_0/ports/1/state:4: ACTIVE\n"
+				   "n1: /sys/class/infiniband/mlx5_0/ports/1/counters/symbol_error:%d\n"
+				   "n1: /sys/class/infiniband/mlx5_0/ports/1/counters/port_xmit_wait:%d\n"
+				   "n1: /sys/class/infiniband/mlx5_0/ports/1/counters/port_xmit_data:%d\n";
+	static const struct { int symbols, wait, data; enum topo_verdict is; } rows[] = {
+		{ 7, 1000, 100000000, TOPO_OK },		/* seven since boot, none since */
+		{ 8, 1000, 100000000, TOPO_FAULT },
+		{ 7, 6000000, 100000000, TOPO_FAULT },		/* 5.7 % */
+		{ 7, 5000000, 100000000, TOPO_OK },		/* 4.8 % */
+		{ 7, 90, 100, TOPO_OK },			/* too little data to tell */
+		{ 3, 1000, 100000000, TOPO_OK },		/* set back in between */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct topo_model m = { 0 };
+		char before[1024], after[1024];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		snprintf(before, sizeof(before), text, 7, 0, 0);
+		snprintf(after, sizeof(after), text, rows[i].symbols, rows[i].wait, rows[i].data);
+#pragma GCC diagnostic pop
+		assert_int_equal(topo_model_take(&m, "before", before, strlen(before), INPUT_SYSFS), OK);
+		assert_int_equal(verdict_of(&m, "counters"), TOPO_CANNOT_TELL);
+		assert_int_equal(topo_model_take(&m, "after", after, strlen(after), INPUT_AUTO), OK);
+		topo_model_settle(&m);
+		assert_int_equal(verdict_of(&m, "counters"), rows[i].is);
+		topo_model_release(&m);
+	}
+}
+
 static void the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout(void **state)
 {
 	const struct topo_preset *p = topo_preset_find("abci-v");
@@ -1092,6 +1126,7 @@ int main(void)
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
 		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
 		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),
+		cmocka_unit_test(what_counters_gained_between_two_files_is_judged_and_one_file_tells_nothing),
 		cmocka_unit_test(the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout),
 		cmocka_unit_test(sharps_groups_name_hosts_by_port_guid),
 		cmocka_unit_test(a_difference_of_two_runs_is_told_and_equal_runs_have_none),

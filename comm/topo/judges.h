@@ -43,6 +43,7 @@ JUDGE(gpu_far);
 JUDGE(sub_numa);
 JUDGE(port_active);
 JUDGE(rate);
+JUDGE(counters);
 JUDGE(nodes_equal);
 JUDGE(pcie_width);
 JUDGE(pcie_bound);

@@ -67,10 +67,26 @@ static int hosts_read(struct topo_model *m, const char *source, const char *text
 	return rc;
 }
 
-/* `grep -r . /sys/class/infiniband/`, one node per file, or many with "node1: " in front. */
+/* The first file's count before the run, those of later files after it. */
+static void counter_take(struct topo_port *p, const char *source, struct topo_span name, struct topo_span value)
+{
+	struct topo_counts *c = !p->before.source || p->before.source == source ? &p->before : &p->after;
+	uint64_t v;
+
+	for (size_t i = 0; i < COUNTERS; i++)
+		if (topo_span_is(name, topo_counter_names[i]) && topo_take_u64(&value, &v)) {
+			c->source = source;
+			c->said[i] = true;
+			c->value[i] = v;
+		}
+}
+
+/* Lines "/sys/class/infiniband/HCA/...:value" as grep prints them, one node per file, or many with "node1: " in
+ * front. */
 static int sysfs_read(struct topo_model *m, const char *source, const char *text, size_t bytes)
 {
 	struct topo_span rest = { text, text + bytes }, line;
+	const char *file = topo_name_of(&m->log.names, source);
 	size_t taken = 0;
 
 	while (topo_line(&rest, &line)) {
@@ -94,7 +110,7 @@ static int sysfs_read(struct topo_model *m, const char *source, const char *text
 				n = &m->nodes[i];
 		if (!n) {
 			TOPO_PUSH(m->nodes, m->node_count, m->node_room) =
-				(struct topo_node){ .host = host, .source = topo_name_of(&m->log.names, source) };
+				(struct topo_node){ .host = host, .source = file };
 			n = &m->nodes[m->node_count - 1];
 		}
 		for (size_t i = 0; i < n->hca_count && !h; i++)
@@ -132,6 +148,8 @@ static int sysfs_read(struct topo_model *m, const char *source, const char *text
 				p->state = atoi(value.at);
 			else if (topo_span_is(path, "/link_layer"))
 				p->ethernet = topo_span_is(value, "Ethernet");
+			else if (topo_take(&path, "/counters/"))
+				counter_take(p, file, path, value);
 			else if (topo_span_is(path, "/lid"))
 				p->lid = (uint32_t)strtoul(value.at, NULL, 16);
 		}

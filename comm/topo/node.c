@@ -21,6 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+const char *const topo_counter_names[COUNTERS] = {
+	"link_downed", "symbol_error", "port_xmit_discards", "port_xmit_wait", "port_xmit_data",
+};
 const char *const topo_class_names[] = { "LOC", "PIX", "PXB", "PHB", "NODE", "NODE*", "SYS", "?" };
 
 void topo_node_release(struct topo_node *n)

@@ -24,12 +24,24 @@ extern const char *const topo_class_names[];
 
 enum { HCA_PORTS = 4 };
 
+/* Of /sys/class/infiniband/HCA/ports/N/counters. */
+enum topo_counter { COUNT_DOWNED, COUNT_SYMBOLS, COUNT_DISCARDS, COUNT_WAIT, COUNT_DATA, COUNTERS };
+extern const char *const topo_counter_names[COUNTERS];
+
+/* The counters of a port as one file says them. */
+struct topo_counts {
+	const char *source;	/* NULL: not read */
+	bool said[COUNTERS];
+	uint64_t value[COUNTERS];
+};
+
 struct topo_port {
 	int state;		/* 1 down, 2 init, 3 armed, 4 active; 0 not said */
 	uint32_t lid;
 	uint64_t guid;		/* low half of GID 0 */
 	double gbps;		/* GB/s one way, from sysfs; 0 not said */
 	int ethernet;		/* 1 Ethernet, 0 InfiniBand, -1 not said */
+	struct topo_counts before, after;	/* of the first and of the last file that tells them */
 };
 
 struct topo_gpu {

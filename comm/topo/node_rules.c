@@ -327,7 +327,61 @@ void judge_rate(const struct topo_judging *j, struct topo_finding *f)
 	if (f->verdict != TOPO_FAULT && compared)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu HCAs compared", compared);
 	else if (f->verdict != TOPO_FAULT)
-		judge_needs(f, "--sysfs of several hosts (grep -r . /sys/class/infiniband/)", "no rates to compare");
+		judge_needs(f, "--sysfs of several hosts", "no rates to compare");
+}
+
+/* How much a counter grew; false: not told twice, or set back in between. */
+static bool grew(const struct topo_port *p, enum topo_counter i, uint64_t *by)
+{
+	if (!p->before.said[i] || !p->after.said[i] || p->after.value[i] < p->before.value[i])
+		return false;
+	*by = p->after.value[i] - p->before.value[i];
+	return true;
+}
+
+static void counters_of_port(const struct topo_node *n, const struct topo_hca *h, struct topo_finding *f)
+{
+	static const uint64_t words_least = 1 << 20;	/* 4 MB: a port that sent less tells nothing of congestion */
+	const struct topo_port *p = &h->ports[0];
+	uint64_t by, words;
+
+	for (size_t i = COUNT_DOWNED; i <= COUNT_DISCARDS; i++)
+		if (grew(p, i, &by) && by) {
+			judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s of %s: %s grew by %llu during the run", h->name,
+				  node_label(n), topo_counter_names[i], (unsigned long long)by);
+			judge_advise(f, i == COUNT_DISCARDS ? "congestion or a port that is down on the way: look at "
+							      "the switches' counters (perfquery)"
+							    : "a cable or a transceiver: reseat, clean or replace it");
+			return;
+		}
+	if (grew(p, COUNT_WAIT, &by) && grew(p, COUNT_DATA, &words) && words >= words_least && by > words / 19) {
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "%s of %s waited for credits %.0f %% of its ticks (port_xmit_wait against port_xmit_data)",
+			  h->name, node_label(n), 100 * (double)by / ((double)by + (double)words));
+		judge_advise(f, "congestion: uplink-bound and static-collision tell where, with --fabric and --routes");
+	}
+}
+
+/* By more than 5 % of wait + data, which is a nineteenth of data, a port counts as congested. */
+void judge_counters(const struct topo_judging *j, struct topo_finding *f)
+{
+	size_t ports = 0;
+
+	for (size_t i = 0; i < j->m->node_count; i++)
+		for (size_t h = 0; h < j->m->nodes[i].hca_count; h++) {
+			const struct topo_hca *a = &j->m->nodes[i].hcas[h];
+
+			if (!a->ports[0].before.source || !a->ports[0].after.source)
+				continue;
+			ports++;
+			if (f->verdict != TOPO_FAULT)
+				counters_of_port(&j->m->nodes[i], a, f);
+		}
+	if (!ports)
+		judge_needs(f, "--sysfs twice: gathered before the run and after it",
+			    "counters run since the host booted");
+	else if (f->verdict != TOPO_FAULT)
+		judge_say(f, TOPO_OK, TOPO_INFO, "%zu ports", ports);
 }
 
 /* What should be alike: counts, distances, NVLinks. */

@@ -48,6 +48,7 @@ const struct topo_rule topo_rules[] = {
 	{ "sub-numa", "H03", "no GPU and HCA share a socket but not a NUMA node", false, judge_sub_numa },
 	{ "port-active", "H09", "HCA ports are active", false, judge_port_active },
 	{ "rate", "H10", "an HCA has the same rate on every host", false, judge_rate },
+	{ "counters", "F11", "no port lost packets or waited for credits during the run", false, judge_counters },
 	{ "nodes-equal", "H11 H12 H21", "hosts have the same sockets, GPUs, HCAs and distances", false,
 	  judge_nodes_equal },
 	{ "pcie-width", "H13", "PCIe links run at full width", false, judge_pcie_width },
