@@ -646,6 +646,37 @@ static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
 	}
 }
 
+static void a_jobs_own_addresses_are_its_groups(void **state)
+{
+	static const char addresses[] = "0: SLURM_TOPOLOGY_ADDR=top.s0.n01\n1: SLURM_TOPOLOGY_ADDR=top.s1.n03\n"
+					"0: SLURM_TOPOLOGY_ADDR_PATTERN=switch.switch.node\n"
+					"2: SLURM_TOPOLOGY_ADDR=top.s0.n02\n3: SLURM_TOPOLOGY_ADDR=top.s1.n04\n"
+					"3: SLURM_TOPOLOGY_ADDR=top.s1.n04\n";
+
+	(void)state;
+	for (int sorted = 0; sorted < 2; sorted++) {
+		struct topo_model m = { 0 };
+
+		model_of(&m, addresses, INPUT_AUTO);
+		model_of(&m, sorted ? "n[01-04]\n" : "n01\nn03\nn02\nn04\n", INPUT_HOSTS);
+		topo_model_settle(&m);
+		assert_int_equal(m.fabric.member_count, 4);
+		assert_int_equal(m.fabric.group_count, 3);
+		assert_string_equal(m.fabric.groups[m.fabric.groups[1].parent].name, "top");
+		assert_int_equal(verdict_of(&m, "groups-valid"), TOPO_OK);
+		assert_int_equal(verdict_of(&m, "leaf-crossings"), sorted ? TOPO_OK : TOPO_FAULT);
+		topo_model_release(&m);
+	}
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const bad[] = { "SLURM_TOPOLOGY_ADDR=\n", "SLURM_TOPOLOGY_ADDR=n01\n",
+						   "SLURM_TOPOLOGY_ADDR=s0.\n" };
+		struct topo_model m = { 0 };
+
+		assert_int_equal(topo_model_take(&m, "bad", bad[i], strlen(bad[i]), INPUT_FABRIC), FAILED);
+		topo_model_release(&m);
+	}
+}
+
 /* ---- bounds ---- */
 
 /* A planned job over a preset's fabric. */
@@ -841,7 +872,45 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 		assert_true(j.bounds.fixed <= j.bounds.ideal && j.bounds.worst <= j.bounds.fixed);
 		assert_int_equal(verdict_of(&m, "static-collision"),
 				 rows[i].fixed < rows[i].ideal ? TOPO_FAULT : TOPO_OK);
+		assert_int_equal(verdict_of(&m, "path-length"), TOPO_OK);
 		topo_judging_release(&j);
+		topo_model_release(&m);
+	}
+}
+
+/* A triangle of switches with a host each; a's table sends what is for c's host through b, or straight. */
+static void a_detour_of_the_forwarding_tables_is_told(void **state)
+{
+	static const char fabric[] =
+		"vendid=0x2c9\nSwitch 9 \"S-a\" # \"a\" base port 0 lid 1 lmc 0\n"
+		"[1] \"H-11\"[1](21) # \"h1 x\" lid 11 4xEDR\n"
+		"[2] \"S-b\"[2] # \"b\" lid 2 4xEDR\n[3] \"S-c\"[2] # \"c\" lid 3 4xEDR\n"
+		"Switch 9 \"S-b\" # \"b\" base port 0 lid 2 lmc 0\n[1] \"H-12\"[1](22) # \"h2 x\" lid 12 4xEDR\n"
+		"[3] \"S-c\"[3] # \"c\" lid 3 4xEDR\n"
+		"Switch 9 \"S-c\" # \"c\" base port 0 lid 3 lmc 0\n[1] \"H-13\"[1](23) # \"h3 x\" lid 13 4xEDR\n"
+		"Ca 1 \"H-11\" # \"h1 x\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"a\" lid 1 4xEDR\n"
+		"Ca 1 \"H-12\" # \"h2 x\"\n[1](22) \"S-b\"[1] # lid 12 lmc 0 \"b\" lid 2 4xEDR\n"
+		"Ca 1 \"H-13\" # \"h3 x\"\n[1](23) \"S-c\"[1] # lid 13 lmc 0 \"c\" lid 3 4xEDR\n";
+
+	(void)state;
+	for (int detour = 0; detour < 2; detour++) {
+		struct topo_model m = { 0 };
+		char tables[1024];
+
+		snprintf(tables, sizeof(tables),
+			 "Unicast lids [0x0-0xd] of switch Lid 1 guid 0x000000000000000a (a):\n"
+			 "0x000b 001 : (x)\n0x000c 002 : (x)\n0x000d %s : (x)\n"
+			 "Unicast lids [0x0-0xd] of switch Lid 2 guid 0x000000000000000b (b):\n"
+			 "0x000b 002 : (x)\n0x000c 001 : (x)\n0x000d 003 : (x)\n"
+			 "Unicast lids [0x0-0xd] of switch Lid 3 guid 0x000000000000000c (c):\n"
+			 "0x000b 002 : (x)\n0x000c 003 : (x)\n0x000d 001 : (x)\n",
+			 detour ? "002" : "003");
+		model_of(&m, fabric, INPUT_FABRIC);
+		model_of(&m, tables, INPUT_ROUTES);
+		topo_fabric_settle(&m.fabric);
+		model_of(&m, "h1\nh3\nh2\n", INPUT_HOSTS);
+		topo_model_settle(&m);
+		assert_int_equal(verdict_of(&m, "path-length"), detour ? TOPO_FAULT : TOPO_OK);
 		topo_model_release(&m);
 	}
 }
@@ -1121,10 +1190,12 @@ int main(void)
 		cmocka_unit_test(a_broken_fabric_is_refused_with_its_line),
 		cmocka_unit_test(loops_and_cycles_in_a_fabric_end_nothing),
 		cmocka_unit_test(a_schedulers_topology_is_checked_and_counts_crossings),
+		cmocka_unit_test(a_jobs_own_addresses_are_its_groups),
 		cmocka_unit_test(the_rack_model_of_abci_gives_the_published_bounds),
 		cmocka_unit_test(reversing_a_ring_or_renaming_its_hosts_changes_no_bound),
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
 		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
+		cmocka_unit_test(a_detour_of_the_forwarding_tables_is_told),
 		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),
 		cmocka_unit_test(what_counters_gained_between_two_files_is_judged_and_one_file_tells_nothing),
 		cmocka_unit_test(the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout),

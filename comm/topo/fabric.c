@@ -685,9 +685,50 @@ static int slurm_read(struct reading *r)
 	return OK;
 }
 
+/* "SLURM_TOPOLOGY_ADDR=top.leaf.node" as a job's environment has it, a line per host, with anything in front: switches
+ * from the top down, then the host. */
+static int slurm_addr_read(struct reading *r)
+{
+	struct topo_map seen = { 0 };		/* a host says it once per rank */
+
+	while (next_line(r)) {
+		struct topo_span s = r->line, part, host;
+		struct joining j = { .r = r, .group = TOPO_NONE };
+		const char *dot, *name;
+
+		if (!topo_take_past(&s, "SLURM_TOPOLOGY_ADDR="))
+			continue;
+		while (s.end > s.at && strchr("\"' \t", s.end[-1]))
+			s.end--;
+		for (dot = s.end; dot > s.at && dot[-1] != '.'; dot--)
+			;
+		host = (struct topo_span){ dot, s.end };
+		s.end = dot;
+		while (topo_take_word(&s, ".", &part) && topo_take(&s, ".")) {
+			uint32_t group = group_named(r->f, topo_name(r->f->names, part), r->at);
+
+			if (j.group != TOPO_NONE && group != j.group)
+				r->f->groups[group].parent = j.group;
+			j.group = group;
+		}
+		if (s.at < s.end || host.at == host.end || j.group == TOPO_NONE) {
+			topo_map_release(&seen);
+			return complain(r, "an address is SWITCH.SWITCH.HOST");
+		}
+		name = topo_name(r->f->names, host);
+		if (topo_map_get(&seen, (uintptr_t)name) != TOPO_NONE)
+			continue;
+		topo_map_set(&seen, (uintptr_t)name, j.group);
+		join_host(&j, name);
+	}
+	topo_map_release(&seen);
+	r->f->groups_of_job = true;
+	return OK;
+}
+
 /* ---- which reader ---- */
 
-enum kind { KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM };
+enum kind { KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM, KIND_SLURM_ADDR };
 
 static enum kind kind_of(struct topo_span rest)
 {
@@ -706,6 +747,8 @@ static enum kind kind_of(struct topo_span rest)
 			return KIND_NETDISCOVER;
 		if (topo_take(&s, "SwitchName="))
 			return KIND_SLURM;
+		if (topo_span_has(s, "SLURM_TOPOLOGY_ADDR="))
+			return KIND_SLURM_ADDR;
 		if (topo_take(&s, "{ CA Ports:") || topo_take(&s, "{ SW Ports:"))
 			return KIND_LST;
 		if (topo_take(&s, "DR path slid"))
@@ -724,11 +767,14 @@ int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, c
 	static int (*const readers[])(struct reading *) = {
 		[KIND_NETDISCOVER] = netdiscover_read, [KIND_PORTS] = ports_read, [KIND_LINKINFO] = linkinfo_read,
 		[KIND_LST] = lst_read, [KIND_SLURM] = slurm_read,
+		[KIND_SLURM_ADDR] = slurm_addr_read,
 	};
 	enum kind kind = kind_of(r.rest);
 
 	if (kind == KIND_UNKNOWN)
-		return err(FAILED, "%s: neither ibnetdiscover, iblinkinfo -l, .lst nor topology.conf", source);
+		return err(FAILED,
+			   "%s: neither ibnetdiscover, iblinkinfo -l, .lst, topology.conf nor SLURM_TOPOLOGY_ADDR",
+			   source);
 	return readers[kind](&r);
 }
 
@@ -977,6 +1023,30 @@ void topo_fabric_levels(struct topo_fabric *f, const bool *is_job)
 		}
 	}
 	f->levels = tail ? top + 1 : 0;
+	free(queue);
+}
+
+void topo_fabric_distances(const struct topo_fabric *f, uint32_t from, uint8_t *cables)
+{
+	uint32_t *queue = topo_alloc(f->node_count, sizeof(*queue));
+	size_t head = 0, tail = 0;
+
+	memset(cables, UINT8_MAX, f->node_count);
+	cables[from] = 0;
+	queue[tail++] = from;
+	while (head < tail) {
+		const struct topo_vertex *v = &f->nodes[queue[head]];
+		uint8_t next = cables[queue[head++]];
+
+		for (uint32_t k = v->first; k < v->first + v->count && next < UINT8_MAX - 1; k++) {
+			uint32_t to = f->links[k].peer;
+
+			if (to == TOPO_NONE || !f->nodes[to].is_switch || cables[to] != UINT8_MAX)
+				continue;
+			cables[to] = next + 1;
+			queue[tail++] = to;
+		}
+	}
 	free(queue);
 }
 

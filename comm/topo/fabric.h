@@ -52,6 +52,7 @@ struct topo_fabric {
 	size_t group_count, group_room;
 	struct { const char *host; uint32_t group; struct topo_at at; } *members;	/* host in group */
 	size_t member_count, member_room;
+	bool groups_of_job;	/* the members are the job's hosts, not all that the switches have */
 	/* Forwarding: lft[switch's place][lid] = port; 255 unreachable, 0 itself. */
 	struct { uint32_t node; uint8_t *ports; size_t lid_count; } *tables;
 	size_t table_count, table_room;
@@ -73,6 +74,8 @@ void topo_fabric_levels(struct topo_fabric *, const bool *is_job);
 /* Groups of switches below level `cut`, 1 .. levels - 1, that reach each other without it: 1 gives the leaves,
  * more gives racks.  group[node] is TOPO_NONE for all others.  Returns how many. */
 size_t topo_fabric_groups(const struct topo_fabric *, uint32_t cut, uint32_t *group);
+/* How many cables each switch is away from switch `from`; 255: not reached. */
+void topo_fabric_distances(const struct topo_fabric *, uint32_t from, uint8_t *cables);
 void topo_fabric_release(struct topo_fabric *);
 
 /* The adapter's link that has a cable (its first port, or `port`); TOPO_NONE. */

@@ -219,6 +219,62 @@ void judge_static_collision(const struct topo_judging *j, struct topo_finding *f
 	}
 }
 
+/* Routing engines like up/down may send a hop the long way round, or there and back by ways of other lengths. */
+void judge_path_length(const struct topo_judging *j, struct topo_finding *f)
+{
+	const struct topo_model *m = j->m;
+	uint8_t **cables;		/* per switch that a hop starts at: to all others */
+	size_t followed = 0, longer = 0, uneven = 0, most = 0;
+	const struct topo_flow *worst = NULL;
+
+	if (!in_fabric(j, f))
+		return;
+	if (!m->has_routes) {
+		judge_needs(f, "--routes (dump_fts, or ibroute of each switch)", "forwarding tables are not known");
+		return;
+	}
+	cables = topo_alloc(m->fabric.node_count, sizeof(*cables));
+	for (size_t i = 0; i < j->flows.count; i++) {
+		const struct topo_flow *w = &j->flows.at[i];
+		bool known = w->nic_from != TOPO_NONE && w->nic_to != TOPO_NONE;
+		uint32_t from = known ? topo_model_leaf(m, w->nic_from) : (uint32_t)TOPO_NONE;
+		uint32_t to = known ? topo_model_leaf(m, w->nic_to) : (uint32_t)TOPO_NONE;
+		size_t there = known ? topo_model_route(m, w->nic_from, w->nic_to, NULL) : 0, back, least;
+
+		if (!there || from == TOPO_NONE || to == TOPO_NONE)
+			continue;
+		if (!cables[from]) {
+			cables[from] = topo_alloc(m->fabric.node_count, sizeof(*cables[from]));
+			topo_fabric_distances(&m->fabric, from, cables[from]);
+		}
+		followed++;
+		least = cables[from][to] + 1u;		/* switches are one more than the cables between them */
+		back = topo_model_route(m, w->nic_to, w->nic_from, NULL);
+		longer += there > least;
+		uneven += back && back != there;
+		if (there > least && there - least > most) {
+			most = there - least;
+			worst = w;
+		}
+	}
+	for (size_t i = 0; i < m->fabric.node_count; i++)
+		free(cables[i]);
+	free(cables);
+	if (!followed)
+		judge_needs(f, "forwarding tables of all switches on the way",
+			    "no hop can be followed through the tables");
+	else if (longer) {
+		judge_say(f, TOPO_FAULT, TOPO_INFO,
+			  "%zu of %zu channel hops take more switches than they must, such as %s to %s: %zu more; "
+			  "%zu take another number back",
+			  longer, followed, m->log.hosts[worst->host_from].name, m->log.hosts[worst->host_to].name,
+			  most, uneven);
+		judge_advise(f, "compare the subnet manager's routing engine (ftree, minhop) with the fabric's shape");
+	} else {
+		judge_say(f, TOPO_OK, TOPO_INFO, "%zu channel hops by the shortest ways", followed);
+	}
+}
+
 /* The usual value among those that are not 0. */
 static float usual(const float *values, size_t count)
 {
@@ -535,7 +591,7 @@ void judge_groups_valid(const struct topo_judging *j, struct topo_finding *f)
 		topo_map_set(&seen, (uintptr_t)fab->members[i].host, (uint32_t)i);
 	}
 	topo_map_release(&seen);
-	missing = numbers_missing(fab, list, sizeof(list));
+	missing = fab->groups_of_job ? 0 : numbers_missing(fab, list, sizeof(list));
 	if (twice) {
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%s is under two switches (%zu such)%s%s%s", which, twice,
 			  missing ? "; under none: " : "", list, missing > 6 ? ", ..." : "");

@@ -54,6 +54,7 @@ JUDGE(leaf_crossings);
 JUDGE(rack_crossings);
 JUDGE(uplink_bound);
 JUDGE(static_collision);
+JUDGE(path_length);
 JUDGE(link_degraded);
 JUDGE(uplinks_missing);
 JUDGE(taper);

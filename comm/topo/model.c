@@ -629,7 +629,7 @@ static void bound_nics(const struct topo_model *m, const struct topo_flows *f, s
 	free(hops);
 }
 
-static uint32_t leaf_of(const struct topo_model *m, uint32_t nic)
+uint32_t topo_model_leaf(const struct topo_model *m, uint32_t nic)
 {
 	uint32_t adapter = nic == TOPO_NONE ? (uint32_t)TOPO_NONE : m->log.nics[nic].adapter;
 	uint32_t link = adapter == TOPO_NONE ? (uint32_t)TOPO_NONE
@@ -652,7 +652,7 @@ static size_t crossings_least(const struct topo_model *m, const struct topo_flow
 
 		memset(seen, 0, groups);
 		for (size_t k = from; k < i; k++) {
-			uint32_t leaf = leaf_of(m, f->at[k].nic_from);
+			uint32_t leaf = topo_model_leaf(m, f->at[k].nic_from);
 
 			if (leaf != TOPO_NONE && group[leaf] != TOPO_NONE && !seen[group[leaf]]) {
 				seen[group[leaf]] = true;
@@ -689,7 +689,7 @@ static void bound_level(const struct topo_model *m, const struct topo_flows *f, 
 		t[g].name = l->node;
 	}
 	for (size_t i = 0; row && i < f->count; i++) {
-		uint32_t a = leaf_of(m, f->at[i].nic_from), z = leaf_of(m, f->at[i].nic_to);
+		uint32_t a = topo_model_leaf(m, f->at[i].nic_from), z = topo_model_leaf(m, f->at[i].nic_to);
 
 		if (a == TOPO_NONE || z == TOPO_NONE || group[a] == TOPO_NONE || group[z] == TOPO_NONE ||
 		    group[a] == group[z])
@@ -723,31 +723,32 @@ static void bound_level(const struct topo_model *m, const struct topo_flows *f, 
 	free(t);
 }
 
-/* Follows one flow through the forwarding tables, adding to `hops`; false: a table is missing. */
-static bool route(const struct topo_model *m, const struct topo_flow *flow, uint16_t *hops)
+size_t topo_model_route(const struct topo_model *m, uint32_t nic_from, uint32_t nic_to, uint16_t *hops)
 {
+	enum { STEPS_MAX = 16 };
 	const struct topo_fabric *f = &m->fabric;
-	uint32_t to = m->log.nics[flow->nic_to].adapter, at = leaf_of(m, flow->nic_from);
+	uint32_t to = m->log.nics[nic_to].adapter, at = topo_model_leaf(m, nic_from);
 	uint32_t lid = to == TOPO_NONE ? (uint32_t)TOPO_NONE : topo_map_get(&f->lid_of, f->nodes[to].guid);
 
 	if (lid == TOPO_NONE || at == TOPO_NONE)
-		return false;
-	for (int step = 0; step < 16; step++) {
+		return 0;
+	for (size_t step = 1; step <= STEPS_MAX; step++) {
 		uint32_t table = topo_map_get(&f->table_of, at), link = TOPO_NONE;
 
 		if (table == TOPO_NONE || lid >= f->tables[table].lid_count)
-			return false;
+			return 0;
 		for (uint32_t i = f->nodes[at].first; i < f->nodes[at].first + f->nodes[at].count; i++)
 			if (f->links[i].port == f->tables[table].ports[lid])
 				link = i;
 		if (link == TOPO_NONE || f->links[link].peer == TOPO_NONE)
-			return false;
-		hops[link] += hops[link] < UINT16_MAX;
+			return 0;
+		if (hops)
+			hops[link] += hops[link] < UINT16_MAX;
 		at = f->links[link].peer;
 		if (at == to)
-			return true;
+			return step;
 	}
-	return false;
+	return 0;
 }
 
 static void bound_static(const struct topo_model *m, const struct topo_flows *f, struct topo_bounds *b)
@@ -758,7 +759,8 @@ static void bound_static(const struct topo_model *m, const struct topo_flows *f,
 
 	b->routed = f->count > 0;
 	for (size_t i = 0; i < f->count && b->routed; i++)
-		b->routed = f->at[i].nic_from != TOPO_NONE && f->at[i].nic_to != TOPO_NONE && route(m, &f->at[i], hops);
+		b->routed = f->at[i].nic_from != TOPO_NONE && f->at[i].nic_to != TOPO_NONE &&
+			    topo_model_route(m, f->at[i].nic_from, f->at[i].nic_to, hops);
 	for (size_t i = 0; i < fabric->link_count && b->routed; i++) {
 		const struct topo_link *l = &fabric->links[i];
 		double limit = hops[i] ? (double)f->channels * l->gbps / hops[i] : INFINITY;
@@ -862,7 +864,7 @@ static void place_by_links(const struct topo_model *m, struct place *p, size_t c
 	for (uint32_t cut = (uint32_t)m->fabric.levels; cut-- > 1 && key < KEYS - 2;) {
 		topo_fabric_groups(&m->fabric, cut, group);
 		for (size_t i = 0; i < count; i++) {
-			uint32_t leaf = leaf_of(m, first_nic[p[i].host]);
+			uint32_t leaf = topo_model_leaf(m, first_nic[p[i].host]);
 
 			p[i].keys[key] = leaf == TOPO_NONE ? (uint32_t)TOPO_NONE : group[leaf];
 		}

@@ -58,6 +58,12 @@ const struct topo_hca *topo_model_hca(const struct topo_model *, uint32_t nic);
 /* GB/s of a NIC one way, from the fabric, sysfs or NCCL's XML; 0 unknown. */
 double topo_model_nic_gbps(const struct topo_model *, uint32_t nic);
 
+/* The switch that a NIC is plugged into; TOPO_NONE. */
+uint32_t topo_model_leaf(const struct topo_model *, uint32_t nic);
+/* Switches on the way from one NIC to another by the forwarding tables, adding to `hops` of each link unless NULL; 0:
+ * the tables do not lead there. */
+size_t topo_model_route(const struct topo_model *, uint32_t nic_from, uint32_t nic_to, uint16_t *hops);
+
 /* One hop between hosts of one channel. */
 struct topo_flow {
 	uint32_t host_from, host_to;

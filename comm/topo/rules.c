@@ -61,6 +61,7 @@ const struct topo_rule topo_rules[] = {
 	{ "uplink-bound", "F03", "uplinks do not limit the rings below the HCAs", true, judge_uplink_bound },
 	{ "static-collision", "F04", "forwarding tables do not pile ring hops on one link", true,
 	  judge_static_collision },
+	{ "path-length", "F10", "forwarding tables take the shortest ways, there and back", true, judge_path_length },
 	{ "link-degraded", "F05", "links run at the speed of their class", false, judge_link_degraded },
 	{ "uplinks-missing", "F06", "leaf switches have equal uplinks", false, judge_uplinks_missing },
 	{ "taper", "F09", "what enters the leaves can leave them", false, judge_taper },
