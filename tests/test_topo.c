@@ -1014,6 +1014,49 @@ static void the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout(void **
 	free(xml);
 }
 
+/* The preset's GPUs 0 and 1 are near CPU 0, 2 and 3 near CPU 1. */
+static void a_process_bound_to_the_other_socket_is_told_in_every_era(void **state)
+{
+	static const struct { const char *version, *line; enum topo_verdict with, without; } rows[] = {
+		{ "2.10.3", "Setting affinity for GPU 3 to 02", TOPO_OK, TOPO_CANNOT_TELL },
+		{ "2.10.3", "Setting affinity for GPU 3 to 01", TOPO_FAULT, TOPO_CANNOT_TELL },
+		{ "2.10.3", "Setting affinity for GPU 0 to 01,00000000", TOPO_FAULT, TOPO_CANNOT_TELL },
+		{ "2.27.3", "Setting affinity for GPU 3 to 0-1", TOPO_OK, TOPO_CANNOT_TELL },
+		{ "2.27.3", "Setting affinity for GPU 3 to 0", TOPO_FAULT, TOPO_CANNOT_TELL },
+		{ "2.28.3", "ncclTopoGetCpuAffinity: Affinity for GPU 3 is 1. (GPU affinity = 0-3 ; CPU affinity = 1).",
+		  TOPO_OK, TOPO_OK },
+		{ "2.28.3", "ncclTopoGetCpuAffinity: Affinity for GPU 3 is empty, ignoring. (GPU affinity = 32-63 ; "
+			    "CPU affinity = 0-31).", TOPO_FAULT, TOPO_FAULT },
+		{ "2.10.3", "Setting affinity for GPU 3 to zz", TOPO_CANNOT_TELL, TOPO_CANNOT_TELL },
+	};
+	const struct topo_preset *p = topo_preset_find("abci-v");
+	char *xml = printed(topo_preset_hwloc, p);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		for (int layout = 0; layout < 2; layout++) {
+			struct topo_model m = { 0 };
+			uint32_t order[2] = { 0, 1 };
+			char *text = NULL, *log;
+			size_t bytes = 0;
+			FILE *f = open_memstream(&text, &bytes);
+
+			fprintf(f, "NCCL version %s+cuda12\n", rows[i].version);
+			topo_preset_log(p, order, 2, false, f);
+			fclose(f);
+			assert_true(asprintf(&log, "%sg0001:1:1 [0] NCCL INFO %s\n", text, rows[i].line) > 0);
+			model_of(&m, log, INPUT_LOG);
+			if (layout)
+				model_of(&m, xml, INPUT_HWLOC);
+			topo_model_settle(&m);
+			assert_int_equal(verdict_of(&m, "cpu-binding"), layout ? rows[i].with : rows[i].without);
+			topo_model_release(&m);
+			free(text);
+			free(log);
+		}
+	free(xml);
+}
+
 static void sharps_groups_name_hosts_by_port_guid(void **state)
 {
 	char *xml = printed(topo_preset_hwloc, topo_preset_find("abci-v"));
@@ -1199,6 +1242,7 @@ int main(void)
 		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),
 		cmocka_unit_test(what_counters_gained_between_two_files_is_judged_and_one_file_tells_nothing),
 		cmocka_unit_test(the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout),
+		cmocka_unit_test(a_process_bound_to_the_other_socket_is_told_in_every_era),
 		cmocka_unit_test(sharps_groups_name_hosts_by_port_guid),
 		cmocka_unit_test(a_difference_of_two_runs_is_told_and_equal_runs_have_none),
 		cmocka_unit_test(measured_is_a_number_or_the_best_of_a_table),

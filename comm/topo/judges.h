@@ -39,6 +39,7 @@ JUDGE(graph_nic);
 JUDGE(nccl_topo);
 JUDGE(locality);
 JUDGE(nic_distance);
+JUDGE(cpu_binding);
 JUDGE(gpu_far);
 JUDGE(sub_numa);
 JUDGE(port_active);

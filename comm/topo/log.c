@@ -884,6 +884,8 @@ static void message_read(struct topo_log *log, const struct message *m)
 		note(log, NOTE_DISTANCE, t->process, m->text, m->at);
 	else if (topo_take(&s, "NVLS multicast support is available"))
 		note(log, NOTE_NVLS, t->process, m->text, m->at);
+	else if (topo_take(&s, "Setting affinity for ") || topo_take(&s, "ncclTopoGetCpuAffinity: Affinity for "))
+		note(log, NOTE_AFFINITY, t->process, s, m->at);
 	else if (topo_take(&s, "Mismatched NCCL version"))
 		note(log, NOTE_VERSION_MISMATCH, t->process, m->text, m->at);
 	else if (topo_take(&s, "NCCL_") && topo_take_word(&s, " ", &name) && topo_take(&s, " set by environment to "))

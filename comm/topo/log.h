@@ -76,6 +76,7 @@ struct topo_comm {
 enum topo_note_kind {
 	NOTE_NO_IB, NOTE_NETWORK, NOTE_INTERFACE, NOTE_SIMPLE_ORDER, NOTE_SHARP, NOTE_OPEN_FAILED, NOTE_GDR_DISABLED,
 	NOTE_VERSION_MISMATCH, NOTE_PXN_OFF, NOTE_DISTANCE, NOTE_PATTERN, NOTE_ABORT, NOTE_NVLS,
+	NOTE_AFFINITY,		/* "GPU 0 to ff,fff00000", "GPU 0 is 0-31. (GPU affinity = ..." */
 	NOTE_SUBNET,		/* first three numbers of the bootstrap address */
 };
 

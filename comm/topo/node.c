@@ -176,6 +176,20 @@ static bool is_openfabrics(hwloc_obj_t o)
 #endif
 }
 
+/* The CPUs of the device's socket, or those nearest to it where there are no sockets. */
+static const char *cpus_of(struct topo_names *names, hwloc_obj_t cpu)
+{
+	hwloc_obj_t o = package_of(cpu) ? package_of(cpu) : cpu;
+	char *list = NULL;
+	const char *name;
+
+	if (!o || !o->complete_cpuset || hwloc_bitmap_list_asprintf(&list, o->complete_cpuset) < 0)
+		return NULL;
+	name = topo_name_of(names, list);
+	free(list);
+	return name;
+}
+
 struct devices {
 	hwloc_obj_t *gpus, *hcas;	/* PCI devices; borrowed from the topology */
 	size_t gpu_room, hca_room;
@@ -197,7 +211,7 @@ static void devices_find(struct topo_node *n, struct topo_names *names, hwloc_to
 		TOPO_PUSH(n->gpus, n->gpu_count, n->gpu_room) = (struct topo_gpu){ .bus = bus_of(o), .name = name,
 			.pcie_gbps = o->attr->pcidev.linkspeed,
 			.package = package_of(cpu) ? (int)package_of(cpu)->logical_index : -1,
-			.located = cpu && cpu->type != HWLOC_OBJ_MACHINE };
+			.located = cpu && cpu->type != HWLOC_OBJ_MACHINE, .cpus = cpus_of(names, cpu) };
 	}
 	for (hwloc_obj_t o = hwloc_get_next_osdev(t, NULL); o; o = hwloc_get_next_osdev(t, o)) {
 		hwloc_obj_t pci = pci_of(o), cpu = cpu_side(o);

@@ -50,6 +50,7 @@ struct topo_gpu {
 	double pcie_gbps;	/* of its own link, current; 0 unknown */
 	int package;		/* logical index; -1 unknown */
 	bool located;		/* has a CPU of its own */
+	const char *cpus;	/* of its socket, as a list "0-9,20-29"; NULL unknown */
 };
 
 struct topo_hca {

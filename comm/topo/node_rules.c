@@ -191,6 +191,135 @@ void judge_nic_distance(const struct topo_judging *j, struct topo_finding *f)
 	}
 }
 
+/* ---- CPU binding ---- */
+
+enum { CPUS_MAX = 4096 };
+struct cpus { uint64_t bits[CPUS_MAX / 64]; };
+
+/* "0-31,64-95"; false: not a list. */
+static bool cpus_list(struct topo_span s, struct cpus *set)
+{
+	uint64_t low, high;
+
+	*set = (struct cpus){ { 0 } };
+	do {
+		if (!topo_take_u64(&s, &low))
+			return false;
+		high = low;
+		if (topo_take(&s, "-") && !topo_take_u64(&s, &high))
+			return false;
+		if (high < low || high >= CPUS_MAX)
+			return false;
+		for (uint64_t i = low; i <= high; i++)
+			set->bits[i / 64] |= 1ull << i % 64;
+	} while (topo_take(&s, ","));
+	return s.at == s.end;
+}
+
+/* "ff,fff00000": groups of 32, the highest first. */
+static bool cpus_mask(struct topo_span s, struct cpus *set)
+{
+	uint64_t group;
+
+	*set = (struct cpus){ { 0 } };
+	do {
+		if (!topo_take_hex(&s, &group) || group > UINT32_MAX)
+			return false;
+		for (size_t i = ARRAY_LEN(set->bits); i-- > 1;)
+			set->bits[i] = set->bits[i] << 32 | set->bits[i - 1] >> 32;
+		set->bits[0] = set->bits[0] << 32 | group;
+	} while (topo_take(&s, ","));
+	return s.at == s.end;
+}
+
+static bool cpus_meet(const struct cpus *a, const struct cpus *b)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->bits); i++)
+		if (a->bits[i] & b->bits[i])
+			return true;
+	return false;
+}
+
+/* The CPUs of the socket of the GPU that a host's NCCL calls `dev`. */
+static bool cpus_of_gpu(const struct topo_model *m, uint32_t host, int32_t dev, struct cpus *set)
+{
+	const struct topo_node *n = topo_model_facts(m, host);
+	const struct topo_log *l = &m->log;
+	bool by_cuda = l->version_number && l->version_number < 20500;
+
+	for (size_t i = 0; n && i < l->comm_count; i++)
+		for (size_t r = 0; r < l->comms[i].rank_count; r++) {
+			const struct topo_rank *rank = &l->comms[i].ranks[r];
+			uint32_t gpu;
+
+			if (!rank->present || rank->host != host ||
+			    (by_cuda || rank->nvml_dev < 0 ? rank->cuda_dev : rank->nvml_dev) != dev)
+				continue;
+			gpu = topo_node_gpu(n, rank->bus);
+			if (gpu != TOPO_NONE && n->gpus[gpu].located && n->gpus[gpu].cpus)
+				return cpus_list((struct topo_span){ n->gpus[gpu].cpus,
+								     n->gpus[gpu].cpus + strlen(n->gpus[gpu].cpus) },
+						 set);
+		}
+	return false;
+}
+
+/* What a line tells of the process's CPUs and of those near its GPU; false: not enough. */
+static bool affinity_sets(const struct topo_model *m, const struct topo_note *n, struct cpus *process,
+			  struct cpus *near)
+{
+	struct topo_span s = { n->text, n->text + strlen(n->text) }, set = s;
+	int32_t dev;
+
+	if (topo_take_past(&s, "(GPU affinity = ") && topo_take_word(&s, " ;", &set) && cpus_list(set, near) &&
+	    topo_take_past(&s, "CPU affinity = ") && topo_take_word(&s, " )", &set))
+		return cpus_list(set, process);		/* 2.28 and later says both */
+	s = (struct topo_span){ n->text, n->text + strlen(n->text) };
+	if (!topo_take(&s, "GPU ") || !topo_take_int(&s, &dev) || !topo_take(&s, " to ") || s.at == s.end)
+		return false;
+	if (memchr(s.at, '-', topo_span_length(s)) || m->log.version_number >= 22700 ? !cpus_list(s, process)
+										      : !cpus_mask(s, process))
+		return false;
+	return cpus_of_gpu(m, n->host, dev, near);
+}
+
+/* Before 2.28 NCCL names only the CPUs that it binds its threads to, and nothing when none is left: silence proves
+ * nothing, because lines are lost for many reasons. */
+void judge_cpu_binding(const struct topo_judging *j, struct topo_finding *f)
+{
+	const struct topo_log *l = &j->m->log;
+	size_t lines = 0, judged = 0, apart = 0;
+	const struct topo_note *first = NULL;
+	struct cpus process, near;
+
+	for (size_t i = 0; i < l->note_count; i++) {
+		if (l->notes[i].kind != NOTE_AFFINITY)
+			continue;
+		lines++;
+		if (!affinity_sets(j->m, &l->notes[i], &process, &near))
+			continue;
+		judged++;
+		if (cpus_meet(&process, &near))
+			continue;
+		apart++;
+		first = first ? first : &l->notes[i];
+		judge_cite(f, l->notes[i].at);
+	}
+	if (apart) {
+		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu processes are bound to CPUs far from their GPU, "
+			  "such as on %s: %.120s", apart, judged, l->hosts[first->host].name, first->text);
+		judge_advise(f, "bind each process near its GPU: 'mpirun --map-by ppr:N:socket --bind-to socket', or "
+				"'srun --cpu-bind=map_ldom:...' in the order of the GPUs");
+	} else if (judged) {
+		judge_say(f, TOPO_OK, TOPO_INFO, "%zu processes", judged);
+	} else if (!j->m->has_log) {
+		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "no log");
+	} else {
+		judge_needs(f, lines ? "--hwloc of the hosts" : "a log with INIT lines",
+			    lines ? "which CPUs a GPU is near to is not in the log" : "no line of CPU affinity");
+	}
+}
+
 void judge_gpu_far(const struct topo_judging *j, struct topo_finding *f)
 {
 	size_t far = 0, gpus = 0, active = 0;

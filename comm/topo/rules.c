@@ -44,6 +44,7 @@ const struct topo_rule topo_rules[] = {
 	{ "nccl-topo-file", "R16", "NCCL's topology file describes a machine that can exist", false, judge_nccl_topo },
 	{ "locality", "H00", "GPUs and HCAs have a place among the sockets", false, judge_locality },
 	{ "nic-distance", "H01 H02 R6", "GPUs send through the nearest active HCA", true, judge_nic_distance },
+	{ "cpu-binding", "H18", "processes are bound to CPUs near their GPU", false, judge_cpu_binding },
 	{ "gpu-far", "H02", "each GPU has an active HCA on its own socket", false, judge_gpu_far },
 	{ "sub-numa", "H03", "no GPU and HCA share a socket but not a NUMA node", false, judge_sub_numa },
 	{ "port-active", "H09", "HCA ports are active", false, judge_port_active },
