@@ -915,6 +915,42 @@ static void a_detour_of_the_forwarding_tables_is_told(void **state)
 	}
 }
 
+static void a_fabric_file_older_than_the_run_is_told_when_lids_have_changed(void **state)
+{
+	static const struct { const char *ran, *lid; enum topo_verdict is; } rows[] = {
+		{ "Thu Jun 18 14:28:58 2020", "0x000c", TOPO_FAULT },
+		{ "2020-06-18T14:28:58 ", "0x000c", TOPO_FAULT },
+		{ "Thu Jun 18 14:28:58 2020", "0x000b", TOPO_OK },	/* old, but nothing moved */
+		{ "Sun Mar 10 14:28:58 2019", "0x000c", TOPO_OK },	/* the run came first */
+		{ "", "0x000c", TOPO_OK },				/* no date: no proof */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct topo_model m = { 0 };
+		char log[512], sysfs[512];
+
+		snprintf(log, sizeof(log),
+			 "%sn1:1:1 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/IB ; OOB ib0:10.0.0.1<0>\n"
+			 "%sn1:1:1 [0] NCCL INFO comm 0x1 rank 0 nranks 1 cudaDev 0 busId 1000 - Init COMPLETE\n",
+			 rows[i].ran, rows[i].ran);
+		snprintf(sysfs, sizeof(sysfs), "n1: /sys/class/infiniband/mlx5_0/node_guid:0000:0000:0000:0011\n"
+					       "n1: /sys/class/infiniband/mlx5_0/ports/1/lid:%s\n", rows[i].lid);
+		model_of(&m, log, INPUT_AUTO);
+		model_of(&m, sysfs, INPUT_AUTO);
+		model_of(&m,
+			 "# Topology file: generated on Mon Mar 11 07:30:59 2019\nvendid=0x2c9\n"
+			 "Switch 9 \"S-a\" # \"a\" base port 0 lid 1 lmc 0\n"
+			 "[1] \"H-11\"[1](21) # \"n1 mlx5_0\" lid 11 4xEDR\n"
+			 "Ca 1 \"H-11\" # \"n1 mlx5_0\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"a\" lid 1 4xEDR\n",
+			 INPUT_AUTO);
+		topo_model_settle(&m);
+		assert_int_equal(m.fabric.day, 20190311);
+		assert_int_equal(verdict_of(&m, "fabric-join"), rows[i].is);
+		topo_model_release(&m);
+	}
+}
+
 static void sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot(void **state)
 {
 	static const char text[] = "n1: /sys/class/infiniband/mlx5_0/ports/1/rate:100 Gb/sec (4X EDR)\nn1: "
@@ -1239,6 +1275,7 @@ int main(void)
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
 		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
 		cmocka_unit_test(a_detour_of_the_forwarding_tables_is_told),
+		cmocka_unit_test(a_fabric_file_older_than_the_run_is_told_when_lids_have_changed),
 		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),
 		cmocka_unit_test(what_counters_gained_between_two_files_is_judged_and_one_file_tells_nothing),
 		cmocka_unit_test(the_distance_of_a_ring_end_is_judged_by_the_hosts_own_layout),

@@ -763,6 +763,7 @@ static enum kind kind_of(struct topo_span rest)
 
 int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, const char *text, size_t bytes)
 {
+	enum { HEAD_BYTES = 4096 };		/* where a file says when it was written */
 	struct reading r = { .f = f, .source = source, .at = { .file = file }, .rest = { text, text + bytes } };
 	static int (*const readers[])(struct reading *) = {
 		[KIND_NETDISCOVER] = netdiscover_read, [KIND_PORTS] = ports_read, [KIND_LINKINFO] = linkinfo_read,
@@ -770,11 +771,14 @@ int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, c
 		[KIND_SLURM_ADDR] = slurm_addr_read,
 	};
 	enum kind kind = kind_of(r.rest);
+	struct topo_span head = { text, text + (bytes < HEAD_BYTES ? bytes : HEAD_BYTES) };
 
 	if (kind == KIND_UNKNOWN)
 		return err(FAILED,
 			   "%s: neither ibnetdiscover, iblinkinfo -l, .lst, topology.conf nor SLURM_TOPOLOGY_ADDR",
 			   source);
+	if (topo_take_past(&head, "generated on "))
+		topo_take_date(&head, &f->day);
 	return readers[kind](&r);
 }
 

@@ -57,6 +57,7 @@ struct topo_fabric {
 	struct { uint32_t node; uint8_t *ports; size_t lid_count; } *tables;
 	size_t table_count, table_room;
 	struct topo_map table_of;	/* node -> table */
+	uint32_t day;		/* "generated on", 20190311; 0 not said */
 	size_t levels, leaves;
 	bool settled;
 };

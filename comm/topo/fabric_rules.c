@@ -41,10 +41,33 @@ static bool in_fabric(const struct topo_judging *j, struct topo_finding *f)
 	return false;
 }
 
+/* HCAs that the fabric file knows by GUID under another LID than their hosts do: the subnet was set up anew between. */
+static size_t lids_moved(const struct topo_model *m)
+{
+	size_t moved = 0;
+
+	for (size_t i = 0; i < m->node_count; i++)
+		for (size_t h = 0; h < m->nodes[i].hca_count && !m->nodes[i].nccl; h++) {
+			const struct topo_hca *a = &m->nodes[i].hcas[h];
+			uint32_t node = a->node_guid ? topo_map_get(&m->fabric.by_guid, a->node_guid)
+						     : (uint32_t)TOPO_NONE;
+			uint32_t lid;
+
+			if (node == TOPO_NONE && a->ports[0].guid)
+				node = topo_map_get(&m->fabric.by_port_guid, a->ports[0].guid);
+			if (node == TOPO_NONE || !a->ports[0].lid || m->fabric.nodes[node].is_switch)
+				continue;
+			lid = topo_map_get(&m->fabric.lid_of, m->fabric.nodes[node].guid);
+			moved += lid != TOPO_NONE && lid != a->ports[0].lid;
+		}
+	return moved;
+}
+
 void judge_fabric_join(const struct topo_judging *j, struct topo_finding *f)
 {
 	const struct topo_model *m = j->m;
-	size_t hcas = 0, found = 0;
+	size_t hcas = 0, found = 0, moved = lids_moved(m);
+	bool is_old = m->fabric.day && m->log.day && m->fabric.day < m->log.day;
 	const struct topo_hca *lost = NULL;
 
 	if (!m->has_fabric) {
@@ -67,12 +90,19 @@ void judge_fabric_join(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu NICs of the job are not in the fabric file",
 			  m->not_joined, m->not_joined + m->joined_by_guid + m->joined_by_name);
 		judge_advise(f, "write ibnetdiscover again, from each subnet that the rails belong to");
+	} else if (moved && is_old) {
+		judge_say(f, TOPO_FAULT, TOPO_WARNING,
+			  "the fabric file of %u is older than the run of %u, and %zu HCAs have another LID since",
+			  m->fabric.day, m->log.day, moved);
+		judge_advise(f, "write ibnetdiscover again, and the forwarding tables with it");
 	} else if (m->joined_by_guid + m->joined_by_name) {
 		judge_say(f, TOPO_OK, TOPO_INFO,
-			  "%zu NICs by GUID, %zu by host name and order (give --hwloc to be sure)", m->joined_by_guid,
-			  m->joined_by_name);
+			  "%zu NICs by GUID, %zu by host name and order (give --hwloc to be sure); %zu with another "
+			  "LID",
+			  m->joined_by_guid, m->joined_by_name, moved);
 	} else if (hcas && found == hcas) {
-		judge_say(f, TOPO_OK, TOPO_INFO, "%zu HCAs of %zu nodes by GUID", found, m->node_count);
+		judge_say(f, TOPO_OK, TOPO_INFO, "%zu HCAs of %zu nodes by GUID; %zu with another LID", found,
+			  m->node_count, moved);
 	} else if (found) {
 		judge_say(f, TOPO_FAULT, TOPO_WARNING, "%zu of %zu HCAs are not in the fabric file, such as %s",
 			  hcas - found, hcas, lost->name);

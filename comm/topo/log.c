@@ -927,6 +927,7 @@ static void line_read(struct topo_log *log, struct topo_span line, struct topo_a
 
 void topo_log_parse(struct topo_log *log, const char *file, const char *text, size_t bytes)
 {
+	enum { DATED_LINES = 100 };		/* launchers date every line or none */
 	struct topo_span rest = { text, text + bytes }, line;
 	struct topo_at at = { .file = (uint32_t)log->file_count };
 
@@ -936,6 +937,13 @@ void topo_log_parse(struct topo_log *log, const char *file, const char *text, si
 	while (topo_line(&rest, &line)) {
 		at.line++;
 		log->lines++;
+		if (!log->day && at.line <= DATED_LINES) {
+			struct topo_span head = line;
+
+			topo_skip_blanks(&head);
+			topo_take(&head, "[");
+			topo_take_date(&head, &log->day);
+		}
 		line_read(log, line, at);
 	}
 }

@@ -115,6 +115,7 @@ struct topo_log {
 	size_t file_count, file_room;
 	const char *version;	/* "2.18.5"; NULL: not said */
 	int version_number;	/* 21805; 0 */
+	uint32_t day;		/* of the run, when lines begin with a date: 20200618; 0 */
 	struct topo_host *hosts;
 	size_t host_count, host_room;
 	struct topo_nic *nics;

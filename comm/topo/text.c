@@ -168,6 +168,36 @@ bool topo_take_real(struct topo_span *s, double *v)
 	return true;
 }
 
+bool topo_take_date(struct topo_span *s, uint32_t *day)
+{
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	struct topo_span t = *s, month = t;
+	uint64_t year, m = 0, d, skipped;
+
+	if (topo_take_u64(&t, &year)) {
+		if (!topo_take(&t, "-") || !topo_take_u64(&t, &m) || !topo_take(&t, "-") || !topo_take_u64(&t, &d))
+			return false;
+	} else {
+		topo_take_word(&t, " ", &month);		/* the day of the week */
+		topo_skip_blanks(&t);
+		if (!topo_take_word(&t, " ", &month) || topo_span_length(month) != 3)
+			return false;
+		for (uint64_t i = 0; i < 12; i++)
+			if (!memcmp(month.at, months + 3 * i, 3))
+				m = i + 1;
+		topo_skip_blanks(&t);
+		if (!topo_take_u64(&t, &d) || !topo_take(&t, " ") || !topo_take_u64(&t, &skipped) ||
+		    !topo_take(&t, ":") || !topo_take_u64(&t, &skipped) || !topo_take(&t, ":") ||
+		    !topo_take_u64(&t, &skipped) || !topo_take(&t, " ") || !topo_take_u64(&t, &year))
+			return false;
+	}
+	if (year < 1990 || year > 2100 || m < 1 || m > 12 || d < 1 || d > 31)
+		return false;
+	*day = (uint32_t)(10000 * year + 100 * m + d);
+	*s = t;
+	return true;
+}
+
 void topo_skip_blanks(struct topo_span *s)
 {
 	while (s->at < s->end && (*s->at == ' ' || *s->at == '\t'))

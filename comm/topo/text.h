@@ -50,6 +50,8 @@ bool topo_take_u64(struct topo_span *, uint64_t *);		/* decimal */
 bool topo_take_int(struct topo_span *, int32_t *);		/* decimal with sign, refused beyond 2^31 - 1 */
 bool topo_take_hex(struct topo_span *, uint64_t *);		/* without 0x, at most 16 digits */
 bool topo_take_real(struct topo_span *, double *);		/* digits and one point */
+/* "Mon Mar 11 07:30:59 2019" or "2019-03-11" as 20190311. */
+bool topo_take_date(struct topo_span *, uint32_t *day);
 void topo_skip_blanks(struct topo_span *);
 /* A run of bytes that are none of `stops`; false when it would be empty. */
 bool topo_take_word(struct topo_span *, const char *stops, struct topo_span *word);
