@@ -13,6 +13,8 @@
 #include "bench/base/stats.h"
 #include "bench/commands.h"
 #include "bench/place.h"
+#include "comm/topo/log.h"
+#include "comm/topo/preset.h"
 #include "kernels/kernels.h"
 #include "loader/jpeg.h"
 #include "loader/loader.h"
@@ -304,6 +306,47 @@ static int loader_two_over_one(const struct bench_options *o, struct figure *f)
 	return rc;
 }
 
+/* ---- logs ------------------------------------------------------------------------------ */
+
+/* What NCCL would log for 128 ranks on 32 hosts with as many communicators as make 20 MB, read from memory into
+ * communicators and rings, beside a loop over the same bytes that only finds the ends of lines.  One thread. */
+static int topo_log_speed(const struct bench_options *o, struct figure *f)
+{
+	enum { HOSTS = 32, COMMUNICATORS = 170 };
+	uint32_t order[HOSTS];
+	char *text = NULL;
+	size_t bytes = 0, lines = 0;
+	double best = 0, ends = 0;
+	FILE *out = open_memstream(&text, &bytes);
+
+	if (!out)
+		return err(NO_MEMORY, "no memory for a log");
+	for (uint32_t i = 0; i < HOSTS; i++)
+		order[i] = i;
+	for (int i = 0; i < COMMUNICATORS; i++)
+		topo_preset_log(topo_preset_find("abci-v"), order, HOSTS, false, out);
+	fclose(out);
+	for (uint64_t i = 0; i < o->repeat; i++) {
+		struct topo_log log = { 0 };
+		uint64_t begin = clock_ns(), parsed;
+
+		topo_log_parse(&log, "plan", text, bytes);
+		topo_log_finish(&log);
+		parsed = clock_ns();
+		for (const char *p = text; (p = memchr(p, '\n', (size_t)(text + bytes - p))); p++)
+			lines++;
+		ends = fmax(ends, (double)bytes * 1e3 / (double)(clock_ns() - parsed));
+		best = fmax(best, (double)bytes * 1e3 / (double)(parsed - begin));
+		topo_log_release(&log);
+	}
+	f->value = best;
+	snprintf(f->yardstick, sizeof(f->yardstick),
+		 "a log of %d ranks, %.1f MB, %zu lines, one core; finding the ends of its lines alone %.0f MB/s",
+		 4 * HOSTS, (double)bytes / 1e6, lines / o->repeat, ends);
+	free(text);
+	return OK;
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 static const struct bench_row rows[] = {
@@ -312,6 +355,7 @@ static const struct bench_row rows[] = {
 	{ "step_over_convolutions", "1", 1.3, false, step_over_convolutions },
 	{ "loader_over_decode", "1", 0.85, true, loader_over_decode },
 	{ "loader_two_over_one", "1", 1.9, true, loader_two_over_one },
+	{ "topo_log_mb_per_s", "MB/s", 200, true, topo_log_speed },
 };
 
 static bool past_bound(const struct bench_row *row, double value)

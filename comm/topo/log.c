@@ -680,9 +680,10 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 	if (!topo_take_past(&s, "comm 0x") || !topo_take_hex(&s, &said.pointer))
 		return;
 	start = topo_span_has(s, "- Init START");
-	complete = topo_span_has(s, "- Init COMPLETE");
-	closing = topo_span_has(s, "- Destroy COMPLETE") || topo_span_has(s, "- Abort COMPLETE");
-	if (topo_span_has(s, "nNodes ")) {
+	complete = !start && topo_span_has(s, "- Init COMPLETE");
+	closing = !start && !complete &&
+		  (topo_span_has(s, "- Destroy COMPLETE") || topo_span_has(s, "- Abort COMPLETE"));
+	if (!start && !complete && topo_span_has(s, "nNodes ")) {
 		struct topo_span nodes = s;
 		int32_t count;
 
