@@ -80,25 +80,27 @@ double run_clips(const struct run *r)
 }
 
 /* A value as the ledger or run.json has it: text or number. */
-static void value_text(const cJSON *v, char out[64])
+/* The value as text: borrowed from it, or a number in `room`.  Whole, for two variants may differ at the end only. */
+static const char *value_text(const cJSON *v, char room[64])
 {
 	if (cJSON_IsString(v))
-		snprintf(out, 64, "%s", v->valuestring);
-	else if (cJSON_IsNumber(v))
-		snprintf(out, 64, "%g", v->valuedouble);
-	else
-		snprintf(out, 64, "%s", cJSON_IsTrue(v) ? "on" : cJSON_IsFalse(v) ? "off" : "");
+		return v->valuestring;
+	if (!cJSON_IsNumber(v))
+		return cJSON_IsTrue(v) ? "on" : cJSON_IsFalse(v) ? "off" : "";
+	snprintf(room, 64, "%g", v->valuedouble);
+	return room;
 }
 
 static int64_t whole_number(const cJSON *object, const char *key, int64_t absent)
 {
 	const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, key);
-	char text[64], *end;
+	char room[64], *end;
+	const char *text;
 	long long n;
 
 	if (!v)
 		return absent;
-	value_text(v, text);
+	text = value_text(v, room);
 	n = strtoll(text, &end, 10);
 	return end == text || *end ? absent : (int64_t)n;
 }
@@ -108,18 +110,17 @@ static int64_t whole_number(const cJSON *object, const char *key, int64_t absent
 static void run_label(struct run *r, const cJSON *point)
 {
 	const cJSON *options = run_part(r, "options"), *v;
-	char text[64];
+	char room[64], own_room[64];
+	const char *text = value_text(cJSON_GetObjectItemCaseSensitive(options, "policy"), own_room);
 
-	value_text(cJSON_GetObjectItemCaseSensitive(options, "policy"), text);
 	cJSON_ArrayForEach(v, point) {
-		char value[64];
+		const char *value = value_text(v, room);
 		bool policy = !strcmp(v->string, "policy");
 
 		if (!strcmp(v->string, "nodes"))
 			continue;
-		value_text(v, value);
 		if (policy)
-			snprintf(text, sizeof(text), "%s", value);
+			text = v->valuestring ? v->valuestring : "";
 		append(&r->variant, "%s%s%s%s", r->variant ? ", " : "", policy ? "" : v->string, policy ? "" : "=",
 		       value);
 		if (strcmp(v->string, "workers"))

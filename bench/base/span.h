@@ -100,7 +100,6 @@ _Static_assert(sizeof(struct event) == 48, "the record file's unit");
 enum { EVENT_NO_ITER = 0xffffffffu, SPAN_DEPTH = 8 };
 enum event_flag {
 	EVENT_CLIPPED = 1 << 0,		/* begun before, or still open when the record ended */
-	EVENT_ESTIMATED = 1 << 1,
 };
 
 struct lane {
