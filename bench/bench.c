@@ -308,7 +308,7 @@ static int loader_two_over_one(const struct bench_options *o, struct figure *f)
 
 /* ---- logs ------------------------------------------------------------------------------ */
 
-/* What NCCL would log for 128 ranks on 32 hosts with as many communicators as make 20 MB, read from memory into
+/* What NCCL would log for 128 ranks on 32 hosts with as many communicators as make 16 MB, read from memory into
  * communicators and rings, beside a loop over the same bytes that only finds the ends of lines.  One thread. */
 static int topo_log_speed(const struct bench_options *o, struct figure *f)
 {
