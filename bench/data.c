@@ -217,28 +217,13 @@ static void check_tables(const struct check_report *report, struct table *splits
 	}
 }
 
-static void json_print(const struct table *tables, size_t count)
-{
-	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
-	char *text;
-
-	for (size_t i = 0; i < count; i++) {
-		cJSON_AddItemToObject(all, tables[i].name, table_json(&tables[i]));
-		cJSON_AddItemToObject(fields, tables[i].name, table_fields_json(&tables[i]));
-	}
-	text = cJSON_Print(all);
-	printf("%s\n", text ? text : "");
-	free(text);
-	cJSON_Delete(all);
-}
-
 static void check_print(const struct check_report *report, const struct check_values *v)
 {
 	struct table tables[2];
 
 	check_tables(report, &tables[0], &tables[1]);
 	if (v->json)
-		json_print(tables, ARRAY_LEN(tables));
+		tables_print_json((const struct table *[]){ &tables[0], &tables[1] }, ARRAY_LEN(tables));
 	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
 		if (!v->json && i)
 			printf("\n");

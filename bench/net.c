@@ -273,21 +273,6 @@ static void buckets_fill(struct table *t, const struct net *net, const struct bu
 	}
 }
 
-static void json_print(const struct table *const *tables, size_t count)
-{
-	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
-	char *text;
-
-	for (size_t i = 0; i < count; i++) {
-		cJSON_AddItemToObject(all, tables[i]->name, table_json(tables[i]));
-		cJSON_AddItemToObject(fields, tables[i]->name, table_fields_json(tables[i]));
-	}
-	text = cJSON_Print(all);
-	printf("%s\n", text ? text : "");
-	free(text);
-	cJSON_Delete(all);
-}
-
 static void tables_print(const struct table tables[TABLE_COUNT], const struct net_values *v)
 {
 	const struct table *chosen[TABLE_COUNT];
@@ -297,7 +282,7 @@ static void tables_print(const struct table tables[TABLE_COUNT], const struct ne
 		if (!strcmp(v->table, "all") || !strcmp(v->table, tables[i].name))
 			chosen[count++] = &tables[i];
 	if (v->json)
-		json_print(chosen, count);
+		tables_print_json(chosen, count);
 	for (size_t i = 0; i < count && !v->json; i++) {
 		if (i)
 			printf("\n");

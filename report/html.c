@@ -82,15 +82,6 @@ static void column_name(FILE *f, const char *s)
 		fprintf(f, *s == '_' ? "_<wbr>" : "%c", *s);
 }
 
-/* A word for everything that is not a number: also the dash of an empty cell. */
-static bool column_is_text(const struct table *t, size_t field)
-{
-	for (size_t r = 0; r < table_rows(t); r++)
-		if (table_cell(t, r, field)->kind == CELL_TEXT)
-			return true;
-	return false;
-}
-
 static void cell(FILE *f, const struct cell *c, const struct field *field)
 {
 	enum { LONG_TEXT = 24 };
@@ -138,7 +129,7 @@ static void table(FILE *f, const struct table *t, const char *place)
 
 		if (column_is_idle(t, i, place))
 			continue;
-		fprintf(f, "<th%s title=\"", column_is_text(t, i) ? " class=\"t\"" : "");
+		fprintf(f, "<th%s title=\"", table_column_is_text(t, i) ? " class=\"t\"" : "");
 		text(f, field->meaning);
 		fputs("\">", f);
 		column_name(f, field->name);

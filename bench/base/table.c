@@ -95,8 +95,7 @@ static const char *cell_string(const struct cell *c, int decimals, const char *n
 	return out;
 }
 
-/* Columns of text keep left, columns of numbers keep right. */
-static bool column_is_text(const struct table *t, size_t column)
+bool table_column_is_text(const struct table *t, size_t column)
 {
 	for (size_t r = 0; r < table_rows(t); r++)
 		if (table_cell(t, r, column)->kind == CELL_TEXT)
@@ -122,7 +121,7 @@ void table_print_text(const struct table *t, FILE *out)
 	assert(t->field_count <= FIELDS_MAX);
 	for (size_t f = 0; f < t->field_count; f++) {
 		width[f] = (int)strlen(t->fields[f].name);
-		text[f] = column_is_text(t, f);
+		text[f] = table_column_is_text(t, f);
 		for (size_t r = 0; r < table_rows(t); r++) {
 			const char *s = cell_string(table_cell(t, r, f), t->fields[f].decimals, "-", room);
 
@@ -212,4 +211,19 @@ cJSON *table_fields_json(const struct table *t)
 		cJSON_AddItemToArray(rows, row);
 	}
 	return rows;
+}
+
+void tables_print_json(const struct table *const *tables, size_t count)
+{
+	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
+	char *text;
+
+	for (size_t i = 0; i < count; i++) {
+		cJSON_AddItemToObject(all, tables[i]->name, table_json(tables[i]));
+		cJSON_AddItemToObject(fields, tables[i]->name, table_fields_json(tables[i]));
+	}
+	text = cJSON_Print(all);
+	printf("%s\n", text ? text : "");
+	free(text);
+	cJSON_Delete(all);
 }

@@ -48,6 +48,8 @@ void table_int(struct table *, int64_t value);
 void table_real(struct table *, double value);	/* NaN: no value */
 void table_none(struct table *);
 
+/* Some row has a word there: such columns keep left, numbers keep right. */
+bool table_column_is_text(const struct table *, size_t column);
 /* No row has a value there. */
 bool table_column_empty(const struct table *, size_t column);
 
@@ -58,5 +60,8 @@ void table_print_csv(const struct table *, FILE *);
 cJSON *table_json(const struct table *);
 /* The meanings: an array of {name, unit, meaning}.  Owned by the caller. */
 cJSON *table_fields_json(const struct table *);
+
+/* One object on stdout: each table by its name, and "fields" with the meanings of each. */
+void tables_print_json(const struct table *const *tables, size_t count);
 
 #endif
