@@ -408,7 +408,7 @@ static int share_folder(struct run *r)
 static cJSON *record_head(const struct run *r)
 {
 	cJSON *o = cJSON_CreateObject();
-	char host[256] = "", *boot = NULL;
+	char host[256] = "", boot[CLOCK_BOOT_BYTES];
 
 	gethostname(host, sizeof(host) - 1);
 	cJSON_AddNumberToObject(o, "rank", (double)r->comm->rank);
@@ -416,12 +416,9 @@ static cJSON *record_head(const struct run *r)
 	cJSON_AddNumberToObject(o, "node", (double)(r->comm->rank / r->place.ranks_per_node));
 	cJSON_AddNumberToObject(o, "local_rank", (double)r->comm->local_rank);
 	cJSON_AddStringToObject(o, "host", host);
-	/* Clocks of two records agree when their boot does. */
-	if (!access("/proc/sys/kernel/random/boot_id", R_OK) && !file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
-		boot[strcspn(boot, "\n")] = '\0';
-	cJSON_AddStringToObject(o, "boot_id", boot ? boot : "");
+	clock_boot_id(boot);
+	cJSON_AddStringToObject(o, "boot_id", boot);
 	cJSON_AddNumberToObject(o, "pid", (double)getpid());
-	free(boot);
 	return o;
 }
 

@@ -47,17 +47,14 @@ static int record_path(const struct passes *p, size_t rank, char path[PATH_BYTES
 /* Whether the process that wrote this record lives: only its own machine, in its own boot, can know. */
 static bool still_running(const cJSON *head)
 {
-	char host[256] = "", *boot = NULL;
+	char host[256] = "", boot[CLOCK_BOOT_BYTES];
 	pid_t pid = (pid_t)json_number(head, "pid", 0);
-	bool here;
 
-	if (pid <= 0 || gethostname(host, sizeof(host) - 1) ||
-	    file_read("/proc/sys/kernel/random/boot_id", &boot, NULL))
+	clock_boot_id(boot);
+	if (pid <= 0 || !*boot || gethostname(host, sizeof(host) - 1))
 		return false;
-	boot[strcspn(boot, "\n")] = '\0';
-	here = !strcmp(host, json_string(head, "host", "")) && !strcmp(boot, json_string(head, "boot_id", ""));
-	free(boot);
-	return here && (!kill(pid, 0) || errno == EPERM);
+	return !strcmp(host, json_string(head, "host", "")) && !strcmp(boot, json_string(head, "boot_id", "")) &&
+	       (!kill(pid, 0) || errno == EPERM);
 }
 
 /* run.json is rank 0's, which was ended when another rank failed; that one left its reason in its record. */

@@ -60,6 +60,17 @@ void clock_utc_text(char text[CLOCK_UTC_BYTES])
 	strftime(text, CLOCK_UTC_BYTES, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
+void clock_boot_id(char id[CLOCK_BOOT_BYTES])
+{
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
+
+	if (!f || !fgets(id, CLOCK_BOOT_BYTES, f))
+		id[0] = '\0';
+	if (f)
+		fclose(f);
+	id[strcspn(id, "\n")] = '\0';
+}
+
 void clock_sleep_ns(uint64_t ns)
 {
 	struct timespec t = { .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S) };

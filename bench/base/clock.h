@@ -61,6 +61,11 @@ uint64_t clock_tie_ns(struct clock_tie a, struct clock_tie b, uint64_t ticks);
 enum { CLOCK_UTC_BYTES = 32 };
 void clock_utc_text(char text[CLOCK_UTC_BYTES]);
 
+/* Names the boot of this machine: records with the same one were stamped by the same clock.  "" where the system
+ * does not say. */
+enum { CLOCK_BOOT_BYTES = 64 };
+void clock_boot_id(char id[CLOCK_BOOT_BYTES]);
+
 /* Sleeps; for pacing and polling, never for measuring. */
 void clock_sleep_ns(uint64_t ns);
 
