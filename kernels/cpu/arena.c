@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LINE = 64, HUGE_PAGE = 2 << 20 };
+enum { HUGE_PAGE = 2 << 20 };
 
 static int larger_first(const void *a, const void *b)
 {
@@ -31,11 +31,6 @@ static int lower_first(const void *a, const void *b)
 	return p->offset < q->offset ? -1 : p->offset > q->offset;
 }
 
-static size_t padded(size_t bytes)
-{
-	return (bytes + LINE - 1) / LINE * LINE;
-}
-
 /* The lowest gap between the `count` neighbours (sorted by offset) that takes `bytes`. */
 static size_t lowest_fit(struct piece *const *neighbours, size_t count, size_t bytes)
 {
@@ -44,8 +39,8 @@ static size_t lowest_fit(struct piece *const *neighbours, size_t count, size_t b
 	for (size_t i = 0; i < count; i++) {
 		if (neighbours[i]->offset >= at + bytes)
 			break;
-		if (neighbours[i]->offset + padded(neighbours[i]->bytes) > at)
-			at = neighbours[i]->offset + padded(neighbours[i]->bytes);
+		if (neighbours[i]->offset + arena_padded(neighbours[i]->bytes) > at)
+			at = neighbours[i]->offset + arena_padded(neighbours[i]->bytes);
 	}
 	return at;
 }
@@ -70,9 +65,9 @@ size_t arena_plan(struct piece *pieces, size_t count)
 			if (order[j]->from <= order[i]->to && order[i]->from <= order[j]->to)
 				neighbours[n++] = order[j];
 		qsort(neighbours, n, sizeof(*neighbours), lower_first);
-		order[i]->offset = lowest_fit(neighbours, n, padded(order[i]->bytes));
-		if (order[i]->offset + padded(order[i]->bytes) > total)
-			total = order[i]->offset + padded(order[i]->bytes);
+		order[i]->offset = lowest_fit(neighbours, n, arena_padded(order[i]->bytes));
+		if (order[i]->offset + arena_padded(order[i]->bytes) > total)
+			total = order[i]->offset + arena_padded(order[i]->bytes);
 	}
 	free(order);
 	return total;
@@ -80,7 +75,7 @@ size_t arena_plan(struct piece *pieces, size_t count)
 
 void *arena_alloc(size_t bytes, const char *what)
 {
-	const size_t unit = bytes < HUGE_PAGE ? LINE : HUGE_PAGE, rounded = (bytes / unit + 1) * unit;
+	const size_t unit = bytes < HUGE_PAGE ? ARENA_LINE : HUGE_PAGE, rounded = (bytes / unit + 1) * unit;
 	void *at = aligned_alloc(unit, rounded);
 
 	if (!at) {

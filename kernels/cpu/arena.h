@@ -10,10 +10,17 @@
 
 #include <stddef.h>
 
+enum { ARENA_LINE = 64 };	/* bytes of a cache line: where every piece begins */
+
+static inline size_t arena_padded(size_t bytes)
+{
+	return (bytes + ARENA_LINE - 1) / ARENA_LINE * ARENA_LINE;
+}
+
 struct piece {
 	size_t bytes;		/* 0: never placed */
 	size_t from, to;	/* moments, both included */
-	size_t offset;		/* out: a multiple of 64 */
+	size_t offset;		/* out: a multiple of ARENA_LINE */
 };
 
 /* The bytes that all pieces need together, or 0 with NO_MEMORY said when `count` is not 0. */

@@ -7,16 +7,10 @@
 #include "kernels/cpu/conv.h"
 
 #include "bench/base/err.h"
+#include "kernels/cpu/arena.h"
 #include "kernels/cpu/ops.h"
 
 #include <string.h>
-
-enum { LINE = 64 };
-
-static size_t padded(size_t bytes)
-{
-	return (bytes + LINE - 1) / LINE * LINE;
-}
 
 /* Nothing happens along this axis: kernel, stride and padding are trivial. */
 static bool still(const struct dnn_conv *c, int axis)
@@ -174,20 +168,20 @@ static size_t pass_scratch(const struct conv *c, enum dnn_pass pass, char *base,
 			   void *reorder_scratch[DNN_ARGS], float **term)
 {
 	const struct conv_pass *p = &c->pass[pass];
-	size_t used = padded(p->prim.scratch_bytes);
+	size_t used = arena_padded(p->prim.scratch_bytes);
 
 	*term = NULL;
 	if (p->adds) {
 		*term = (float *)(base + used);
-		used += padded(dnn_layout_bytes(stored(c, dnn_result[pass])));
+		used += arena_padded(dnn_layout_bytes(stored(c, dnn_result[pass])));
 	}
 	for (int arg = 0; arg < DNN_ARGS; arg++) {
 		if (!p->reorder[arg].primitive)
 			continue;
 		at[arg] = (float *)(base + used);
-		used += padded(dnn_layout_bytes(&p->prim.layout[arg]));
+		used += arena_padded(dnn_layout_bytes(&p->prim.layout[arg]));
 		reorder_scratch[arg] = base + used;
-		used += padded(p->reorder[arg].scratch_bytes);
+		used += arena_padded(p->reorder[arg].scratch_bytes);
 	}
 	return used;
 }

@@ -15,13 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINE = 64 };
-
-static size_t padded(size_t bytes)
-{
-	return (bytes + LINE - 1) / LINE * LINE;
-}
-
 static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pass pass, size_t repeats, uint64_t *least)
 {
 	static const struct dnn_layout no_wish[DNN_ARGS];
@@ -35,7 +28,7 @@ static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pas
 		return rc;
 	for (int i = 0; i < DNN_ARGS; i++) {
 		offset[i] = bytes;
-		bytes += padded(dnn_layout_bytes(&prim.layout[i]));
+		bytes += arena_padded(dnn_layout_bytes(&prim.layout[i]));
 	}
 	block = arena_alloc(bytes + prim.scratch_bytes, "a convolution");
 	if (!block) {
