@@ -301,3 +301,20 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 	out->mean_ms /= (double)out->stretches;
 	return rc;
 }
+
+const char *const boundary_part_words[PART_COUNT] = {
+	[PART_STOP] = "stopping workers",
+	[PART_START] = "starting workers",
+	[PART_SAMPLER] = "the sampler",
+	[PART_FIRST_BATCH] = "waiting for the first batch",
+	[PART_REST] = "other things",
+};
+
+enum boundary_part stall_greatest(const struct stall *s)
+{
+	enum boundary_part most = PART_STOP;
+
+	for (enum boundary_part i = 0; i < PART_REST; i++)
+		most = s->parts_ms[i] > s->parts_ms[most] ? i : most;
+	return most;
+}

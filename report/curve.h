@@ -89,5 +89,8 @@ struct stall {
 };
 
 int point_stall(const struct point *, bool start_up, struct stall *);
+/* Its greatest part but PART_REST, and how a sentence calls it. */
+enum boundary_part stall_greatest(const struct stall *);
+extern const char *const boundary_part_words[PART_COUNT];
 
 #endif

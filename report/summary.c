@@ -16,14 +16,6 @@
 
 enum { SENTENCE_MAX = 1024 };
 
-static const char *const part_words[PART_COUNT] = {
-	[PART_STOP] = "stopping workers",
-	[PART_START] = "starting workers",
-	[PART_SAMPLER] = "the sampler",
-	[PART_FIRST_BATCH] = "waiting for the first batch",
-	[PART_REST] = "other things",
-};
-
 static void sentence(cJSON *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void sentence(cJSON *list, const char *format, ...)
 {
@@ -34,13 +26,6 @@ static void sentence(cJSON *list, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	cJSON_AddItemToArray(list, cJSON_CreateString(text));
-}
-
-/* Three significant digits, and never an exponent. */
-static const char *figures3(double v, char out[32])
-{
-	snprintf(out, 32, "%.*f", fabs(v) < 1 ? 3 : fabs(v) < 10 ? 2 : fabs(v) < 100 ? 1 : 0, v);
-	return out;
 }
 
 /* One node on one host is a real one, but beside emulated nodes of the same host it is the first of them. */
@@ -137,19 +122,18 @@ static void put_waits(FILE *f, const struct point *p)
 static void put_boundary(FILE *f, const struct point *p)
 {
 	char cost[32], share[32], part[32];
-	int most = PART_STOP;
+	enum boundary_part most;
 	double iteration_ms = p->pace[SCOPE_STEADY].iteration_ms.median;
 	struct stall s;
 
 	if (point_stall(p, false, &s) || !s.cost_ms.n)
 		return;
-	for (int i = 0; i < PART_REST; i++)
-		most = s.parts_ms[i] > s.parts_ms[most] ? i : most;
+	most = stall_greatest(&s);
 	fprintf(f, "; an epoch boundary costs %s%s ms, %s steady iterations",
 		s.cost_ms.median < 0.1 * iteration_ms ? "nothing worth naming: " : "", figures3(s.cost_ms.median, cost),
 		figures3(s.cost_ms.median / iteration_ms, share));
 	if (s.cost_ms.median >= 0.1 * iteration_ms && s.parts_ms[most] >= 0.5 * s.cost_ms.median)
-		fprintf(f, ", most of it %s (%s ms)", part_words[most], figures3(s.parts_ms[most], part));
+		fprintf(f, ", most of it %s (%s ms)", boundary_part_words[most], figures3(s.parts_ms[most], part));
 }
 
 /* The interval, or what the runs say without one. */

@@ -213,6 +213,12 @@ cJSON *table_fields_json(const struct table *t)
 	return rows;
 }
 
+const char *figures3(double v, char out[32])
+{
+	snprintf(out, 32, "%.*f", fabs(v) < 1 ? 3 : fabs(v) < 10 ? 2 : fabs(v) < 100 ? 1 : 0, v);
+	return out;
+}
+
 void tables_print_json(const struct table *const *tables, size_t count)
 {
 	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");

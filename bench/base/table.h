@@ -64,4 +64,7 @@ cJSON *table_fields_json(const struct table *);
 /* One object on stdout: each table by its name, and "fields" with the meanings of each. */
 void tables_print_json(const struct table *const *tables, size_t count);
 
+/* A number within a sentence: three significant digits, and never an exponent.  Returns `out`. */
+const char *figures3(double v, char out[32]);
+
 #endif
