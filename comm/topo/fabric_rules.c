@@ -13,17 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct topo_bound *bound_named(const struct topo_bounds *b, const char *level)
-{
-	for (size_t i = 0; i < b->count; i++)
-		if (!strcmp(b->at[i].level, level))
-			return &b->at[i];
-	return NULL;
-}
-
 static double hca_bound(const struct topo_judging *j)
 {
-	const struct topo_bound *hca = bound_named(&j->bounds, "hca");
+	const struct topo_bound *hca = topo_bound_of(&j->bounds, "hca");
 
 	return hca ? hca->ideal : INFINITY;
 }
@@ -147,7 +139,7 @@ static bool group_crossings(const struct topo_judging *j, size_t *now, size_t *l
 
 static void crossings(const struct topo_judging *j, struct topo_finding *f, const char *level)
 {
-	const struct topo_bound *row = bound_named(&j->bounds, level), *sorted = bound_named(&j->sorted, level);
+	const struct topo_bound *row = topo_bound_of(&j->bounds, level), *sorted = topo_bound_of(&j->sorted, level);
 
 	if (!row) {
 		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "no %s to cross", level);

@@ -789,6 +789,14 @@ static void bound_static(const struct topo_model *m, const struct topo_flows *f,
 	free(hops);
 }
 
+const struct topo_bound *topo_bound_of(const struct topo_bounds *b, const char *level)
+{
+	for (size_t i = 0; i < b->count; i++)
+		if (!strcmp(b->at[i].level, level))
+			return &b->at[i];
+	return NULL;
+}
+
 void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const struct topo_flows *f,
 		    struct topo_bounds *b)
 {

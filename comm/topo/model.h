@@ -103,6 +103,8 @@ struct topo_bounds {
 };
 void topo_bounds_of(const struct topo_model *, const struct topo_comm *, const struct topo_flows *,
 		    struct topo_bounds *);
+/* The bound of one level; NULL: there is none. */
+const struct topo_bound *topo_bound_of(const struct topo_bounds *, const char *level);
 
 /* The communicator's hosts, those that share a group next to each other at every level, from rank 0's on;
  * owned by the caller. */

@@ -53,11 +53,17 @@ uint32_t topo_node_hca(const struct topo_node *n, const char *name)
 	return TOPO_NONE;
 }
 
-static hwloc_obj_t pci_of(hwloc_obj_t o)
+/* The object itself or its nearest ancestor of this type. */
+static hwloc_obj_t up_to(hwloc_obj_t o, hwloc_obj_type_t type)
 {
-	while (o && o->type != HWLOC_OBJ_PCI_DEVICE)
+	while (o && o->type != type)
 		o = o->parent;
 	return o;
+}
+
+static hwloc_obj_t pci_of(hwloc_obj_t o)
+{
+	return up_to(o, HWLOC_OBJ_PCI_DEVICE);
 }
 
 static uint64_t bus_of(hwloc_obj_t pci)
@@ -76,9 +82,7 @@ static hwloc_obj_t cpu_side(hwloc_obj_t o)
 
 static hwloc_obj_t package_of(hwloc_obj_t o)
 {
-	while (o && o->type != HWLOC_OBJ_PACKAGE)
-		o = o->parent;
-	return o;
+	return up_to(o, HWLOC_OBJ_PACKAGE);
 }
 
 static bool is_gpu(hwloc_obj_t pci)

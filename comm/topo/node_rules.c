@@ -588,17 +588,9 @@ void judge_pcie_width(const struct topo_judging *j, struct topo_finding *f)
 		judge_say(f, TOPO_OK, TOPO_INFO, "%zu HCAs", known);
 }
 
-static const struct topo_bound *bound_named(const struct topo_bounds *b, const char *level)
-{
-	for (size_t i = 0; i < b->count; i++)
-		if (!strcmp(b->at[i].level, level))
-			return &b->at[i];
-	return NULL;
-}
-
 void judge_pcie_bound(const struct topo_judging *j, struct topo_finding *f)
 {
-	const struct topo_bound *pcie = bound_named(&j->bounds, "pcie"), *hca = bound_named(&j->bounds, "hca");
+	const struct topo_bound *pcie = topo_bound_of(&j->bounds, "pcie"), *hca = topo_bound_of(&j->bounds, "hca");
 
 	if (!pcie || !hca) {
 		judge_needs(f, "--hwloc with link speeds, and --fabric or --sysfs",
