@@ -61,6 +61,29 @@ struct bench_row {
 	int (*measure)(const struct bench_options *, struct figure *);
 };
 
+/* Two measurements in turns, so that both see the same machine: the medians of o->repeat values of each. */
+typedef int measurement(void *context, double *value);
+
+static int turns(const struct bench_options *o, measurement *a, measurement *b, void *context, double *a_median,
+		 double *b_median)
+{
+	double *as = calloc(o->repeat, sizeof(*as)), *bs = calloc(o->repeat, sizeof(*bs));
+	int rc = as && bs ? OK : err(NO_MEMORY, "no memory for %" PRIu64 " measurements", o->repeat);
+
+	for (uint64_t i = 0; i < o->repeat && !rc; i++) {
+		rc = a(context, &as[i]);
+		if (!rc)
+			rc = b(context, &bs[i]);
+	}
+	if (!rc) {
+		*a_median = quantile(as, o->repeat, 0.5);
+		*b_median = quantile(bs, o->repeat, 0.5);
+	}
+	free(as);
+	free(bs);
+	return rc;
+}
+
 /* ---- events ---------------------------------------------------------------------------- */
 
 static double stamp_ns(void)
@@ -133,30 +156,28 @@ static float *noise(size_t count)
 	return x;
 }
 
-/* Steps and bare convolutions in turns, so that both see the same machine. */
-static int race(const struct bench_options *o, struct kernels *k, const struct step_input *in, struct figure *f)
+struct step_race {
+	struct kernels *kernels;
+	const struct step_input *in;
+};
+
+static int step_s(void *context, double *seconds)
 {
-	double *step_s = calloc(o->repeat, sizeof(*step_s)), *convolutions_s = calloc(o->repeat, sizeof(*convolutions_s));
-	int rc = step_s && convolutions_s ? one_step(k, in) : err(NO_MEMORY, "no memory for times");
+	const struct step_race *r = context;
+	uint64_t begin = clock_ns();
+	int rc = one_step(r->kernels, r->in);
 
-	for (size_t i = 0; i < o->repeat && !rc; i++) {
-		uint64_t begin = clock_ns(), alone_ns = 0;
+	*seconds = (double)(clock_ns() - begin) / NS_PER_S;
+	return rc;
+}
 
-		rc = one_step(k, in);
-		step_s[i] = (double)(clock_ns() - begin) / NS_PER_S;
-		if (!rc)
-			rc = k->backend->convolutions_ns(k, &alone_ns);
-		convolutions_s[i] = (double)alone_ns / NS_PER_S;
-	}
-	if (!rc) {
-		double step = quantile(step_s, o->repeat, 0.5), alone = quantile(convolutions_s, o->repeat, 0.5);
+static int convolutions_s(void *context, double *seconds)
+{
+	const struct step_race *r = context;
+	uint64_t alone_ns = 0;
+	int rc = r->kernels->backend->convolutions_ns(r->kernels, &alone_ns);
 
-		f->value = step / alone;
-		snprintf(f->yardstick, sizeof(f->yardstick), "%s at %zu, 1 clip: step %.3f s, its convolutions alone %.3f s", o->net,
-			 k->net->crop, step, alone);
-	}
-	free(step_s);
-	free(convolutions_s);
+	*seconds = (double)alone_ns / NS_PER_S;
 	return rc;
 }
 
@@ -188,7 +209,17 @@ static int step_over_convolutions(const struct bench_options *o, struct figure *
 		rc = backend->open(&k, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1,
 				   .threads = o->threads ? (unsigned)o->threads : place_threads(&place, 1) });
 	if (!rc) {
-		rc = race(o, k, &in, f);
+		struct step_race r = { k, &in };
+		double step, alone;
+
+		rc = one_step(k, &in);	/* warms up */
+		if (!rc)
+			rc = turns(o, step_s, convolutions_s, &r, &step, &alone);
+		if (!rc) {
+			f->value = step / alone;
+			snprintf(f->yardstick, sizeof(f->yardstick), "%s at %zu, 1 clip: step %.3f s, its convolutions alone %.3f s",
+				 o->net, net.crop, step, alone);
+		}
 		backend->close(k);
 	}
 	free(slow);
@@ -214,8 +245,9 @@ static int data_set(const struct bench_options *o, char path[PATH_BYTES])
 }
 
 /* Frames per second of a loop that reads and decodes and does nothing else, over all files of the training set. */
-static int decode_rate(const char *data, double *frames_per_s)
+static int decode_rate(void *context, double *frames_per_s)
 {
+	const char *data = context;
 	char pattern[PATH_BYTES], why[256];
 	struct jpeg_reader reader;
 	glob_t files;
@@ -261,49 +293,50 @@ static int loader_rate(const char *data, const char *policy, size_t workers, dou
 	return rc;
 }
 
+static int inline_rate(void *context, double *frames_per_s)
+{
+	return loader_rate(context, "inline", 0, frames_per_s);
+}
+
+static int one_worker_rate(void *context, double *frames_per_s)
+{
+	return loader_rate(context, "threads", 1, frames_per_s);
+}
+
+static int two_workers_rate(void *context, double *frames_per_s)
+{
+	return loader_rate(context, "threads", 2, frames_per_s);
+}
+
 static int loader_over_decode(const struct bench_options *o, struct figure *f)
 {
-	double *bare = calloc(o->repeat, sizeof(*bare)), *loaded = calloc(o->repeat, sizeof(*loaded));
 	char data[PATH_BYTES];
-	int rc = bare && loaded ? data_set(o, data) : err(NO_MEMORY, "no memory for rates");
+	double bare, loaded;
+	int rc = data_set(o, data);
 
-	for (size_t i = 0; i < o->repeat && !rc; i++) {
-		rc = decode_rate(data, &bare[i]);
-		if (!rc)
-			rc = loader_rate(data, "inline", 0, &loaded[i]);
-	}
-	if (!rc) {
-		double a = quantile(loaded, o->repeat, 0.5), b = quantile(bare, o->repeat, 0.5);
-
-		f->value = a / b;
-		snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding %.0f",
-			 FRAME_WIDTH, FRAME_HEIGHT, LOADER_CROP, a, b);
-	}
-	free(bare);
-	free(loaded);
-	return rc;
+	if (!rc)
+		rc = turns(o, decode_rate, inline_rate, data, &bare, &loaded);
+	if (rc)
+		return rc;
+	f->value = loaded / bare;
+	snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding %.0f",
+		 FRAME_WIDTH, FRAME_HEIGHT, LOADER_CROP, loaded, bare);
+	return OK;
 }
 
 static int loader_two_over_one(const struct bench_options *o, struct figure *f)
 {
-	double *one = calloc(o->repeat, sizeof(*one)), *two = calloc(o->repeat, sizeof(*two));
 	char data[PATH_BYTES];
-	int rc = one && two ? data_set(o, data) : err(NO_MEMORY, "no memory for rates");
+	double one, two;
+	int rc = data_set(o, data);
 
-	for (size_t i = 0; i < o->repeat && !rc; i++) {
-		rc = loader_rate(data, "threads", 1, &one[i]);
-		if (!rc)
-			rc = loader_rate(data, "threads", 2, &two[i]);
-	}
-	if (!rc) {
-		double a = quantile(one, o->repeat, 0.5), b = quantile(two, o->repeat, 0.5);
-
-		f->value = b / a;
-		snprintf(f->yardstick, sizeof(f->yardstick), "policy threads: 2 workers %.0f frames/s, 1 worker %.0f", b, a);
-	}
-	free(one);
-	free(two);
-	return rc;
+	if (!rc)
+		rc = turns(o, one_worker_rate, two_workers_rate, data, &one, &two);
+	if (rc)
+		return rc;
+	f->value = two / one;
+	snprintf(f->yardstick, sizeof(f->yardstick), "policy threads: 2 workers %.0f frames/s, 1 worker %.0f", two, one);
+	return OK;
 }
 
 /* ---- logs ------------------------------------------------------------------------------ */
