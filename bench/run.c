@@ -258,7 +258,7 @@ static int set_up(struct run *r)
 		rc = open_loader(r);
 	if (!rc)
 		rc = open_kernels(r);
-	if (!rc)
+	if (!rc && r->comm->rank == 0)	/* the others would only get in the way of the one that is written down */
 		rc = span_cost_measure(&r->event_cost);
 	r->schedule = schedule_ava;
 	r->schedule.base_lr = o->lr;
