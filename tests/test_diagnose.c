@@ -9,9 +9,9 @@
 #include "report/curve.h"
 #include "report/diagnose.h"
 #include "report/report.h"
+#include "tests/folders.h"
 #include "tests/made.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,41 +121,7 @@ static void folder_write(struct folder *f, const char *dir)
 	cJSON_Delete(tail);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int folder_make(void **state)
-{
-	static char path[64];
-
-	strcpy(path, "/tmp/sfscale-diagnose-XXXXXX");
-	*state = path;
-	return !mkdtemp(path);
-}
-
-static int folder_remove(void **state)
-{
-	return nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 /* ---- answers --------------------------------------------------------------------------- */
-
-static cJSON *report_of(const char *dir)
-{
-	char out[PATH_BYTES], path[PATH_BYTES];
-	cJSON *summary;
-
-	assert_int_equal(path_make(out, "%s/report", dir), OK);
-	assert_int_equal(path_make(path, "%s/summary.json", out), OK);
-	assert_int_equal(report_make(&dir, 1, out, NULL), OK);
-	assert_int_equal(json_read(path, &summary), OK);
-	return summary;
-}
 
 /* The row of a table whose field is this number or text; NULL `field`: the first. */
 static const cJSON *row_of(const cJSON *summary, const char *table, const char *field, double number, const char *word)
@@ -167,14 +133,6 @@ static const cJSON *row_of(const cJSON *summary, const char *table, const char *
 			return row;
 	fail_msg("no row in %s", table);
 	return NULL;
-}
-
-static void near(const cJSON *row, const char *field, double want)
-{
-	double got = json_number(row, field, NAN);
-
-	if (!(fabs(got - want) <= 1e-9 * (1 + fabs(want))))
-		fail_msg("%s is %.12g, not %.12g", field, got, want);
 }
 
 /* The findings of one folder as JSON. */

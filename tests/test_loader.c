@@ -15,7 +15,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -106,17 +105,6 @@ static void make_data(char dir[64])
 	fclose(predicted);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type, (void)at;
-	return remove(path);
-}
-
-static void remove_data(const char *dir)
-{
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static int set_up(void **state)
 {
 	(void)state;
@@ -127,7 +115,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	remove_data(data);
+	dir_remove(data);
 	return 0;
 }
 
@@ -324,7 +312,7 @@ static void paths_come_back_whatever_their_names(void **state)
 	fclose(stream);
 	ava_index_release(&copy);
 	ava_index_release(&ix);
-	remove_data(dir);
+	dir_remove(dir);
 }
 
 static void a_broken_data_set_is_named_with_file_and_line(void **state)
@@ -349,7 +337,7 @@ static void a_broken_data_set_is_named_with_file_and_line(void **state)
 		fclose(f);
 		assert_int_equal(ava_index_read(&ix, dir), FAILED);
 		assert_non_null(strstr(err_last(), cases[i].say));
-		remove_data(dir);
+		dir_remove(dir);
 	}
 	assert_int_equal(ava_index_read(&ix, "/nowhere/at/all"), FAILED);
 	assert_non_null(strstr(err_last(), "/nowhere/at/all"));
@@ -627,7 +615,7 @@ static void a_frame_that_is_no_good_is_named(void **state)
 			assert_non_null(strstr(err_last(), say[kind]));
 			loader_close(ld);
 		}
-		remove_data(dir);
+		dir_remove(dir);
 	}
 }
 

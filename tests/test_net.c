@@ -6,6 +6,7 @@
 #include "bench/base/file.h"
 #include "comm/bucket.h"
 #include "kernels/net.h"
+#include "tests/shell.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -13,7 +14,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <cmocka.h>
 
 static void the_totals_of_every_preset_are_the_published_ones(void **state)
@@ -350,24 +350,12 @@ static void every_row_equals_the_published_layer_lists(void **state)
 		check_list(lists[i].path, lists[i].preset, lists[i].crop, lists[i].col_in);
 }
 
-/* Runs the command with `arguments`: what it prints, on either stream, and its exit status. */
 static int run_net(const char *arguments, char *out, size_t room)
 {
-	const char *build = getenv("SFSCALE_BUILD");
-	char command[PATH_BYTES];
-	size_t used = 0, got;
-	FILE *f;
-	int status;
+	char words[PATH_BYTES];
 
-	assert_int_equal(path_make(command, "%s/sfscale net %s 2>&1", build ? build : "build", arguments), OK);
-	f = popen(command, "r");
-	assert_non_null(f);
-	while ((got = fread(out + used, 1, room - used - 1, f)) > 0)
-		used += got;
-	out[used] = '\0';
-	status = pclose(f);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
+	assert_int_equal(path_make(words, "net %s", arguments), OK);
+	return program(words, out, room);
 }
 
 static void the_command_prints_totals_or_says_what_does_not_fit(void **state)

@@ -10,9 +10,9 @@
 #include "bench/base/folder.h"
 #include "bench/base/record.h"
 #include "report/report.h"
+#include "tests/folders.h"
 
 #include <ctype.h>
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -241,43 +241,6 @@ static void add_run(const char *sweep, const struct plan *p)
 	ledger_line(sweep, p, "ok", NULL);
 }
 
-/* ---- folders that go away -------------------------------------------------------------- */
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int folder_make(void **state)
-{
-	static char path[64];
-
-	strcpy(path, "/tmp/sfscale-report-XXXXXX");
-	*state = path;
-	return !mkdtemp(path);
-}
-
-static int folder_remove(void **state)
-{
-	return nftw(*state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/* The report of one folder, and its summary.json. */
-static cJSON *report_of(const char *dir)
-{
-	char out[PATH_BYTES], path[PATH_BYTES];
-	cJSON *summary;
-
-	assert_int_equal(path_make(out, "%s/report", dir), OK);
-	assert_int_equal(path_make(path, "%s/summary.json", out), OK);
-	assert_int_equal(report_make(&dir, 1, out, NULL), OK);
-	assert_int_equal(json_read(path, &summary), OK);
-	return summary;
-}
-
 static const cJSON *rows_of(const cJSON *summary, const char *table)
 {
 	const cJSON *tables = cJSON_GetObjectItem(summary, "tables");
@@ -307,14 +270,6 @@ static bool warned(const cJSON *summary, const char *word)
 		if (strstr(json_string(row, "warning", ""), word) || strstr(json_string(row, "about", ""), word))
 			return true;
 	return false;
-}
-
-static void near(const cJSON *row, const char *field, double want)
-{
-	double got = json_number(row, field, NAN);
-
-	if (!(fabs(got - want) <= 1e-9 * (1 + fabs(want))))
-		fail_msg("%s is %.12g, not %.12g", field, got, want);
 }
 
 /* A point without a run that counts: said as such, and no number of it. */
