@@ -8,7 +8,7 @@
 #ifndef SFSCALE_COMM_TOPO_RULES_H
 #define SFSCALE_COMM_TOPO_RULES_H
 
-#include "comm/topo/model.h"
+#include "comm/topo/bounds.h"
 
 enum topo_verdict { TOPO_OK, TOPO_FAULT, TOPO_NOT_APPLICABLE, TOPO_CANNOT_TELL };
 enum topo_severity { TOPO_INFO, TOPO_WARNING, TOPO_ERROR };
