@@ -16,6 +16,7 @@ extern const struct command command_sweep;
 extern const struct command command_report;
 extern const struct command command_bench;
 extern const struct command command_diagnose;
+extern const struct command command_eval;
 extern const struct command command_topo;
 
 #endif

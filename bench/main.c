@@ -22,6 +22,7 @@ static const struct command *const commands[] = {
 	&command_report,
 	&command_bench,
 	&command_diagnose,
+	&command_eval,
 	&command_topo,
 	NULL
 };

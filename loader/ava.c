@@ -140,7 +140,9 @@ int ava_labels_read(struct ava_labels *labels, const char *path)
 		char text[128];
 		int id;
 
-		if (sscanf(r.line, "  name: \"%127[^\"]\"", text) == 1 && !isspace((unsigned char)r.line[2])) {
+		if (strncmp(r.line, "  ", 2) || isspace((unsigned char)r.line[2]))
+			continue;
+		if (sscanf(r.line, "  name: \"%127[^\"]\"", text) == 1) {
 			free(name);
 			name = strdup(text);
 		} else if (sscanf(r.line, "  id: %d", &id) == 1 || sscanf(r.line, "  label_id: %d", &id) == 1) {
