@@ -242,36 +242,6 @@ int course_make(struct course *c, const struct match *m, size_t rank, int64_t be
 	return OK;
 }
 
-size_t course_times_max(const struct match *m)
-{
-	return 4 * m->order_count + 2;
-}
-
-size_t course_times(const struct course *c, const struct match *m, size_t rank, int64_t *times)
-{
-	size_t n = 0, p = 0;
-
-	times[n++] = c->begin_ns;
-	for (size_t i = 0; i < m->order_count; i++) {
-		struct stay s = match_stay(m, &m->list[m->order[i]], rank);
-
-		if (s.end_ns < s.begin_ns)
-			continue;	/* it takes no part in that lane */
-		times[n++] = clamp(s.begin_ns, c->begin_ns, c->end_ns);
-		for (; p < c->piece_count && c->pieces[p].begin_ns <= s.end_ns; p++) {	/* nearly in order */
-			times[n++] = c->pieces[p].begin_ns;
-			times[n++] = c->pieces[p].end_ns;
-		}
-		times[n++] = clamp(s.end_ns, c->begin_ns, c->end_ns);
-	}
-	for (; p < c->piece_count; p++) {
-		times[n++] = c->pieces[p].begin_ns;
-		times[n++] = c->pieces[p].end_ns;
-	}
-	times[n++] = c->end_ns;
-	return n;
-}
-
 /* When the rank left the sync of `k`; without one, when its account begins. */
 static int64_t sync_left_ns(const struct course *c, const struct match *m, size_t rank, const struct collective *k)
 {
@@ -287,11 +257,11 @@ static int64_t came_ns(const struct course *c, const struct match *m, size_t ran
 
 static struct track between(struct ledger *l, int64_t from_ns, int64_t to_ns)
 {
-	const struct account *after = ledger_upto(l, to_ns), *before = ledger_upto(l, from_ns < to_ns ? from_ns : to_ns);
+	struct account a = ledger_between(l, from_ns < to_ns ? from_ns : to_ns, to_ns);
 	struct track spent = { 0 };
 
 	for (int cls = 0; cls < CLS_COUNT; cls++)
-		spent.ns[track_of_class[cls]] += after->parts_ns[cls] - before->parts_ns[cls];
+		spent.ns[track_of_class[cls]] += a.parts_ns[cls];
 	return spent;
 }
 
@@ -338,9 +308,7 @@ static struct track waiter_spent(const struct courses *all, const struct course 
 
 static int64_t piece_exposed_ns(struct ledger *l, const struct piece *p)
 {
-	const struct account *before = ledger_upto(l, p->begin_ns), *after = ledger_upto(l, p->end_ns);
-
-	return after->parts_ns[CLS_COMM_WAIT] - before->parts_ns[CLS_COMM_WAIT];
+	return ledger_between(l, p->begin_ns, p->end_ns).parts_ns[CLS_COMM_WAIT];
 }
 
 /* ---- those who are waited for ---------------------------------------------------------- */
@@ -557,8 +525,7 @@ int blame_make(struct blame *out, const struct courses *all, size_t rank, const 
 	int64_t induced_ns = 0;
 	int rc = OK;
 
-	*out = (struct blame){ .wait_ns = ledger_upto(l, c->end_ns)->parts_ns[CLS_COMM_WAIT] -
-					  ledger_upto(l, c->begin_ns)->parts_ns[CLS_COMM_WAIT] };
+	*out = (struct blame){ .wait_ns = ledger_between(l, c->begin_ns, c->end_ns).parts_ns[CLS_COMM_WAIT] };
 	for (size_t i = 0; i < c->piece_count && !rc; i++) {
 		struct wait w = { .in = &m->list[c->pieces[i].collective], .rank = rank,
 				  .exposed_ns = piece_exposed_ns(l, &c->pieces[i]) };

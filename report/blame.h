@@ -71,7 +71,7 @@ struct blame {
 	struct origins origins;			/* sum of ns: wait_ns */
 };
 
-/* Of one rank: the moments between which its account is asked for, and its waits. */
+/* Of one rank: the moments between which it is looked at, and its waits. */
 struct course {
 	int64_t begin_ns, end_ns;	/* of its account */
 	struct piece *pieces;		/* owned; its waits, made disjoint; ascending */
@@ -86,12 +86,8 @@ void courses_close(struct courses *);
 
 int course_make(struct course *, const struct match *, size_t rank, int64_t begin_ns, int64_t end_ns);
 void course_release(struct course *);
-/* The moments that a ledger must have for the calls below; `times` has room for course_times_max().  Returns how many. */
-size_t course_times(const struct course *, const struct match *, size_t rank, int64_t *times);
-size_t course_times_max(const struct match *);
-
-/* First for every rank that somebody waits for, with the ledger of its events, collectives split
- * (match_split_events); by several threads at a time ... */
+/* First for every rank that somebody waits for, with a ledger of its events, collectives split
+ * (match_split_events), over its course; by several threads at a time ... */
 bool courses_wanted(const struct courses *, size_t rank);
 int courses_add(struct courses *, size_t rank, const struct course *, struct ledger *);
 /* ... then once ... */

@@ -1,7 +1,7 @@
 /*
  * report/decompose.c - see decompose.h.
  *
- * Every event gives two edges.  Between two neighbouring edges (or cuts) nothing changes, so
+ * Every event gives two edges.  Between two neighbouring edges nothing changes, so
  * that segment belongs as a whole to the first class that is active; a bit mask of active
  * classes makes "first" one instruction.  Sorting the edges is the only part that is not
  * linear.
@@ -42,13 +42,6 @@ static int by_edge(const void *a, const void *b)
 	return (x->at_ns > y->at_ns) - (x->at_ns < y->at_ns);
 }
 
-static int by_time(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* A record is nearly in order: lane after lane, in blocks of an iteration.  Each element then moves a few
  * places only; when that takes more moves than this for each, it was not so, and qsort() goes on. */
 enum { MOVES_MAX = 48 };
@@ -67,22 +60,6 @@ static void edges_sort(struct edge *a, size_t n)
 	}
 	if (!budget)
 		qsort(a, n, sizeof(*a), by_edge);
-}
-
-static void times_sort(int64_t *a, size_t n)
-{
-	size_t budget = MOVES_MAX * n;
-
-	for (size_t i = 1; i < n; i++) {
-		int64_t t = a[i];
-		size_t j = i;
-
-		for (; j > 0 && a[j - 1] > t && budget; j--, budget--)
-			a[j] = a[j - 1];
-		a[j] = t;
-	}
-	if (!budget)
-		qsort(a, n, sizeof(*a), by_time);
 }
 
 /* Two edges per event that reaches between the outer cuts. */
@@ -111,9 +88,14 @@ static void edge_pass(struct active *a, const struct edge *e)
 		a->mask &= ~(1u << e->cls);
 }
 
+static enum event_class first_class(uint32_t mask)
+{
+	return mask ? (enum event_class)__builtin_ctz(mask) : CLS_UNATTRIBUTED;
+}
+
 static void credit(struct account *out, uint32_t mask, int64_t ns)
 {
-	out->parts_ns[mask ? __builtin_ctz(mask) : CLS_UNATTRIBUTED] += ns;
+	out->parts_ns[first_class(mask)] += ns;
 	if (mask & COMM_MASK) {
 		out->comm_ns += ns;
 		if (mask & COMPUTE_MASK)
@@ -123,64 +105,89 @@ static void credit(struct account *out, uint32_t mask, int64_t ns)
 		out->loader_ns += ns;
 }
 
-/* `running`: each account goes on where the one before it ended, and begins at the first cut. */
-static int sweep(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows, bool running,
-		 struct account *out)
+/* ---- the ledger ------------------------------------------------------------------------ */
+
+enum { SUM_EVERY = 64 };	/* an account is as large as 16 segments; a sum every 64 makes the ledger a quarter larger */
+_Static_assert(CLS_UNATTRIBUTED <= 16, "a bit of `active` for each class");
+
+/* Neighbours of which the same is active are one. */
+static void segments_make(struct ledger *l, const struct edge *edges, size_t count)
 {
-	struct edge *edges = malloc((2 * event_count + 1) * sizeof(*edges));
 	struct active active = { .mask = 0 };
-	size_t edge_count, next = 0;
 
-	if (!edges)
-		return err(NO_MEMORY, "no memory for the account of %zu events", event_count);
-	edge_count = windows ? edges_make(edges, events, event_count, cuts[0], cuts[windows]) : 0;
-	edges_sort(edges, edge_count);
-	for (size_t w = 0; w < windows; w++) {
-		int64_t at = cuts[w];
+	l->at_ns[l->count] = l->begin_ns;
+	l->active[l->count++] = 0;
+	for (size_t next = 0; next < count;) {
+		int64_t at = edges[next].at_ns;
 
-		assert(cuts[w] <= cuts[w + 1]);
-		out[w] = running && w ? out[w - 1] : (struct account){ .begin_ns = at };
-		out[w].end_ns = cuts[w + 1];
-		while (at < cuts[w + 1]) {
-			int64_t to = cuts[w + 1];
-
-			while (next < edge_count && edges[next].at_ns <= at)
-				edge_pass(&active, &edges[next++]);
-			if (next < edge_count && edges[next].at_ns < to)
-				to = edges[next].at_ns;
-			credit(&out[w], active.mask, to - at);
-			at = to;
-		}
-		assert(parts_sum_ns(out[w].parts_ns) == account_ns(&out[w]));
+		while (next < count && edges[next].at_ns == at)
+			edge_pass(&active, &edges[next++]);
+		if (active.mask == l->active[l->count - 1])
+			continue;
+		l->count -= at == l->at_ns[l->count - 1];	/* the first one, of no length */
+		l->at_ns[l->count] = at;
+		l->active[l->count++] = (uint16_t)active.mask;
 	}
-	free(edges);
+}
+
+/* Segments from the one that `from_ns` lies in, until `to_ns` or the segment `stop`.  Returns where it stopped. */
+static int64_t walk(const struct ledger *l, struct account *out, size_t i, size_t stop, int64_t from_ns, int64_t to_ns)
+{
+	for (; from_ns < to_ns && i < stop; i++) {
+		int64_t end = i + 1 < l->count && l->at_ns[i + 1] < to_ns ? l->at_ns[i + 1] : to_ns;
+
+		credit(out, l->active[i], end - from_ns);
+		from_ns = end;
+	}
+	return from_ns;
+}
+
+static int sums_make(struct ledger *l)
+{
+	size_t sums = (l->count - 1) / SUM_EVERY + 1;
+
+	l->upto = malloc(sums * sizeof(*l->upto));
+	if (!l->upto)
+		return err(NO_MEMORY, "no memory for the account of %zu segments", l->count);
+	l->upto[0] = (struct account){ .begin_ns = l->begin_ns, .end_ns = l->begin_ns };
+	for (size_t i = 1; i < sums; i++) {
+		size_t first = (i - 1) * SUM_EVERY;
+
+		l->upto[i] = l->upto[i - 1];
+		l->upto[i].end_ns = walk(l, &l->upto[i], first, first + SUM_EVERY, l->at_ns[first], l->at_ns[first + SUM_EVERY]);
+	}
 	return OK;
 }
 
-int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,
-	      struct account *out)
+/* Shrinks: cannot fail in a way that matters. */
+static void *trimmed(void *list, size_t bytes)
 {
-	return sweep(events, event_count, cuts, windows, false, out);
+	void *less = realloc(list, bytes);
+
+	return less ? less : list;
 }
 
-/* ---- running sums ---------------------------------------------------------------------- */
-
-int ledger_make(struct ledger *l, const struct event *events, size_t event_count, int64_t *times, size_t time_count)
+int ledger_make(struct ledger *l, const struct event *events, size_t event_count, int64_t begin_ns, int64_t end_ns)
 {
+	size_t room = 2 * event_count + 1, edge_count;
+	struct edge *edges = malloc(room * sizeof(*edges));
 	int rc;
 
-	assert(time_count);
-	*l = (struct ledger){ .at_ns = times, .upto = malloc(time_count * sizeof(*l->upto)) };
-	if (!l->upto) {
+	assert(begin_ns <= end_ns);
+	*l = (struct ledger){ .at_ns = malloc(room * sizeof(*l->at_ns)), .active = malloc(room * sizeof(*l->active)),
+			      .begin_ns = begin_ns, .end_ns = end_ns };
+	if (!edges || !l->at_ns || !l->active) {
+		free(edges);
 		ledger_release(l);
-		return err(NO_MEMORY, "no memory for the account at %zu moments", time_count);
+		return err(NO_MEMORY, "no memory for the account of %zu events", event_count);
 	}
-	times_sort(times, time_count);
-	for (size_t i = 0; i < time_count; i++)
-		if (!l->count || times[l->count - 1] != times[i])
-			times[l->count++] = times[i];
-	l->upto[0] = (struct account){ .begin_ns = times[0], .end_ns = times[0] };
-	rc = sweep(events, event_count, times, l->count - 1, true, l->upto + 1);
+	edge_count = edges_make(edges, events, event_count, begin_ns, end_ns);
+	edges_sort(edges, edge_count);
+	segments_make(l, edges, edge_count);
+	free(edges);
+	l->at_ns = trimmed(l->at_ns, l->count * sizeof(*l->at_ns));
+	l->active = trimmed(l->active, l->count * sizeof(*l->active));
+	rc = sums_make(l);
 	if (rc)
 		ledger_release(l);
 	return rc;
@@ -189,47 +196,82 @@ int ledger_make(struct ledger *l, const struct event *events, size_t event_count
 void ledger_release(struct ledger *l)
 {
 	free(l->at_ns);
+	free(l->active);
 	free(l->upto);
 	*l = (struct ledger){ 0 };
 }
 
-/* Outward from the last answer in growing steps, then by halves. */
-const struct account *ledger_upto(struct ledger *l, int64_t at_ns)
+size_t ledger_bytes(const struct ledger *l)
 {
-	size_t low = l->cursor, high = l->cursor, step = 1;
+	return l->count * (sizeof(*l->at_ns) + sizeof(*l->active)) + l->count / SUM_EVERY * sizeof(*l->upto);
+}
 
-	while (l->at_ns[low] > at_ns) {
+enum event_class ledger_class(const struct ledger *l, size_t segment)
+{
+	return first_class(l->active[segment]);
+}
+
+/* The segment that the moment lies in: outward from the last answer in growing steps, then by halves. */
+static size_t segment_at(struct ledger *l, int64_t at_ns)
+{
+	size_t low = l->cursor, high = low + 1, step = 1;	/* at_ns[low] <= at_ns < at_ns[high] in the end */
+
+	while (low && l->at_ns[low] > at_ns) {
 		high = low;
 		low = low > step ? low - step : 0;
 		step *= 2;
 	}
-	for (step = 1; high + 1 < l->count && l->at_ns[high] < at_ns; step *= 2) {
+	for (step = 1; high < l->count && l->at_ns[high] <= at_ns; step *= 2) {
 		low = high;
-		high = high + step < l->count ? high + step : l->count - 1;
+		high = high + step < l->count ? high + step : l->count;
 	}
-	while (low < high) {
+	while (high - low > 1) {
 		size_t middle = (low + high) / 2;
 
-		if (l->at_ns[middle] < at_ns)
-			low = middle + 1;
+		if (l->at_ns[middle] <= at_ns)
+			low = middle;
 		else
 			high = middle;
 	}
-	assert(l->at_ns[low] == at_ns);
 	l->cursor = low;
-	return &l->upto[low];
+	return low;
+}
+
+static void account_add(struct account *out, const struct account *more, int64_t sign)
+{
+	for (int c = 0; c < CLS_COUNT; c++)
+		out->parts_ns[c] += sign * more->parts_ns[c];
+	out->comm_ns += sign * more->comm_ns;
+	out->comm_hidden_ns += sign * more->comm_hidden_ns;
+	out->loader_ns += sign * more->loader_ns;
 }
 
 struct account ledger_between(struct ledger *l, int64_t from_ns, int64_t to_ns)
 {
-	struct account a = *ledger_upto(l, to_ns);
-	const struct account *before = ledger_upto(l, from_ns);
+	struct account a = { .begin_ns = from_ns, .end_ns = to_ns };
+	size_t first = segment_at(l, from_ns), low = first / SUM_EVERY + 1, high;
+	int64_t at_ns = walk(l, &a, first, low * SUM_EVERY, from_ns, to_ns);
 
-	a.begin_ns = from_ns;
-	for (int c = 0; c < CLS_COUNT; c++)
-		a.parts_ns[c] -= before->parts_ns[c];
-	a.comm_ns -= before->comm_ns;
-	a.comm_hidden_ns -= before->comm_hidden_ns;
-	a.loader_ns -= before->loader_ns;
+	assert(l->begin_ns <= from_ns && from_ns <= to_ns && to_ns <= l->end_ns);
+	if (at_ns < to_ns) {	/* on over sums, as far as there are any */
+		high = segment_at(l, to_ns) / SUM_EVERY;
+		account_add(&a, &l->upto[high], 1);
+		account_add(&a, &l->upto[low], -1);
+		walk(l, &a, high * SUM_EVERY, l->count, l->at_ns[high * SUM_EVERY], to_ns);
+	}
+	assert(parts_sum_ns(a.parts_ns) == account_ns(&a));
 	return a;
+}
+
+int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,
+	      struct account *out)
+{
+	struct ledger l;
+	int rc = ledger_make(&l, events, event_count, cuts[0], cuts[windows]);
+
+	for (size_t w = 0; w < windows && !rc; w++)
+		out[w] = ledger_between(&l, cuts[w], cuts[w + 1]);
+	if (!rc)
+		ledger_release(&l);
+	return rc;
 }

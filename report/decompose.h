@@ -42,23 +42,27 @@ static inline int64_t parts_sum_ns(const int64_t parts_ns[CLS_COUNT])
 	return sum;
 }
 
-/* The same account as a running sum, for those who ask about many stretches of one list of events:
- * upto[i] is the account from the first time to at_ns[i]. */
+/* The same account for those who ask about many stretches of one list of events: the segments of time in which
+ * the same classes are active, and at some of them the sum so far.  Asking about a stretch near the last one costs
+ * as much as the segments in it, and no stretch costs more than a few dozen. */
 struct ledger {
-	int64_t *at_ns;		/* owned; ascending, without doubles */
-	struct account *upto;	/* owned */
+	int64_t *at_ns;		/* owned; where segments begin, ascending; the last one has no end */
+	uint16_t *active;	/* owned; of each segment, a bit for each active class */
+	struct account *upto;	/* owned; of every so many segments: the account from begin_ns to where it begins */
 	size_t count;
 	size_t cursor;		/* where it was last asked */
+	int64_t begin_ns, end_ns;
 };
 
-/* `times` (from malloc, in any order, nearly ascending best, at least one) becomes the ledger's, also on failure. */
-int ledger_make(struct ledger *, const struct event *events, size_t event_count, int64_t *times, size_t time_count);
+/* Of the time between `begin_ns` and `end_ns` (not before); outside of it nothing is active. */
+int ledger_make(struct ledger *, const struct event *events, size_t event_count, int64_t begin_ns, int64_t end_ns);
 void ledger_release(struct ledger *);
+size_t ledger_bytes(const struct ledger *);
 
-/* The sum up to a moment that is one of the times.  Asked about moments near the last one it is fast. */
-const struct account *ledger_upto(struct ledger *, int64_t at_ns);
-
-/* Of [from, to), both of the times. */
+/* Of [from, to); both between begin_ns and end_ns, and from <= to. */
 struct account ledger_between(struct ledger *, int64_t from_ns, int64_t to_ns);
+
+/* The class that a segment's time goes to. */
+enum event_class ledger_class(const struct ledger *, size_t segment);
 
 #endif

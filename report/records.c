@@ -17,13 +17,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KEEP_BYTES = 1 << 28 };
+enum { KEEP_BYTES = 1 << 30 };
 
 /* What is known of a rank between the passes. */
 struct rank {
-	struct record rec;	/* owned; kept, or empty */
-	bool usable, kept, split;
+	struct record rec;	/* owned; kept from the first pass to the second, or empty */
+	struct ledger ledger;	/* owned; kept from the second pass to the third, or empty */
+	bool usable, kept, accounted;
 	size_t event_count;	/* before collectives were split */
+	size_t kept_bytes;	/* of the record */
 	int64_t begin_ns, end_ns;
 };
 
@@ -222,7 +224,7 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 		k->end_ns = f->marks.cuts[f->marks.windows];
 	}
 	if (k->usable && p->kept_bytes + bytes <= KEEP_BYTES) {
-		p->kept_bytes += bytes;
+		p->kept_bytes += k->kept_bytes = bytes;
 		k->rec = f->rec;
 		k->kept = true;
 	} else {
@@ -232,17 +234,9 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 	return rc;
 }
 
-/* ---- second and third pass ------------------------------------------------------------- */
+/* ---- second pass: account -------------------------------------------------------------- */
 
-/* Of a rank as the later passes need it: with collectives split, its waits, and its account. */
-struct later_part {
-	struct record rec;	/* owned, unless it is the kept one */
-	struct course course;
-	struct ledger ledger;
-	struct rank_windows windows;
-	struct blame blame;
-};
-
+/* The events of a rank, collectives split: the kept ones, or read again. */
 static int rank_read(struct passes *p, size_t rank, struct record *rec)
 {
 	struct rank *k = &p->ranks[rank];
@@ -260,136 +254,121 @@ static int rank_read(struct passes *p, size_t rank, struct record *rec)
 			windows_translate(rec);
 			rc = align(rec, &bound_ns);
 		}
-		k->split = false;
 	}
-	if (!rc && !k->split)
-		rc = match_split_events(&p->match, rank, rec);
-	k->split = true;
-	return rc;
+	return rc ? rc : match_split_events(&p->match, rank, rec);
 }
 
-/* The kept record goes back to where it was. */
-static void rank_put(struct passes *p, size_t rank, struct record *rec)
-{
-	if (p->ranks[rank].kept)
-		p->ranks[rank].rec = *rec;
-	else
-		record_release(rec);
-	*rec = (struct record){ 0 };
-}
-
-static void later_release(struct passes *p, size_t rank, struct later_part *l)
-{
-	rank_put(p, rank, &l->rec);
-	course_release(&l->course);
-	ledger_release(&l->ledger);
-	windows_release(&l->windows);
-	blame_release(&l->blame);
-}
-
-/* Three rows of moments, each ascending or nearly so, as one that is. */
-static size_t times_merge(int64_t *out, const int64_t *guide, size_t guides, const struct marks *m)
-{
-	size_t n = 0, window = 0, work = 0;
-
-	for (size_t i = 0; i < guides; i++) {
-		while (window <= m->windows && m->cuts[window] <= guide[i])
-			out[n++] = m->cuts[window++];
-		while (work <= m->iterations && m->work_cuts[work] <= guide[i])
-			out[n++] = m->work_cuts[work++];
-		out[n++] = guide[i];
-	}
-	while (window <= m->windows)
-		out[n++] = m->cuts[window++];
-	while (work <= m->iterations)
-		out[n++] = m->work_cuts[work++];
-	return n;
-}
-
-/* The ledger at the moments of the course and, unless `marks` is NULL, of the windows. */
-static int later_ledger(struct passes *p, size_t rank, struct later_part *l, const struct marks *marks)
-{
-	const struct rank *k = &p->ranks[rank];
-	size_t room = course_times_max(&p->match), n;
-	int64_t *times = malloc(room * sizeof(*times)), *merged;
-	int rc = course_make(&l->course, &p->match, rank, k->begin_ns, k->end_ns);
-
-	if (!rc && !times)
-		rc = err(NO_MEMORY, "no memory for %zu moments", room);
-	if (rc) {
-		free(times);
-		return rc;
-	}
-	n = course_times(&l->course, &p->match, rank, times);
-	if (marks) {
-		merged = malloc((n + marks->windows + marks->iterations + 2) * sizeof(*merged));
-		if (!merged) {
-			free(times);
-			return err(NO_MEMORY, "no memory for %zu moments", n);
-		}
-		n = times_merge(merged, times, n, marks);
-		free(times);
-		times = merged;
-	}
-	return ledger_make(&l->ledger, l->rec.events, l->rec.event_count, times, n);
-}
+struct second_part {
+	struct record rec;
+	struct ledger ledger;
+	struct rank_windows windows;
+};
 
 static int second_work(void *context, size_t rank, void *part)
 {
 	struct passes *p = context;
-	struct later_part *l = part;
+	struct second_part *s = part;
+	const struct rank *k = &p->ranks[rank];
+	struct marks marks = { 0 };
+	struct course course = { 0 };
 	int rc;
 
-	if (!p->ranks[rank].usable || !courses_wanted(p->courses, rank))
+	if (!k->usable)
 		return OK;
-	rc = rank_read(p, rank, &l->rec);
+	rc = rank_read(p, rank, &s->rec);
 	if (!rc)
-		rc = later_ledger(p, rank, l, NULL);
-	return rc ? rc : courses_add(p->courses, rank, &l->course, &l->ledger);
+		rc = marks_make(&marks, &s->rec);
+	if (!rc) {
+		int64_t worked_ns = marks.work_cuts[marks.iterations];
+
+		rc = ledger_make(&s->ledger, s->rec.events, s->rec.event_count, k->begin_ns,
+				 worked_ns > k->end_ns ? worked_ns : k->end_ns);
+	}
+	if (!rc)
+		rc = windows_make(&s->windows, &marks, &s->rec, &s->ledger);
+	if (!rc && courses_wanted(p->courses, rank)) {
+		rc = course_make(&course, &p->match, rank, k->begin_ns, k->end_ns);
+		rc = rc ? rc : courses_add(p->courses, rank, &course, &s->ledger);
+	}
+	course_release(&course);
+	marks_release(&marks);
+	return rc;
 }
 
 static int second_take(void *context, size_t rank, void *part, int rc)
 {
-	if (((struct passes *)context)->ranks[rank].usable && ((struct later_part *)part)->rec.head)
-		later_release(context, rank, part);
+	struct passes *p = context;
+	struct second_part *s = part;
+	struct rank *k = &p->ranks[rank];
+	size_t bytes = ledger_bytes(&s->ledger);
+	char path[PATH_BYTES];
+
+	if (!k->usable)
+		return rc;
+	rc = rc ? rc : record_path(p, rank, path);
+	if (!rc)
+		rc = windows_add(p->all, p->run, rank, &s->windows, &s->rec, path);
+	p->run->events += k->event_count;
+	p->kept_bytes -= k->kept_bytes;
+	k->accounted = !rc && p->kept_bytes + bytes <= KEEP_BYTES;
+	if (k->accounted) {
+		p->kept_bytes += bytes;
+		k->ledger = s->ledger;
+	} else {
+		ledger_release(&s->ledger);
+	}
+	record_release(&s->rec);
+	windows_release(&s->windows);
+	return rc;
+}
+
+/* ---- third pass: blame ----------------------------------------------------------------- */
+
+/* The account that was kept, or a new one. */
+static int rank_ledger(struct passes *p, size_t rank, struct ledger *ledger)
+{
+	struct rank *k = &p->ranks[rank];
+	struct record rec = { 0 };
+	int rc;
+
+	if (k->accounted) {
+		*ledger = k->ledger;
+		k->ledger = (struct ledger){ 0 };
+		return OK;
+	}
+	rc = rank_read(p, rank, &rec);
+	if (!rc)
+		rc = ledger_make(ledger, rec.events, rec.event_count, k->begin_ns, k->end_ns);
+	record_release(&rec);
 	return rc;
 }
 
 static int third_work(void *context, size_t rank, void *part)
 {
 	struct passes *p = context;
-	struct later_part *l = part;
-	struct marks marks = { 0 };
-	int rc;
+	struct blame *blame = part;
+	const struct rank *k = &p->ranks[rank];
+	struct ledger ledger = { 0 };
+	struct course course = { 0 };
+	int rc = k->usable ? rank_ledger(p, rank, &ledger) : OK;
 
-	if (!p->ranks[rank].usable)
-		return OK;
-	rc = rank_read(p, rank, &l->rec);
-	if (!rc)
-		rc = marks_make(&marks, &l->rec);
-	if (!rc)
-		rc = later_ledger(p, rank, l, &marks);
-	if (!rc)
-		rc = windows_make(&l->windows, &marks, &l->rec, &l->ledger);
-	marks_release(&marks);
-	return rc ? rc : blame_make(&l->blame, p->courses, rank, &l->course, &l->ledger);
+	if (!rc && k->usable)
+		rc = course_make(&course, &p->match, rank, k->begin_ns, k->end_ns);
+	if (!rc && k->usable)
+		rc = blame_make(blame, p->courses, rank, &course, &ledger);
+	course_release(&course);
+	ledger_release(&ledger);
+	return rc;
 }
 
 static int third_take(void *context, size_t rank, void *part, int rc)
 {
 	struct passes *p = context;
-	struct later_part *l = part;
-	char path[PATH_BYTES];
+	struct blame *blame = part;
 
-	if (!p->ranks[rank].usable)
-		return rc;
-	rc = rc ? rc : record_path(p, rank, path);
-	if (!rc)
-		rc = windows_add(p->all, p->run, rank, &l->windows, &l->rec, path);
-	p->run->events += p->ranks[rank].event_count;
-	if (!rc)
-		rc = waits_add(&p->run->waits, rank, &l->blame);
-	later_release(p, rank, l);
+	if (!rc && p->ranks[rank].usable)
+		rc = waits_add(&p->run->waits, rank, blame);
+	blame_release(blame);
 	return rc;
 }
 
@@ -453,19 +432,21 @@ int records_read(struct runs *all, struct run *r)
 	if (!rc)
 		rc = courses_open(&p.courses, &p.match);
 	if (!rc)
-		rc = crew_run(&(struct crew){ second_work, second_take, &p, r->ranks, sizeof(struct later_part) });
+		rc = crew_run(&(struct crew){ second_work, second_take, &p, r->ranks, sizeof(struct second_part) });
 	if (!rc)
 		rc = courses_trace(p.courses);
 	if (!rc)
-		rc = crew_run(&(struct crew){ third_work, third_take, &p, r->ranks, sizeof(struct later_part) });
+		rc = crew_run(&(struct crew){ third_work, third_take, &p, r->ranks, sizeof(struct blame) });
 	if (!rc) {
 		wait_check(r);
 		rc = judge(&p);
 	}
 	courses_close(p.courses);
 	match_release(&p.match);
-	for (size_t i = 0; p.ranks && i < r->ranks; i++)
+	for (size_t i = 0; p.ranks && i < r->ranks; i++) {
 		record_release(&p.ranks[i].rec);
+		ledger_release(&p.ranks[i].ledger);
+	}
 	for (size_t i = 0; i < p.clock_count; i++)
 		free((void *)(uintptr_t)p.clocks[i]);
 	free(p.ranks);

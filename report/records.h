@@ -1,10 +1,10 @@
 /*
  * report/records.h - all records of one run, read and taken apart together.
  *
- * Three passes over the ranks: match their collectives; take down what those did who are waited
- * for; account for every rank, its collectives split, and blame its waits.  Records that
- * together fit KEEP_BYTES are read once, longer ones three times, so memory does not grow with
- * the number of ranks but by their collectives.
+ * Three passes over the ranks: match their collectives; account for every rank, its collectives split, and
+ * take down what those did who are waited for; blame the waits of every rank.  What fits KEEP_BYTES is kept
+ * for the next pass, events first and then accounts, which are a quarter of that; the records of other ranks are read again.  So
+ * memory grows without bound only by the ranks' collectives, 16 bytes each.
  */
 #ifndef SFSCALE_REPORT_RECORDS_H
 #define SFSCALE_REPORT_RECORDS_H

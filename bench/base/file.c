@@ -69,11 +69,14 @@ int file_read(const char *path, char **text, size_t *bytes)
 {
 	size_t used = 0, room = 1 << 16, got;
 	FILE *f = fopen(path, "rb");
+	struct stat s;
 	char *data, *more;
 	int rc = OK;
 
 	if (!f)
 		return err(FAILED, "cannot open '%s': %s", path, strerror(errno));
+	if (!fstat(fileno(f), &s) && s.st_size > 0)	/* a hint: one block, one read; a pipe has no size */
+		room = (size_t)s.st_size + 2;
 	data = malloc(room);
 	while (data && (got = fread(data + used, 1, room - used - 1, f)) > 0) {
 		used += got;

@@ -105,6 +105,15 @@ int record_writer_close(struct record_writer *w)
 	return rc;
 }
 
+/* Events move down to where those before them end, in the memory that the file was read into. */
+static void take_events(struct record *r, const char *payload, const struct block *b)
+{
+	if (b->bytes % sizeof(*r->events) || b->bytes / sizeof(*r->events) != b->count)
+		return;
+	memmove(r->events + r->event_count, payload, b->bytes);
+	r->event_count += b->count;
+}
+
 /* `list` with the units of a block behind its `count`; a block that does not hold as many as it says
  * is passed over.  Without memory the list stays as it is and `rc` says so. */
 static void *take_units(void *list, size_t *count, size_t unit_bytes, const char *payload, const struct block *b,
@@ -129,12 +138,14 @@ static cJSON *take_json(cJSON *former, const char *payload, const struct block *
 	return former ? former : cJSON_ParseWithLength(payload, b->bytes);
 }
 
-/* Reads block after block; stops without complaint at the first one that is not whole. */
-static int take_blocks(struct record *r, const char *data, size_t bytes)
+/* Reads block after block; stops without complaint at the first one that is not whole.  `data` becomes the record's
+ * list of events: each event lies behind its place there. */
+static int take_blocks(struct record *r, char *data, size_t bytes)
 {
 	size_t at = sizeof(struct prologue);
 	int rc = OK;
 
+	r->events = (struct event *)(void *)data;
 	while (!rc && bytes - at >= sizeof(struct block)) {
 		const char *payload = data + at + sizeof(struct block);
 		struct block b;
@@ -147,7 +158,7 @@ static int take_blocks(struct record *r, const char *data, size_t bytes)
 		else if (b.type == RECORD_TAIL)
 			r->tail = take_json(r->tail, payload, &b);
 		else if (b.type == RECORD_EVENTS)
-			r->events = take_units(r->events, &r->event_count, sizeof(*r->events), payload, &b, &rc);
+			take_events(r, payload, &b);
 		else if (b.type == RECORD_SYNC)
 			r->syncs = take_units(r->syncs, &r->sync_count, sizeof(*r->syncs), payload, &b, &rc);
 		at += sizeof(b) + b.bytes;
@@ -178,7 +189,8 @@ int record_read(const char *path, struct record *r)
 		rc = take_blocks(r, data, bytes);
 	if (!rc && !r->head)
 		rc = err(FAILED, "'%s': byte %zu: no readable head", path, sizeof(p));
-	free(data);
+	if (!r->events)
+		free(data);
 	if (rc)
 		record_release(r);
 	return rc;
