@@ -51,18 +51,12 @@ struct track {
 	int64_t ns[TRACK_COUNT];
 };
 
-/* A wait of the awaited rank itself, since the sync of the collective it came late to. */
-struct link {
-	uint32_t collective, awaited;
-	int64_t wait_ns, exposed_ns;
-	struct track spent;	/* by the waiting one until then: its R_k there */
-};
-
 /* Of a rank that others waited for in a collective: what it had spent since ... */
 struct course_at {
 	struct track since_sync;	/* ... it left the sync: its Q_k */
 	struct track since_rooted;	/* ... it left the rooted collective behind the sync, if there is one */
-	struct link *links;	/* owned */
+	uint32_t anchor;	/* anchor_of() it there */
+	struct wait *links;	/* owned; its own waits since the sync */
 	size_t link_count;
 	struct origins roots;	/* of those waits; ns are weights */
 };
@@ -88,10 +82,12 @@ void apportion(int64_t total, const int64_t *weights, size_t n, int64_t *shares)
 	for (size_t i = 0; i < n; i++)
 		sum += weights[i];
 	for (size_t i = 0; i < n; i++) {	/* rounding the running sum keeps the whole */
-		int64_t upto;
+		int64_t upto = given;
 
-		run += weights[i];
-		upto = sum ? (int64_t)(run * total / sum) : 0;
+		if (weights[i]) {	/* few are above 0, and dividing is slow */
+			run += weights[i];
+			upto = run == sum ? total : (int64_t)(run * total / sum);
+		}
 		shares[i] = upto - given;
 		given = upto;
 	}
@@ -293,17 +289,28 @@ static bool left_together(const struct courses *all, size_t rank, const struct c
 {
 	uint32_t anchor = anchor_of(all->match, k->rooted, rank);
 
-	return anchor != ANCHOR_NONE && anchor == anchor_of(all->match, k->rooted, awaited);
+	return anchor != ANCHOR_NONE && anchor == awaited_at(all, k, awaited)->anchor;
 }
 
-/* R_k of the rank that waits in `k` for `awaited`. */
-static struct track waiter_spent(const struct courses *all, const struct course *c, struct ledger *l, size_t rank,
-				 const struct collective *k, uint32_t awaited)
+/* A wait: where, for whom. */
+struct wait {
+	const struct collective *in;
+	uint32_t awaited;
+	bool together;			/* left_together() */
+	int64_t wait_ns, exposed_ns;	/* all of it; what is to be shared out */
+	struct track spent;		/* R_k: by the rank, until it came */
+};
+
+static struct wait wait_of(const struct courses *all, const struct course *c, struct ledger *l, size_t rank,
+			   const struct collective *k, int64_t exposed_ns)
 {
 	const struct match *m = all->match;
+	struct wait w = { .in = k, .awaited = match_awaited(m, k, rank), .wait_ns = match_wait_ns(m, k, rank),
+			  .exposed_ns = exposed_ns };
 
-	return between(l, left_together(all, rank, k, awaited) ? rooted_left_ns(c, m, rank, k) : sync_left_ns(c, m, rank, k),
-		       came_ns(c, m, rank, k));
+	w.together = left_together(all, rank, k, w.awaited);
+	w.spent = between(l, w.together ? rooted_left_ns(c, m, rank, k) : sync_left_ns(c, m, rank, k), came_ns(c, m, rank, k));
+	return w;
 }
 
 static int64_t piece_exposed_ns(struct ledger *l, const struct piece *p)
@@ -331,8 +338,11 @@ int courses_open(struct courses **out, const struct match *m)
 	for (size_t i = 0; i < m->order_count && m->ranks > 1; i++) {
 		const struct collective *k = &m->list[m->order[i]];
 
-		if (match_is_split(k))
-			all->wanted[k->last] = all->wanted[k->root] = true;
+		if (!match_is_split(k))
+			continue;
+		all->wanted[k->last] = all->wanted[k->root] = true;
+		awaited_at(all, k, k->last)->anchor = anchor_of(m, k->rooted, k->last);
+		awaited_at(all, k, k->root)->anchor = anchor_of(m, k->rooted, k->root);
 	}
 	*out = all;
 	return OK;
@@ -382,18 +392,16 @@ static int links_make(const struct courses *all, struct course_at *at, const str
 	}
 	for (; low < c->piece_count && c->pieces[low].begin_ns < to; low++) {
 		const struct collective *before = &m->list[c->pieces[low].collective];
-		uint32_t awaited = match_awaited(m, before, rank);
 		int64_t exposed = piece_exposed_ns(l, &c->pieces[low]);
-		struct link *more;
+		struct wait *more;
 
-		if (!exposed || before == k || awaited == rank)
+		if (!exposed || before == k || match_awaited(m, before, rank) == rank)
 			continue;
 		more = realloc(at->links, (at->link_count + 1) * sizeof(*more));
 		if (!more)
 			return err(NO_MEMORY, "no memory for a chain of waits");
 		at->links = more;
-		more[at->link_count++] = (struct link){ c->pieces[low].collective, awaited, match_wait_ns(m, before, rank),
-			exposed, waiter_spent(all, c, l, rank, before, awaited) };
+		more[at->link_count++] = wait_of(all, c, l, rank, before, exposed);
 	}
 	return OK;
 }
@@ -421,20 +429,11 @@ int courses_add(struct courses *all, size_t rank, const struct course *c, struct
 
 /* ---- sharing a wait out ---------------------------------------------------------------- */
 
-/* A wait: of whom, where, for whom. */
-struct wait {
-	const struct collective *in;
-	size_t rank;
-	uint32_t awaited;
-	int64_t wait_ns, exposed_ns;	/* all of it; what is to be shared out */
-	struct track spent;		/* by the rank, until it came */
-};
-
 /* The shares of the causes, and that of the awaited rank's own waits. */
 static void share_out(const struct courses *all, const struct wait *w, int64_t shares[TRACK_COUNT])
 {
 	const struct course_at *late = awaited_at(all, w->in, w->awaited);
-	const struct track *did = left_together(all, w->rank, w->in, w->awaited) ? &late->since_rooted : &late->since_sync;
+	const struct track *did = w->together ? &late->since_rooted : &late->since_sync;
 	int64_t excess[TRACK_COUNT], rest = w->wait_ns, own = 0;
 
 	for (int t = 0; t < TRACK_COUNT; t++) {
@@ -489,16 +488,12 @@ static int origins_of(struct origins *out, const struct courses *all, const stru
 	return rc;
 }
 
-static int links_trace(const struct courses *all, struct course_at *at, size_t rank)
+static int links_trace(const struct courses *all, struct course_at *at)
 {
 	int rc = OK;
 
-	for (size_t i = 0; i < at->link_count && !rc; i++) {
-		const struct link *l = &at->links[i];
-
-		rc = origins_of(&at->roots, all, &(struct wait){ &all->match->list[l->collective], rank, l->awaited, l->wait_ns,
-								 l->exposed_ns, l->spent });
-	}
+	for (size_t i = 0; i < at->link_count && !rc; i++)
+		rc = origins_of(&at->roots, all, &at->links[i]);
 	return rc;
 }
 
@@ -512,9 +507,9 @@ int courses_trace(struct courses *all)
 
 		if (!match_is_split(k))
 			continue;
-		rc = links_trace(all, awaited_at(all, k, k->last), k->last);
+		rc = links_trace(all, awaited_at(all, k, k->last));
 		if (!rc && k->root != k->last)
-			rc = links_trace(all, awaited_at(all, k, k->root), k->root);
+			rc = links_trace(all, awaited_at(all, k, k->root));
 	}
 	return rc;
 }
@@ -527,14 +522,13 @@ int blame_make(struct blame *out, const struct courses *all, size_t rank, const 
 
 	*out = (struct blame){ .wait_ns = ledger_between(l, c->begin_ns, c->end_ns).parts_ns[CLS_COMM_WAIT] };
 	for (size_t i = 0; i < c->piece_count && !rc; i++) {
-		struct wait w = { .in = &m->list[c->pieces[i].collective], .rank = rank,
-				  .exposed_ns = piece_exposed_ns(l, &c->pieces[i]) };
+		int64_t exposed = piece_exposed_ns(l, &c->pieces[i]);
 
-		if (!w.exposed_ns)
+		struct wait w;
+
+		if (!exposed)
 			continue;
-		w.awaited = match_awaited(m, w.in, rank);
-		w.wait_ns = match_wait_ns(m, w.in, rank);
-		w.spent = waiter_spent(all, c, l, rank, w.in, w.awaited);
+		w = wait_of(all, c, l, rank, &m->list[c->pieces[i].collective], exposed);
 		rc = origins_of(&out->origins, all, &w);
 	}
 	for (size_t i = 0; i < out->origins.count; i++)

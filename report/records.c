@@ -22,6 +22,7 @@ enum { KEEP_BYTES = 1 << 30 };
 /* What is known of a rank between the passes. */
 struct rank {
 	struct record rec;	/* owned; kept from the first pass to the second, or empty */
+	struct marks marks;	/* owned; from the first pass to the second */
 	struct ledger ledger;	/* owned; kept from the second pass to the third, or empty */
 	bool usable, kept, accounted;
 	size_t event_count;	/* before collectives were split */
@@ -222,6 +223,8 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 		k->event_count = f->rec.event_count;
 		k->begin_ns = f->marks.cuts[0];
 		k->end_ns = f->marks.cuts[f->marks.windows];
+		k->marks = f->marks;
+		f->marks = (struct marks){ 0 };
 	}
 	if (k->usable && p->kept_bytes + bytes <= KEEP_BYTES) {
 		p->kept_bytes += k->kept_bytes = bytes;
@@ -268,30 +271,26 @@ static int second_work(void *context, size_t rank, void *part)
 {
 	struct passes *p = context;
 	struct second_part *s = part;
-	const struct rank *k = &p->ranks[rank];
-	struct marks marks = { 0 };
+	struct rank *k = &p->ranks[rank];
 	struct course course = { 0 };
 	int rc;
 
 	if (!k->usable)
 		return OK;
 	rc = rank_read(p, rank, &s->rec);
-	if (!rc)
-		rc = marks_make(&marks, &s->rec);
 	if (!rc) {
-		int64_t worked_ns = marks.work_cuts[marks.iterations];
+		int64_t worked_ns = k->marks.work_cuts[k->marks.iterations];
 
 		rc = ledger_make(&s->ledger, s->rec.events, s->rec.event_count, k->begin_ns,
 				 worked_ns > k->end_ns ? worked_ns : k->end_ns);
 	}
 	if (!rc)
-		rc = windows_make(&s->windows, &marks, &s->rec, &s->ledger);
+		rc = windows_make(&s->windows, &k->marks, &s->rec, &s->ledger);
 	if (!rc && courses_wanted(p->courses, rank)) {
 		rc = course_make(&course, &p->match, rank, k->begin_ns, k->end_ns);
 		rc = rc ? rc : courses_add(p->courses, rank, &course, &s->ledger);
 	}
 	course_release(&course);
-	marks_release(&marks);
 	return rc;
 }
 
@@ -445,6 +444,7 @@ int records_read(struct runs *all, struct run *r)
 	match_release(&p.match);
 	for (size_t i = 0; p.ranks && i < r->ranks; i++) {
 		record_release(&p.ranks[i].rec);
+		marks_release(&p.ranks[i].marks);
 		ledger_release(&p.ranks[i].ledger);
 	}
 	for (size_t i = 0; i < p.clock_count; i++)
