@@ -5,7 +5,10 @@
  * chooses implementations, plans memory, and allocates.  After that a step allocates
  * nothing.  Back ends know nothing of ranks, files or options.
  *
- * A step is  input  forward  loss  backward...backward  update, in this order.
+ * A step is  input  forward  loss  backward...backward  update, in this order.  A step in parts runs
+ * all but the update once per part, each on a batch of its own: what as many ranks would do to one copy of the
+ * weights.  Gradients are those of the mean over the parts, running statistics those of part 0, as if the other
+ * ranks' were overwritten by its own.
  */
 #ifndef SFSCALE_KERNELS_KERNELS_H
 #define SFSCALE_KERNELS_KERNELS_H
@@ -24,6 +27,7 @@ struct step_input {
 	const float *fast;	/* (N,3,T,H,W) */
 	const float *rois;	/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
 	const float *labels;	/* (R,80): 0 or 1 */
+	size_t part, parts;	/* of the step, in order from 0; parts 0 or 1: the whole step */
 };
 
 struct sgd {
@@ -38,8 +42,9 @@ struct kernel_config {
 					 * a permutation of the parameters without gaps; NULL: registration order */
 	unsigned threads;
 	uint64_t seed;			/* initial weights (same on all ranks) */
-	uint64_t dropout_seed;		/* differs between ranks */
+	uint64_t dropout_seed;		/* differs between ranks; part k of a step draws as dropout_seed + k */
 	double dropout;			/* 0.5 as published; 0: off */
+	bool in_parts;			/* steps may have several parts: one more copy of the gradients */
 	const char *emulate;		/* back end "null": distributions of phase times; else NULL */
 };
 
@@ -62,6 +67,7 @@ struct kernels {
 
 struct kernel_backend {
 	const char *name;
+	bool takes_parts;	/* steps in parts; else config.in_parts is refused by the caller */
 	/* OK: usable on this machine.  Else `why` says why not. */
 	int (*probe)(char *why, size_t why_bytes);
 	int (*open)(struct kernels **, const struct kernel_config *);
@@ -71,7 +77,8 @@ struct kernel_backend {
 	int (*forward)(struct kernels *);			/* training mode: batch statistics, running ones updated */
 	int (*loss)(struct kernels *, float *loss);		/* mean binary cross entropy over R*80 */
 	/* Runs backward until the gradients of all parameters with net_param.ready <= `ready` exist;
-	 * calls come with growing `ready`, the last with param_count - 1.  Overwrites gradients. */
+	 * calls come with growing `ready`, the last with param_count - 1.  Overwrites gradients; of a step in
+	 * parts they are complete in its last part only. */
 	int (*backward)(struct kernels *, size_t ready);
 	int (*update)(struct kernels *, const struct sgd *);	/* from grads, as they are now */
 	/* One tensor of the state in PySlowFast's plain order, out or in; not while a step runs. */

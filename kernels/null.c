@@ -43,6 +43,7 @@ struct null {
 	size_t *buffer_offset;		/* per batch norm: its mean, with the variance behind it */
 	struct dist dists[PHASE_COUNT];
 	struct rng rng;
+	size_t part;			/* of this step */
 	uint64_t late_ns;		/* slept too long in this step, not yet made up for */
 	uint64_t backward_ns;		/* of this step */
 	uint64_t backward_macs;		/* done in this step */
@@ -220,7 +221,7 @@ static int null_input(struct kernels *k, const struct step_input *in)
 {
 	struct null *n = self(k);
 
-	(void)in;
+	n->part = in->part;
 	n->late_ns = 0;
 	spend_phase(n, PHASE_INPUT);
 	return OK;
@@ -229,7 +230,7 @@ static int null_input(struct kernels *k, const struct step_input *in)
 static int null_forward(struct kernels *k)
 {
 	for (size_t i = 0; i < k->net->buffer_count; i++)
-		k->bn_batches[i]++;
+		k->bn_batches[i] += !self(k)->part;
 	spend_phase(self(k), PHASE_FORWARD);
 	return OK;
 }
@@ -296,6 +297,7 @@ static int null_set(struct kernels *k, enum state_kind kind, size_t index, const
 
 const struct kernel_backend kernel_null = {
 	.name = "null",
+	.takes_parts = true,
 	.probe = null_probe,
 	.open = null_open,
 	.close = null_close,

@@ -740,7 +740,8 @@ struct job {
 
 static void batch_set(struct job *j, size_t clips, size_t boxes)
 {
-	j->in = (struct step_input){ clips, boxes, j->slow, j->fast, j->rois, j->labels };
+	j->in = (struct step_input){ .clips = clips, .boxes = boxes, .slow = j->slow, .fast = j->fast, .rois = j->rois,
+				     .labels = j->labels };
 }
 
 static void job_open(struct job *j, const char *preset, size_t clips, const struct kernel_config *like)

@@ -54,6 +54,7 @@ struct cpu {
 	size_t *bn_offset;		/* per batch norm: first of its channels */
 	size_t *op_of_ready;		/* per place in backward's order: the operator that makes it */
 	float *momentum;		/* flat */
+	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
 	float *bn_mean, *bn_inv_std;	/* of the batch, all channels */
 	double *partial;		/* of one batch norm */
 	struct piece *values, *grads, *winners;	/* per tensor; bytes and offsets for one clip */
@@ -63,7 +64,8 @@ struct cpu {
 	size_t prepared_clips;		/* 0: nodes are not bound */
 
 	size_t clips, boxes;		/* of this step */
-	uint64_t steps;
+	size_t part, parts;
+	uint64_t steps;			/* before this one */
 	size_t backward_left;		/* operators [0, left) have not run backward yet */
 	float *rois, *labels;		/* (R,5), (R,80) */
 	struct roi roi[2];		/* by pathway */
@@ -389,16 +391,19 @@ static void drop(const struct cpu *c, float *features)
 static int node_forward(struct cpu *c, const struct node *node, bool training)
 {
 	const struct net_op *op = node->op;
+	struct norm norm = node->norm;
 
 	switch (op->kind) {
 	case OP_CONV:
 		return conv_run(&c->dnn, &node->conv, DNN_FORWARD);
 	case OP_BN:
+		if (training && c->part)
+			norm.running_mean = norm.running_var = NULL;
 		if (training)
-			norm_forward(&node->norm);
+			norm_forward(&norm);
 		else
-			norm_evaluate(&node->norm);
-		c->base.bn_batches[op->buffer] += training;
+			norm_evaluate(&norm);
+		c->base.bn_batches[op->buffer] += training && !c->part;
 		break;
 	case OP_MAXPOOL:
 		pool_forward(&node->pool);
@@ -406,7 +411,7 @@ static int node_forward(struct cpu *c, const struct node *node, bool training)
 	case OP_ROI_HEAD:
 		roi_forward(&c->roi[SLOW]);
 		roi_forward(&c->roi[FAST]);
-		dropout_draw(c->config.dropout_seed, c->steps, training ? c->config.dropout : 0,
+		dropout_draw(c->config.dropout_seed + c->part, c->steps, training ? c->config.dropout : 0,
 			     c->boxes * c->feature_count, c->drop);
 		drop(c, c->features);
 		break;
@@ -450,6 +455,30 @@ static int node_backward(struct cpu *c, const struct node *node)
 	return rc;
 }
 
+/* The gradients of an operator join those of the parts before; behind the last part stands the mean. */
+static void gather(struct cpu *c, const struct net_op *op)
+{
+	const int params[2] = { op->weight, op->bias };
+
+	for (int p = 0; p < 2 && c->parts > 1; p++) {
+		float *grads, *sum;
+		size_t count;
+
+		if (params[p] < 0)
+			continue;
+		grads = grads_at(c, params[p]);
+		sum = c->sum + c->offset[params[p]];
+		count = c->base.net->params[params[p]].count;
+		if (!c->part)
+			memcpy(sum, grads, count * sizeof(*sum));
+		else if (c->part + 1 < c->parts)
+			add_to(sum, grads, count);
+		else
+			for (size_t i = 0; i < count; i++)
+				grads[i] = (grads[i] + sum[i]) / (float)c->parts;
+	}
+}
+
 /* ---- a step ---- */
 
 static int cpu_input(struct kernels *k, const struct step_input *in)
@@ -460,6 +489,7 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	if (!in->clips || in->clips > c->config.clips_max || !in->boxes || in->boxes > c->config.boxes_max)
 		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips,
 			   in->boxes, c->config.clips_max, c->config.boxes_max);
+	assert(in->parts <= 1 || (c->sum && in->part < in->parts));
 	for (size_t i = 0; i < in->boxes; i++)
 		if (!(in->rois[i * 5] >= 0 && in->rois[i * 5] < (float)in->clips))
 			return err(FAILED, "box %zu belongs to clip %g of %zu", i, in->rois[i * 5], in->clips);
@@ -472,6 +502,8 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	}
 	c->clips = in->clips;
 	c->boxes = in->boxes;
+	c->part = in->part;
+	c->parts = in->parts;
 	c->roi[SLOW].box_count = c->roi[FAST].box_count = in->boxes;
 	c->backward_left = c->base.net->op_count;
 	for (int i = 0; i < NET_INPUTS; i++) {
@@ -495,9 +527,10 @@ static int all_forward(struct cpu *c, bool training)
 
 static int cpu_forward(struct kernels *k)
 {
-	int rc = all_forward(cpu_of(k), true);
+	struct cpu *c = cpu_of(k);
+	int rc = all_forward(c, true);
 
-	cpu_of(k)->steps++;
+	c->steps += c->part + 1 >= c->parts;
 	return rc;
 }
 
@@ -520,8 +553,13 @@ static int cpu_backward(struct kernels *k, size_t ready)
 	const size_t until = ready + 1 == k->net->param_count ? 0 : c->op_of_ready[ready];
 	int rc = OK;
 
-	while (!rc && c->backward_left > until)
-		rc = node_backward(c, &c->nodes[--c->backward_left]);
+	while (!rc && c->backward_left > until) {
+		const struct node *node = &c->nodes[--c->backward_left];
+
+		rc = node_backward(c, node);
+		if (!rc)
+			gather(c, node->op);
+	}
 	return rc;
 }
 
@@ -665,6 +703,7 @@ static void cpu_close(struct kernels *k)
 	free(c->bn_offset);
 	free(c->op_of_ready);
 	free(c->momentum);
+	free(c->sum);
 	free(c->bn_mean);
 	free(c->bn_inv_std);
 	free(c->partial);
@@ -731,6 +770,8 @@ static int open_state(struct cpu *c)
 	c->base.grads = need(net->values, sizeof(float), &rc);
 	c->base.weights = need(net->values, sizeof(float), &rc);
 	c->momentum = need(net->values, sizeof(float), &rc);
+	if (c->config.in_parts)
+		c->sum = need(net->values, sizeof(float), &rc);
 	c->base.bn_state = need(net->buffer_values, sizeof(float), &rc);
 	return rc;
 }
@@ -897,6 +938,7 @@ static int cpu_version(char *text, size_t bytes)
 
 const struct kernel_backend kernel_cpu = {
 	.name = "cpu",
+	.takes_parts = true,
 	.probe = cpu_probe,
 	.open = cpu_open,
 	.close = cpu_close,

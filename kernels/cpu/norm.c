@@ -246,6 +246,8 @@ static void finish_var(const struct norm *b, size_t first, size_t blocks, size_t
 			double sum = total(b->partial + i * run_chunks * b->x.block, run_chunks, b->x.block, l);
 
 			b->inv_std[c] = (float)(1 / sqrt(sum / m + eps));
+			if (!b->running_mean)
+				continue;
 			b->running_mean[c] = (float)((1 - momentum) * b->running_mean[c] + momentum * b->mean[c]);
 			b->running_var[c] = (float)((1 - momentum) * b->running_var[c] +
 						    momentum * sum / (m > 1 ? m - 1 : 1));

@@ -62,7 +62,7 @@ struct norm {
 	bool add_dshortcut;		/* another consumer of the shortcut has written its share already */
 	const float *weight, *bias;	/* (C) */
 	float *dweight, *dbias;
-	float *running_mean, *running_var;
+	float *running_mean, *running_var;	/* NULL: not updated */
 	float *mean, *inv_std;		/* (C) of the batch: kept from forward to backward */
 	double *partial;		/* norm_partial_doubles() */
 };
