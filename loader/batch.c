@@ -13,7 +13,7 @@ int batch_maker_init(struct batch_maker *m, const struct batch_plan *p, const st
 	int rc;
 
 	*m = (struct batch_maker){ .plan = p, .index = index, .epoch = SIZE_MAX };
-	rc = sampler_init(&m->sampler, p->examples, p->rank, p->world);
+	rc = sampler_init(&m->sampler, p->examples, p->world);
 	if (!rc)
 		rc = clip_maker_init(&m->clip, &p->geometry);
 	if (rc)
@@ -39,11 +39,12 @@ void batch_maker_epoch(struct batch_maker *m, size_t epoch)
 static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 {
 	const struct batch_plan *p = m->plan;
-	size_t first = b % p->iterations * p->clips, boxes = 0;
+	struct batch_place at = batch_plan_place(p, b);
+	size_t boxes = 0;
 
-	batch_maker_epoch(m, b / p->iterations);
+	batch_maker_epoch(m, at.epoch);
 	for (size_t i = 0; i < p->clips; i++) {
-		uint32_t example = sampler_at(&m->sampler, first + i);
+		uint32_t example = batch_maker_example(m, at, i);
 		const struct clip_tensors tensors = {
 			.slow = to->slow + i * to->slow_floats,
 			.fast = to->fast + i * to->fast_floats,

@@ -25,6 +25,12 @@ void batch_maker_release(struct batch_maker *);
 /* The order of that epoch; does nothing when it is there already. */
 void batch_maker_epoch(struct batch_maker *, size_t epoch);
 
+/* The i-th example of a batch. */
+static inline uint32_t batch_maker_example(const struct batch_maker *m, struct batch_place at, size_t i)
+{
+	return sampler_at(&m->sampler, at.rank, at.iteration * m->plan->clips + i);
+}
+
 /* Fills the slot of batch `b` and delivers it; also when it failed: then the slot says why. */
 int batch_make(struct batch_maker *, const struct ring *, uint32_t b, size_t worker);
 

@@ -59,8 +59,8 @@ static int check_config(const struct loader_config *c, const struct loader_polic
 	if (!c->crop || c->scale_min < c->crop || c->scale_max < c->scale_min)
 		return err(USAGE, "a crop of %zu does not fit into frames scaled to %zu..%zu", c->crop, c->scale_min,
 			   c->scale_max);
-	if (!c->world || c->rank >= c->world)
-		return err(USAGE, "there is no rank %zu of %zu", c->rank, c->world);
+	if (!c->world || c->rank >= c->world || c->ranks > c->world - c->rank)
+		return err(USAGE, "there is no rank %zu of %zu", c->ranks > 1 ? c->rank + c->ranks - 1 : c->rank, c->world);
 	if (policy->null && !c->iterations_max)
 		return err(USAGE, "loader policy 'null' has no data set, so it needs the number of iterations per epoch");
 	return OK;
@@ -79,8 +79,8 @@ static int plan_epoch(const struct loader_config *c, struct batch_plan *p)
 			   p->examples, share, c->world, c->clips);
 	if (c->iterations_max && p->iterations > c->iterations_max)
 		p->iterations = c->iterations_max;
-	if (p->iterations > UINT32_MAX / 2 / c->epochs)
-		return err(USAGE, "%zu epochs of %zu batches are too many", c->epochs, p->iterations);
+	if (batch_plan_per_epoch(p) > UINT32_MAX / 2 / c->epochs)
+		return err(USAGE, "%zu epochs of %zu batches are too many", c->epochs, batch_plan_per_epoch(p));
 	return OK;
 }
 
@@ -109,7 +109,7 @@ static int open_parts(struct loader *ld)
 		.geometry = { .frames = c->frames, .alpha = c->alpha, .rate = c->rate, .crop = c->crop,
 			      .scale_min = c->scale_min, .scale_max = c->scale_max },
 		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
-		.rank = c->rank, .world = c->world, .seed = c->seed,
+		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,
 		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
 	};
 	rc = plan_epoch(c, p);
@@ -164,7 +164,7 @@ void loader_lanes(struct loader *ld, struct lane *lane, struct lane *const *work
 int loader_epoch_begin(struct loader *ld, size_t epoch)
 {
 	const struct loader_config *c = &ld->config;
-	size_t first = epoch * ld->plan.iterations;
+	size_t first = epoch * batch_plan_per_epoch(&ld->plan);
 	int rc = OK;
 
 	/* In turn, and each to its end: what was made ahead would be in the way. */
@@ -179,7 +179,7 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 	batch_maker_epoch(&ld->maker, epoch);
 	span_end(ld->lane);
 	if (ld->policy->kind != WORKER_NONE && !ld->workers.count) {
-		size_t end = (ld->policy->whole_run ? c->epochs : epoch + 1) * ld->plan.iterations;
+		size_t end = (ld->policy->whole_run ? c->epochs : epoch + 1) * batch_plan_per_epoch(&ld->plan);
 
 		span_begin(ld->lane, SPAN_WORKERS_START, c->workers);
 		rc = workers_start(&ld->workers, ld->policy->kind, c->workers, (uint32_t)first, (uint32_t)end,
@@ -187,7 +187,7 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 		span_end(ld->lane);
 	}
 	ld->epoch = epoch;
-	ld->checksum = HASH_START;
+	ld->checksum = 0;
 	ld->failed = rc != OK;
 	return rc;
 }
@@ -216,17 +216,19 @@ static int obtain(struct loader *ld, uint32_t b)
 /* Is it the batch that was due? */
 static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
 {
-	size_t first = b % ld->plan.iterations * ld->plan.clips;
+	struct batch_place at = batch_plan_place(&ld->plan, b);
 
 	if (r->slot->failed)
 		return err(FAILED, "%s", r->slot->why);
 	for (size_t i = 0; i < ld->plan.clips; i++) {
-		uint32_t due = sampler_at(&ld->maker.sampler, first + i);
+		uint32_t due = batch_maker_example(&ld->maker, at, i);
+		uint64_t hash = hash_word(HASH_START, at.rank, sizeof(at.rank));
 
 		if (r->examples[i] != due)
 			return err(FAILED, "loader worker %u delivered clip %u where clip %u of epoch %zu was due",
 				   r->slot->worker, r->examples[i], due, ld->epoch);
-		ld->checksum = hash_word(ld->checksum, due, 4);
+		hash = hash_word(hash, at.iteration * ld->plan.clips + i, sizeof(at.iteration));
+		ld->checksum += hash_word(hash, due, sizeof(due));
 	}
 	if (ld->worker_lanes && ld->policy->kind != WORKER_NONE)
 		span_put(ld->worker_lanes[r->slot->worker], SPAN_MAKE_BATCH, r->slot->t0_ticks, r->slot->t1_ticks, b, 0, b);
@@ -239,7 +241,7 @@ int loader_next(struct loader *ld, struct clip_batch *out)
 	struct ring_batch r;
 	int rc;
 
-	assert(ld->epoch != SIZE_MAX && b < (ld->epoch + 1) * ld->plan.iterations);
+	assert(ld->epoch != SIZE_MAX && b < (ld->epoch + 1) * batch_plan_per_epoch(&ld->plan));
 	if (ld->failed)
 		return FAILED;
 	ring_release(&ld->ring, b);

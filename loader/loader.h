@@ -34,6 +34,8 @@ struct loader_config {
 	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
 	uint64_t seed;
 	size_t rank, world;
+	size_t ranks;		/* that this loader delivers for, from `rank` on: in each iteration a batch of each, in
+				 * turn, as their own loaders would; 0: one */
 	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */
 	size_t iterations_max;	/* batches per epoch at most; 0: what the data set gives */
 	const char *emulate;	/* policy "null": distribution of the time per batch (bench/base/dist.h); NULL: none */
@@ -56,7 +58,7 @@ struct loader;
  * absent or broken, USAGE when the configuration cannot work (0 workers where workers are
  * needed, more ranks than clips). */
 int loader_open(struct loader **, const struct loader_config *);
-size_t loader_iterations(const struct loader *);	/* batches per epoch and rank */
+size_t loader_iterations(const struct loader *);	/* per epoch: batches of each rank */
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
 
 /* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of
@@ -68,7 +70,8 @@ int loader_epoch_begin(struct loader *, size_t epoch);
 /* The next batch of the epoch, waiting for it.  FAILED (said) names the file, or the worker that died. */
 int loader_next(struct loader *, struct clip_batch *);
 
-/* Over the samples delivered so far in this epoch, in order: equal for all policies. */
+/* Over the samples delivered so far in this epoch, each with its rank and its place in that rank's order: equal
+ * for all policies, and for many ranks the sum of theirs. */
 uint64_t loader_checksum(const struct loader *);
 
 /* Ends workers and frees all; also after a failure.  No process, thread or shared segment stays. */

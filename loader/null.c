@@ -60,14 +60,15 @@ void loader_null_make(struct batch_maker *m, const struct ring *ring, uint32_t b
 {
 	const struct batch_plan *p = m->plan;
 	struct ring_batch to = ring_batch(ring, b);
+	struct batch_place at = batch_plan_place(p, b);
 	struct rng rng;
 	uint64_t ns;
 
-	rng_init(&rng, p->seed, (uint64_t)p->rank << 32 | b);
+	rng_init(&rng, p->seed, (uint64_t)at.rank << 32 | b / p->ranks);
 	ns = dist_draw_ns(emulate, &rng);
 	if (ns)
 		clock_sleep_ns(ns);
 	for (size_t i = 0; i < p->clips; i++)
-		to.examples[i] = sampler_at(&m->sampler, b % p->iterations * p->clips + i);
+		to.examples[i] = batch_maker_example(m, at, i);
 	ring_deliver(ring, b);
 }

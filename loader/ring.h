@@ -1,7 +1,7 @@
 /*
  * loader/ring.h - batches on their way from those who make them to the one who uses them.
  *
- * Batches are counted over all epochs, 0, 1, 2, ...; batch b lies in slot b mod slots.  Slots are
+ * Batches are counted over all epochs and ranks, 0, 1, 2, ...; batch b lies in slot b mod slots.  Slots are
  * in shared memory (an anonymous file), so makers may be threads, forked processes or programs
  * of their own.  There is no lock: a maker waits until its slot was released, the user until the
  * batch is ready, both on futexes, so a maker that is killed leaves nothing locked behind.
@@ -22,11 +22,27 @@ struct batch_plan {
 	size_t clips;			/* per batch */
 	size_t boxes_max;		/* of a batch */
 	size_t examples;		/* of the data set */
-	size_t iterations;		/* batches per epoch */
+	size_t iterations;		/* per epoch: batches of each rank */
 	size_t rank, world;
+	size_t ranks;			/* served, from `rank` on */
 	uint64_t seed;
 	size_t slots;
 };
+
+/* Where batch `b` belongs. */
+struct batch_place {
+	size_t epoch, iteration, rank;
+};
+
+static inline size_t batch_plan_per_epoch(const struct batch_plan *p)
+{
+	return p->iterations * p->ranks;
+}
+
+static inline struct batch_place batch_plan_place(const struct batch_plan *p, uint32_t b)
+{
+	return (struct batch_place){ b / batch_plan_per_epoch(p), b / p->ranks % p->iterations, p->rank + b % p->ranks };
+}
 
 enum { RING_WHY_BYTES = PATH_BYTES + 256 };
 

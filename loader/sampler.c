@@ -50,10 +50,10 @@ static uint32_t mt_u32(struct mt19937 *mt)
 	return v ^ v >> 18;
 }
 
-int sampler_init(struct sampler *s, size_t count, size_t rank, size_t world)
+int sampler_init(struct sampler *s, size_t count, size_t world)
 {
-	assert(rank < world && world <= count);
-	*s = (struct sampler){ .count = count, .rank = rank, .world = world, .share = (count + world - 1) / world };
+	assert(world && world <= count);
+	*s = (struct sampler){ .count = count, .world = world, .share = (count + world - 1) / world };
 	s->order = malloc(count * sizeof(*s->order));
 	return s->order ? OK : err(NO_MEMORY, "no memory for the order of %zu examples", count);
 }

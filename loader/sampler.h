@@ -12,21 +12,21 @@
 struct sampler {
 	uint32_t *order;	/* owned; the permutation */
 	size_t count;		/* of examples */
-	size_t rank, world;
+	size_t world;
 	size_t share;		/* examples per rank, filled up */
 };
 
 /* `world` at most `count`: a rank without an example of its own is the caller's error. */
-int sampler_init(struct sampler *, size_t count, size_t rank, size_t world);
+int sampler_init(struct sampler *, size_t count, size_t world);
 void sampler_release(struct sampler *);
 
 /* Draws the permutation that torch.randperm(count) gives after manual_seed(seed). */
 void sampler_draw(struct sampler *, uint64_t seed);
 
-/* The i-th example of this rank, i < share. */
-static inline uint32_t sampler_at(const struct sampler *s, size_t i)
+/* The i-th example of a rank, i < share. */
+static inline uint32_t sampler_at(const struct sampler *s, size_t rank, size_t i)
 {
-	size_t at = s->rank + i * s->world;
+	size_t at = rank + i * s->world;
 
 	return s->order[at < s->count ? at : at - s->count];
 }

@@ -269,8 +269,8 @@ static uint32_t owed(const struct worker *w)
 
 static int tell(const struct worker *w, int status)
 {
-	const struct batch_plan *p = &w->ring->control->plan;
 	uint32_t b = owed(w);
+	struct batch_place at = batch_plan_place(&w->ring->control->plan, b);
 	char how[96];
 
 	if (b == w->end)
@@ -280,7 +280,7 @@ static int tell(const struct worker *w, int status)
 	else
 		snprintf(how, sizeof(how), "ended with exit status %d", WEXITSTATUS(status));
 	return err(FAILED, "loader worker %zu (process %ld) %s before batch %zu of epoch %zu", w->number, (long)w->pid,
-		   how, b % p->iterations, b / p->iterations);
+		   how, at.iteration, at.epoch);
 }
 
 int workers_check(struct workers *ws)
