@@ -13,7 +13,6 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
-#include "bench/base/hash.h"
 #include "bench/base/opt.h"
 #include "bench/base/span.h"
 #include "bench/commands.h"
@@ -42,7 +41,7 @@
 
 struct run_options {
 	const char *out, *data, *net, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
-	uint64_t crop, frames, clips, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
+	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov;
@@ -81,6 +80,8 @@ static const struct opt opts[] = {
 	{ "dropout", OPT_F64, AT(dropout), "0.5", "in front of the classifier", NULL },
 	{ "seed", OPT_U64, AT(seed), "0", "of weights, sample order and transforms", NULL },
 	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
+	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), "1", "ranks that each process stands for, one after the other: their batches, "
+	  "statistics and weights, not their time", NULL },
 	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
 	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
 	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
@@ -141,6 +142,7 @@ static const struct limit {
 	double least, most;
 } limits[] = {
 	{ "clips", OPT_U64, AT(clips), 1, 4096 },
+	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), 1, 4096 },
 	{ "epochs", OPT_U64, AT(epochs), 1, 1e6 },
 	{ "workers", OPT_U64, AT(workers), 0, 1024 },
 	{ "prefetch", OPT_U64, AT(prefetch), 1, 1024 },
@@ -203,11 +205,17 @@ static int join(struct run *r)
 	return OK;
 }
 
-static const char *emulated(const struct run_options *o)
+/* What was not measured but made up, for `text`; false: nothing. */
+static bool emulated(const struct run_options *o, char text[80])
 {
 	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null");
+	const char *parts = compute && loader ? "compute and loader" : compute ? "compute" : loader ? "loader" : "";
+	char ranks[48] = "";
 
-	return compute && loader ? "compute and loader" : compute ? "compute" : loader ? "loader" : NULL;
+	if (o->emulate_ranks > 1)
+		snprintf(ranks, sizeof(ranks), "%s%" PRIu64 " ranks per process", *parts ? ", " : "", o->emulate_ranks);
+	snprintf(text, 80, "%s%s", parts, ranks);
+	return *text;
 }
 
 static int open_loader(struct run *r)
@@ -219,7 +227,8 @@ static int open_loader(struct run *r)
 		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = r->net.crop,
 		.scale_min = r->net.crop * LOADER_SCALE_MIN / LOADER_CROP,
 		.scale_max = r->net.crop * LOADER_SCALE_MAX / LOADER_CROP,
-		.seed = o->seed, .rank = r->comm->rank, .world = r->comm->world, .epochs = o->epochs,
+		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
+		.ranks = o->emulate_ranks, .epochs = o->epochs,
 		.iterations_max = o->iterations, .emulate = o->emulate_loader });
 }
 
@@ -233,12 +242,14 @@ static int open_kernels(struct run *r)
 		return err(UNSUPPORTED, "kernels '%s' are not built in", o->kernels);
 	if (backend->probe(why, sizeof(why)))
 		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", o->kernels, why);
+	if (o->emulate_ranks > 1 && !backend->takes_parts)
+		return err(UNSUPPORTED, "kernels '%s' cannot stand for several ranks (--emulate-ranks)", o->kernels);
 	return backend->open(&r->kernels, &(struct kernel_config){
 		.net = &r->net, .clips_max = o->clips, .boxes_max = loader_boxes_max(r->loader),
 		.grad_offset = r->buckets.grad_offset,
 		.threads = o->threads ? (unsigned)o->threads : place_threads(&r->place, r->comm->local_world),
-		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank, .dropout = o->dropout,
-		.emulate = o->emulate_kernels });
+		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * o->emulate_ranks, .dropout = o->dropout,
+		.in_parts = o->emulate_ranks > 1, .emulate = o->emulate_kernels });
 }
 
 /* Everything but files.  The loader comes before the kernels: its worker processes should not
@@ -246,10 +257,11 @@ static int open_kernels(struct run *r)
 static int set_up(struct run *r)
 {
 	const struct run_options *o = &r->o;
+	char made_up[80];
 	int rc = net_init(&r->net, net_preset_find(o->net), o->frames, o->crop);
 
 	if (!rc)
-		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o));
+		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o, made_up) ? made_up : NULL);
 	if (!rc)
 		rc = injections_init(&r->injections, &o->inject, r->comm->rank, r->comm->world, o->seed);
 	if (!rc)
@@ -273,6 +285,7 @@ static int set_up(struct run *r)
 static cJSON *step_json(const struct run *r)
 {
 	cJSON *o = cJSON_CreateObject(), *buckets;
+	char made_up[80];
 
 	cJSON_AddNumberToObject(o, "parameters", (double)r->net.values);
 	cJSON_AddNumberToObject(o, "gradient_bytes", (double)(r->net.values * sizeof(float)));
@@ -280,7 +293,8 @@ static cJSON *step_json(const struct run *r)
 	cJSON_AddNumberToObject(o, "clips_per_rank", (double)r->o.clips);
 	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)loader_iterations(r->loader));
 	cJSON_AddNumberToObject(o, "epochs", (double)r->o.epochs);
-	cJSON_AddBoolToObject(o, "emulated", emulated(&r->o) != NULL);
+	cJSON_AddNumberToObject(o, "emulate_ranks", (double)r->o.emulate_ranks);
+	cJSON_AddBoolToObject(o, "emulated", emulated(&r->o, made_up));
 	buckets = cJSON_AddArrayToObject(o, "buckets");
 	for (size_t i = 0; i < r->buckets.bucket_count; i++) {
 		cJSON *b = cJSON_CreateObject();
@@ -424,7 +438,7 @@ static cJSON *record_head(const struct run *r)
 
 static int open_recorder(struct run *r)
 {
-	size_t lanes = FIXED_LANES + r->o.workers;
+	size_t lanes = FIXED_LANES + r->o.workers, events = RING_EVENTS;
 	char (*names)[32] = calloc(lanes, sizeof(*names)), path[PATH_BYTES];
 	const char **list = calloc(lanes, sizeof(*list));
 	cJSON *head;
@@ -442,10 +456,13 @@ static int open_recorder(struct run *r)
 			snprintf(names[i], sizeof(names[i]), "worker %zu", i - FIXED_LANES);
 		list[i] = names[i];
 	}
+	/* A ring is emptied once per iteration. */
+	while (events < 2 * r->o.emulate_ranks * (step_row_count + r->buckets.bucket_count))
+		events *= 2;
 	head = record_head(r);
 	rc = path_make(path, "%s/" FOLDER_RECORD, r->o.out, r->comm->rank);
 	if (!rc)
-		rc = recorder_open(&r->recorder, path, head, list, lanes, RING_EVENTS);
+		rc = recorder_open(&r->recorder, path, head, list, lanes, events);
 	cJSON_Delete(head);
 	free(names);
 	free(list);
@@ -470,14 +487,14 @@ static int plan_step(struct run *r)
 	r->step = (struct step){
 		.loader = r->loader, .kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane, .clock = r->clock,
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
-		.schedule = &r->schedule, .clips = r->o.clips * r->comm->world,
+		.schedule = &r->schedule, .ranks = r->o.emulate_ranks, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
 		.injections = &r->injections, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
 		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }
 
-/* The order of samples over all ranks: a hash over the ranks' checksums, in rank order. */
+/* The order of samples over all ranks: the sum of the processes' checksums. */
 static int combine_checksums(struct run *r)
 {
 	struct comm *c = r->comm;
@@ -485,13 +502,13 @@ static int combine_checksums(struct run *r)
 	int rc = sums ? OK : err(NO_MEMORY, "no memory for checksums");
 
 	for (size_t e = 0; !rc && e < r->step.results_count; e++) {
-		uint64_t all = HASH_START;
+		uint64_t all = 0;
 
 		for (size_t rank = 0; !rc && rank < c->world; rank++) {
 			uint64_t one = r->step.results[e].checksum;
 
 			rc = c->backend->bcast(c, &one, sizeof(one), rank);
-			all = hash_word(all, one, sizeof(one));
+			all += one;
 		}
 		sums[e] = all;
 	}

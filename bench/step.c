@@ -31,7 +31,7 @@ static int input(struct step *s)
 
 	return s->kernels->backend->input(s->kernels, &(struct step_input){
 		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .rois = b->rois,
-		.labels = b->labels });
+		.labels = b->labels, .part = s->part, .parts = s->ranks });
 }
 
 /* Running statistics are rank 0's alone: DDP's broadcast_buffers, one call per type. */
@@ -52,9 +52,11 @@ static int forward(struct step *s)
 
 static int loss(struct step *s)
 {
-	int rc = s->kernels->backend->loss(s->kernels, &s->loss);
+	float loss;
+	int rc = s->kernels->backend->loss(s->kernels, &loss);
 
-	if (!rc && !isfinite(s->loss))
+	s->loss = s->part ? s->loss + loss : loss;
+	if (!rc && !isfinite(loss))
 		rc = err(FAILED, "the loss is no number any more in epoch %" PRIu64 ", iteration %" PRIu64 " (learning rate %g)",
 			 s->epoch, s->iteration, s->sgd.lr);
 	return rc;
@@ -64,7 +66,8 @@ static int backward(struct step *s)
 {
 	int rc = s->kernels->backend->backward(s->kernels, s->buckets->buckets[s->bucket].ready);
 
-	return rc ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
+	/* Gradients leave when they are those of all ranks of this process. */
+	return rc || s->part + 1 < s->ranks ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
 }
 
 static int drain(struct step *s)
@@ -81,7 +84,7 @@ static int average_loss(struct step *s)
 {
 	int rc = s->comm->backend->sum(s->comm, &s->loss, 1);
 
-	s->loss /= (float)s->comm->world;
+	s->loss /= (float)(s->comm->world * s->ranks);
 	return rc;
 }
 
@@ -103,16 +106,16 @@ static int log_iteration(struct step *s)
 #define ARG(field) offsetof(struct step, field)
 
 const struct step_row step_rows[] = {
-	{ SPAN_LOAD, load, ARG(iteration), false, "wait for a batch of the loader" },
-	{ SPAN_H2D, input, ARG(input_bytes), false, "bring it into the network's layout and memory" },
-	{ SPAN_BCAST_BN, broadcast_bn, ARG(bn_bytes), false, "rank 0's batch-norm statistics to all" },
-	{ SPAN_FWD, forward, ARG(iteration), false, "forward, to the class probabilities" },
-	{ SPAN_LOSS, loss, ARG(iteration), false, "binary cross entropy" },
-	{ SPAN_BWD, backward, ARG(bucket), true, "backward until a bucket is complete, which then leaves" },
-	{ SPAN_DRAIN, drain, ARG(iteration), false, "wait until the last bucket is summed" },
-	{ SPAN_OPT, update, ARG(iteration), false, "SGD" },
-	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), false, "the loss, averaged over ranks" },
-	{ SPAN_LOG, log_iteration, ARG(iteration), false, "account, and what recording costs" },
+	{ SPAN_LOAD, load, ARG(iteration), PASS_EACH, false, "wait for a batch of the loader" },
+	{ SPAN_H2D, input, ARG(input_bytes), PASS_EACH, false, "bring it into the network's layout and memory" },
+	{ SPAN_BCAST_BN, broadcast_bn, ARG(bn_bytes), PASS_FIRST, false, "rank 0's batch-norm statistics to all" },
+	{ SPAN_FWD, forward, ARG(iteration), PASS_EACH, false, "forward, to the class probabilities" },
+	{ SPAN_LOSS, loss, ARG(iteration), PASS_EACH, false, "binary cross entropy" },
+	{ SPAN_BWD, backward, ARG(bucket), PASS_EACH, true, "backward until a bucket is complete, which then leaves" },
+	{ SPAN_DRAIN, drain, ARG(iteration), PASS_LAST, false, "wait until the last bucket is summed" },
+	{ SPAN_OPT, update, ARG(iteration), PASS_LAST, false, "SGD" },
+	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), PASS_LAST, false, "the loss, averaged over ranks" },
+	{ SPAN_LOG, log_iteration, ARG(iteration), PASS_LAST, false, "account, and what recording costs" },
 };
 const size_t step_row_count = ARRAY_LEN(step_rows);
 
@@ -144,19 +147,31 @@ int step_sync_clocks(struct step *s)
 	return rc;
 }
 
+static int run_row(struct step *s, const struct step_row *row)
+{
+	uint64_t times = row->per_bucket ? s->buckets->bucket_count : 1;
+	int rc = OK;
+
+	for (s->bucket = 0; s->bucket < times && !rc; s->bucket++) {
+		span_next(s->lane, row->span, *(const uint64_t *)((const char *)s + row->arg));
+		if (s->bucket == 0 && (s->part == 0 || row->pass == PASS_LAST))
+			injections_apply(s->injections, row->span, s->lane->iter);
+		rc = row->run(s);
+	}
+	return rc;
+}
+
 static int run_rows(struct step *s)
 {
 	int rc = OK;
 
-	for (size_t i = 0; i < step_row_count && !rc; i++) {
-		const struct step_row *row = &step_rows[i];
-		uint64_t times = row->per_bucket ? s->buckets->bucket_count : 1;
+	for (s->part = 0; s->part < s->ranks && !rc; s->part++) {
+		for (size_t i = 0; i < step_row_count && !rc; i++) {
+			enum step_pass pass = step_rows[i].pass;
 
-		for (s->bucket = 0; s->bucket < times && !rc; s->bucket++) {
-			span_next(s->lane, row->span, *(const uint64_t *)((const char *)s + row->arg));
-			if (s->bucket == 0)
-				injections_apply(s->injections, row->span, s->lane->iter);
-			rc = row->run(s);
+			if (pass == PASS_EACH || (pass == PASS_FIRST && s->part == 0) ||
+			    (pass == PASS_LAST && s->part + 1 == s->ranks))
+				rc = run_row(s, &step_rows[i]);
 		}
 	}
 	return rc;

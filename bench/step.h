@@ -7,6 +7,9 @@
  *
  * The training thread is never between two spans: each row begins at the moment at which
  * the one before it ends, from the first SPAN_EPOCH_BEGIN to SPAN_RUN_END.
+ *
+ * A process may stand for several ranks.  Then the rows of a rank's own work run once for each
+ * of them, and the rows that all ranks do together run once, in the first pass or in the last.
  */
 #ifndef SFSCALE_BENCH_STEP_H
 #define SFSCALE_BENCH_STEP_H
@@ -28,7 +31,7 @@ struct injections;
 struct epoch_result {
 	double loss;		/* mean over iterations and ranks */
 	double lr;		/* of its last iteration */
-	uint64_t checksum;	/* of the order of this rank's samples */
+	uint64_t checksum;	/* of the order of this process's samples */
 };
 
 /* Everything that the rows work on.  The caller opens the parts (all borrowed) and sets the plan;
@@ -45,6 +48,7 @@ struct step {
 	struct lane *lane;		/* of the training thread */
 	/* plan */
 	const struct schedule *schedule;
+	uint64_t ranks;			/* that this process stands for; 1: itself */
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
 	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
 	uint64_t epochs, iterations;	/* iterations per epoch */
@@ -53,18 +57,22 @@ struct step {
 	/* state */
 	struct clip_batch batch;
 	uint64_t epoch, iteration;	/* iteration within the epoch */
+	uint64_t part;			/* of the iteration: which of the ranks, from 0 */
 	uint64_t bucket;		/* of the row that runs per bucket */
 	uint64_t input_bytes, bn_bytes, loss_bytes;
-	float loss;			/* of this iteration; mean over ranks after LOSS_ALLREDUCE */
+	float loss;			/* of this iteration: sum over the parts so far; after LOSS_ALLREDUCE the mean */
 	double loss_sum;		/* over the epoch so far */
 	struct epoch_result *results;	/* `epochs` of them, owned by the caller */
 	uint64_t results_count;		/* epochs that are complete */
 };
 
+enum step_pass { PASS_EACH, PASS_FIRST, PASS_LAST };
+
 struct step_row {
 	enum span_id span;
 	int (*run)(struct step *);
 	size_t arg;		/* offset of the uint64_t in struct step that the span carries */
+	enum step_pass pass;	/* in which passes over the rows it runs: one pass for each of step.ranks */
 	bool per_bucket;	/* runs once for each bucket, in the order of reduction */
 	const char *meaning;
 };

@@ -76,7 +76,9 @@ static const cJSON *run_part(const struct run *r, const char *name)
 
 double run_clips(const struct run *r)
 {
-	return (double)r->ranks * json_number(run_part(r, "step"), "clips_per_rank", NAN);
+	const cJSON *step = run_part(r, "step");
+
+	return (double)r->ranks * json_number(step, "emulate_ranks", 1) * json_number(step, "clips_per_rank", NAN);
 }
 
 /* A value as the ledger or run.json has it: text or number. */

@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* A part of the boundary is a row here and in enum boundary_part; the earlier one wins where
- * two overlap.  The only LOAD inside a boundary is that of the first iteration. */
+ * two overlap.  The only LOADs inside a boundary are those of the first iteration. */
 static const struct {
 	enum span_id span;
 	enum boundary_part part;
@@ -101,6 +101,7 @@ static void work_cuts_make(struct marks *m, const struct record *rec)
 int marks_make(struct marks *m, const struct record *rec)
 {
 	size_t n = 0, room = 1;
+	uint32_t iter = EVENT_NO_ITER;	/* of the window that is open */
 
 	*m = (struct marks){ .ascend = true };
 	for (size_t i = 0; i < rec->event_count; i++)
@@ -121,8 +122,11 @@ int marks_make(struct marks *m, const struct record *rec)
 		if (e->lane != LANE_TRAINING)
 			continue;
 		m->ended = e->name == SPAN_RUN_END;
+		/* A process that stands for several ranks asks for a batch of each. */
+		load = load && (e->iter != iter || iter == EVENT_NO_ITER);
 		if (!epoch && !load && !m->ended)
 			continue;
+		iter = load ? e->iter : EVENT_NO_ITER;
 		m->kinds[n] = epoch ? WINDOW_BOUNDARY
 			    : n && m->kinds[n - 1] == WINDOW_BOUNDARY ? WINDOW_FIRST : WINDOW_STEADY;
 		m->cuts[n] = e->t0;

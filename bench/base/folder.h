@@ -18,7 +18,7 @@
  *                "2 emulated nodes, one host, 2 cores" },
  *     "libraries": { name: version },
  *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch",
- *               "epochs": numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
+ *               "epochs", "emulate_ranks" (that each process stands for; absent: 1): numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
  *     "event_cost": { "pair_ns", "next_ns" },
  *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
  *                               "checksum": hex of the order of samples over all ranks }] } or null,
@@ -30,8 +30,8 @@
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *
  * The time of a run, on the training thread: SPAN_EPOCH_BEGIN opens the *boundary window* of its
- * epoch, each SPAN_LOAD opens the window of one iteration, and the mark SPAN_RUN_END ends the last
- * one.  Windows touch; together they are the whole time from the first SPAN_EPOCH_BEGIN to
+ * epoch, the first SPAN_LOAD of an iteration opens the window of that one, and the mark SPAN_RUN_END ends
+ * the last one.  Windows touch; together they are the whole time from the first SPAN_EPOCH_BEGIN to
  * SPAN_RUN_END.  Spans of a window carry its iteration, counted over all epochs.
  *
  * Sweep folder

@@ -55,7 +55,7 @@ enum span_id {
 	SPAN_WORKERS_STOP,	/* arg: workers */
 	SPAN_WORKERS_START,
 	SPAN_SAMPLER,
-	SPAN_LOAD,		/* opens the window of an iteration; arg: batch number in the epoch */
+	SPAN_LOAD,		/* the first of its iteration opens the window; arg: batch number in the epoch */
 	SPAN_H2D,		/* arg: bytes */
 	SPAN_BCAST_BN,		/* arg: bytes */
 	SPAN_FWD,
