@@ -40,11 +40,11 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *data, *net, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
+	const char *out, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
-	bool overlap, nesterov;
+	bool overlap, nesterov, bn_broadcast;
 	struct opt_names inject;
 };
 
@@ -56,6 +56,8 @@ static const struct opt opts[] = {
 	{ "net", OPT_NAME, AT(net), "r50", "preset of the network", NET_PRESET_NAMES },
 	{ "crop", OPT_U64, AT(crop), "0", "height and width of the input; 0: the preset's", NULL },
 	{ "frames", OPT_U64, AT(frames), "0", "frames of the fast pathway; 0: the preset's", NULL },
+	{ "linspace", OPT_NAME, AT(linspace), "new", "which of the fast frames are the slow ones, as PyTorch >= 1.7 rounds (of 32 the last is "
+	  "frame 31) or as older ones (frame 30)", "new|old" },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
 	{ "epochs", OPT_U64, AT(epochs), "3", "epochs", NULL },
 	{ "iterations", OPT_U64, AT(iterations), "0", "iterations per epoch at most; 0: the whole data set", NULL },
@@ -70,6 +72,7 @@ static const struct opt opts[] = {
 	  BUCKET_LAYOUTS },
 	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), "25M", "a bucket closes at this size", NULL },
 	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), "1M", "the first one at this", NULL },
+	{ "bn-broadcast", OPT_BOOL, AT(bn_broadcast), "on", "rank 0's running statistics to all ranks in every iteration", NULL },
 	{ "lr", OPT_F64, AT(lr), "0.1", "learning rate after warm-up, for lr-clips clips in a step over all ranks", NULL },
 	{ "lr-clips", OPT_F64, AT(lr_clips), "64", "the rate grows in proportion to the clips (linear scaling); 0: it does not", NULL },
 	{ "warmup-lr", OPT_F64, AT(warmup_lr), "0.000125", "learning rate at the start, likewise", NULL },
@@ -224,7 +227,8 @@ static int open_loader(struct run *r)
 
 	return loader_open(&r->loader, &(struct loader_config){
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = r->net.crop,
+		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE,
+		.old_linspace = !strcmp(o->linspace, "old"), .crop = r->net.crop,
 		.scale_min = r->net.crop * LOADER_SCALE_MIN / LOADER_CROP,
 		.scale_max = r->net.crop * LOADER_SCALE_MAX / LOADER_CROP,
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
@@ -489,7 +493,7 @@ static int plan_step(struct run *r)
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
 		.schedule = &r->schedule, .ranks = r->o.emulate_ranks, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
-		.injections = &r->injections, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
+		.injections = &r->injections, .bn_broadcasts = r->o.bn_broadcast, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
 		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }

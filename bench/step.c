@@ -106,16 +106,16 @@ static int log_iteration(struct step *s)
 #define ARG(field) offsetof(struct step, field)
 
 const struct step_row step_rows[] = {
-	{ SPAN_LOAD, load, ARG(iteration), PASS_EACH, false, "wait for a batch of the loader" },
-	{ SPAN_H2D, input, ARG(input_bytes), PASS_EACH, false, "bring it into the network's layout and memory" },
-	{ SPAN_BCAST_BN, broadcast_bn, ARG(bn_bytes), PASS_FIRST, false, "rank 0's batch-norm statistics to all" },
-	{ SPAN_FWD, forward, ARG(iteration), PASS_EACH, false, "forward, to the class probabilities" },
-	{ SPAN_LOSS, loss, ARG(iteration), PASS_EACH, false, "binary cross entropy" },
-	{ SPAN_BWD, backward, ARG(bucket), PASS_EACH, true, "backward until a bucket is complete, which then leaves" },
-	{ SPAN_DRAIN, drain, ARG(iteration), PASS_LAST, false, "wait until the last bucket is summed" },
-	{ SPAN_OPT, update, ARG(iteration), PASS_LAST, false, "SGD" },
-	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), PASS_LAST, false, "the loss, averaged over ranks" },
-	{ SPAN_LOG, log_iteration, ARG(iteration), PASS_LAST, false, "account, and what recording costs" },
+	{ SPAN_LOAD, load, ARG(iteration), PASS_EACH, ARG(once), "wait for a batch of the loader" },
+	{ SPAN_H2D, input, ARG(input_bytes), PASS_EACH, ARG(once), "bring it into the network's layout and memory" },
+	{ SPAN_BCAST_BN, broadcast_bn, ARG(bn_bytes), PASS_FIRST, ARG(bn_broadcasts), "rank 0's batch-norm statistics to all" },
+	{ SPAN_FWD, forward, ARG(iteration), PASS_EACH, ARG(once), "forward, to the class probabilities" },
+	{ SPAN_LOSS, loss, ARG(iteration), PASS_EACH, ARG(once), "binary cross entropy" },
+	{ SPAN_BWD, backward, ARG(bucket), PASS_EACH, ARG(bucket_count), "backward until a bucket is complete, which then leaves" },
+	{ SPAN_DRAIN, drain, ARG(iteration), PASS_LAST, ARG(once), "wait until the last bucket is summed" },
+	{ SPAN_OPT, update, ARG(iteration), PASS_LAST, ARG(once), "SGD" },
+	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), PASS_LAST, ARG(once), "the loss, averaged over ranks" },
+	{ SPAN_LOG, log_iteration, ARG(iteration), PASS_LAST, ARG(once), "account, and what recording costs" },
 };
 const size_t step_row_count = ARRAY_LEN(step_rows);
 
@@ -149,7 +149,7 @@ int step_sync_clocks(struct step *s)
 
 static int run_row(struct step *s, const struct step_row *row)
 {
-	uint64_t times = row->per_bucket ? s->buckets->bucket_count : 1;
+	uint64_t times = *(const uint64_t *)((const char *)s + row->times);
 	int rc = OK;
 
 	for (s->bucket = 0; s->bucket < times && !rc; s->bucket++) {
@@ -183,6 +183,8 @@ int step_run(struct step *s)
 
 	s->bn_bytes = s->kernels->net->buffer_values * sizeof(float) + s->kernels->net->buffer_count * sizeof(int64_t);
 	s->loss_bytes = sizeof(s->loss);
+	s->once = 1;
+	s->bucket_count = s->buckets->bucket_count;
 	s->lane->iter = 0;
 	span_begin(s->lane, SPAN_EPOCH_BEGIN, 0);
 	for (s->epoch = 0; s->epoch < s->epochs && !rc; s->epoch++) {

@@ -51,6 +51,7 @@ struct step {
 	uint64_t ranks;			/* that this process stands for; 1: itself */
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
 	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
+	uint64_t bn_broadcasts;		/* in each iteration: 1 as DDP's broadcast_buffers, or 0: ranks keep their own */
 	uint64_t epochs, iterations;	/* iterations per epoch */
 	struct injections *injections;	/* delays put in on purpose; may be empty */
 	uint64_t log_period;		/* a line on stdout every so many iterations, from rank 0; 0: never */
@@ -58,7 +59,8 @@ struct step {
 	struct clip_batch batch;
 	uint64_t epoch, iteration;	/* iteration within the epoch */
 	uint64_t part;			/* of the iteration: which of the ranks, from 0 */
-	uint64_t bucket;		/* of the row that runs per bucket */
+	uint64_t bucket;		/* of the row that runs per bucket, in the order of reduction */
+	uint64_t once, bucket_count;	/* how often rows run */
 	uint64_t input_bytes, bn_bytes, loss_bytes;
 	float loss;			/* of this iteration: sum over the parts so far; after LOSS_ALLREDUCE the mean */
 	double loss_sum;		/* over the epoch so far */
@@ -73,7 +75,7 @@ struct step_row {
 	int (*run)(struct step *);
 	size_t arg;		/* offset of the uint64_t in struct step that the span carries */
 	enum step_pass pass;	/* in which passes over the rows it runs: one pass for each of step.ranks */
-	bool per_bucket;	/* runs once for each bucket, in the order of reduction */
+	size_t times;		/* offset of the uint64_t in struct step that says how often, in a row */
 	const char *meaning;
 };
 extern const struct step_row step_rows[];

@@ -76,8 +76,10 @@ size_t clip_slow_frame(const struct clip_geometry *g, size_t i)
 {
 	size_t slow = g->frames / g->alpha;
 
-	/* linspace(0, T - 1, T / alpha), truncated; not every alpha-th. */
-	return slow < 2 ? 0 : i * (g->frames - 1) / (slow - 1);
+	if (slow < 2)
+		return 0;
+	return g->old_linspace ? (size_t)((float)i * ((float)(g->frames - 1) / (float)(slow - 1)))
+			       : i * (g->frames - 1) / (slow - 1);
 }
 
 void clip_view_draw(struct clip_view *v, const struct clip_geometry *g, size_t width, size_t height, uint64_t seed,

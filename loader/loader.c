@@ -106,7 +106,7 @@ static int open_parts(struct loader *ld)
 	if (rc)
 		return rc;
 	*p = (struct batch_plan){
-		.geometry = { .frames = c->frames, .alpha = c->alpha, .rate = c->rate, .crop = c->crop,
+		.geometry = { .frames = c->frames, .alpha = c->alpha, .rate = c->rate, .old_linspace = c->old_linspace, .crop = c->crop,
 			      .scale_min = c->scale_min, .scale_max = c->scale_max },
 		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
 		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,

@@ -163,13 +163,13 @@ static void ranks_share_an_epoch_filled_up_from_its_beginning(void **state)
 
 static void the_slow_pathway_gets_the_frames_of_the_spec(void **state)
 {
-	static const struct { size_t frames, alpha, slow[16]; } cases[] = {
-		{ 32, 4, { 0, 4, 8, 13, 17, 22, 26, 31 } },
-		{ 16, 4, { 0, 5, 10, 15 } },
-		{ 64, 4, { 0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63 } },
-		{ 32, 8, { 0, 10, 20, 31 } },
-		{ 8, 4, { 0, 7 } },
-		{ 4, 4, { 0 } },
+	static const struct { size_t frames, alpha, slow[16], old_last; } cases[] = {
+		{ 32, 4, { 0, 4, 8, 13, 17, 22, 26, 31 }, 30 },
+		{ 16, 4, { 0, 5, 10, 15 }, 15 },
+		{ 64, 4, { 0, 4, 8, 12, 16, 21, 25, 29, 33, 37, 42, 46, 50, 54, 58, 63 }, 62 },
+		{ 32, 8, { 0, 10, 20, 31 }, 31 },
+		{ 8, 4, { 0, 7 }, 7 },
+		{ 4, 4, { 0 }, 0 },
 	};
 
 	(void)state;
@@ -178,6 +178,10 @@ static void the_slow_pathway_gets_the_frames_of_the_spec(void **state)
 
 		for (size_t k = 0; k < g.frames / g.alpha; k++)
 			assert_int_equal(clip_slow_frame(&g, k), cases[i].slow[k]);
+		g.old_linspace = true;
+		for (size_t k = 0; k + 1 < g.frames / g.alpha; k++)
+			assert_int_equal(clip_slow_frame(&g, k), cases[i].slow[k]);
+		assert_int_equal(clip_slow_frame(&g, g.frames / g.alpha - 1), cases[i].old_last);
 	}
 }
 

@@ -182,6 +182,58 @@ static void every_policy_trains_on_the_same_samples_to_the_same_loss(void **stat
 	cJSON_Delete(first);
 }
 
+/* Loss of the only epoch; the multiply-adds of a clip. */
+static double loss_of(const char *folder, double *macs)
+{
+	char name[64];
+	cJSON *run;
+	double loss;
+
+	snprintf(name, sizeof(name), "%s/" FOLDER_RUN, folder);
+	run = read_json(name);
+	loss = json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs"), 0), "loss", -1);
+	*macs = json_number(cJSON_GetObjectItem(run, "step"), "macs_per_clip", 0);
+	cJSON_Delete(run);
+	return loss;
+}
+
+static void frames_and_their_choice_are_options_that_count(void **state)
+{
+	enum { F16, F32, F32_OLD, CASES };
+	static const char *const words[CASES] = { "--frames 16", "--frames 32", "--frames 32 --linspace old" };
+	double loss[CASES], macs[CASES];
+
+	(void)state;
+	for (int i = 0; i < CASES; i++) {
+		char folder[16];
+
+		snprintf(folder, sizeof(folder), "frames%d", i);
+		assert_int_equal(sh("$S run " SMALL "--epochs 1 --iterations 1 --dropout 0 %s --out $W/%s", words[i], folder), 0);
+		loss[i] = loss_of(folder, &macs[i]);
+	}
+	assert_true(macs[F32] == 2 * macs[F16] && macs[F32_OLD] == macs[F32]);
+	assert_true(loss[F16] != loss[F32] && loss[F32_OLD] != loss[F32]);
+}
+
+static void without_their_broadcast_statistics_stay_where_they_are(void **state)
+{
+	double with, without, macs;
+	struct record r;
+
+	(void)state;
+	assert_int_equal(sh("for b in on off; do timeout 100 mpirun --oversubscribe --bind-to none -n 2 $S run " SMALL
+			    "--threads 1 --epochs 1 --iterations 3 --bn-broadcast $b --out $W/bn-$b || exit 1; done"), 0);
+	with = loss_of("bn-on", &macs);
+	without = loss_of("bn-off", &macs);
+	assert_true(with == without);	/* training never reads them */
+	read_record(&r, "bn-on", 1);
+	assert_int_equal(count_spans(&r, SPAN_BCAST_BN), 3);
+	record_release(&r);
+	read_record(&r, "bn-off", 1);
+	assert_int_equal(count_spans(&r, SPAN_BCAST_BN), 0);
+	record_release(&r);
+}
+
 /* What a thread of a run should push: the rows in order, buckets times where a row says so. */
 static void every_row_of_the_step_is_an_nvtx_range(void **state)
 {
@@ -223,7 +275,7 @@ static void every_row_of_the_step_is_an_nvtx_range(void **state)
 		snprintf(expected, sizeof(expected), "%s", span_rows[step_rows[row].span].name);
 		assert_string_equal(name, expected);
 		assert_int_equal(payload, iteration);
-		if (++times == (step_rows[row].per_bucket ? buckets : 1)) {
+		if (++times == (step_rows[row].times == offsetof(struct step, bucket_count) ? buckets : 1)) {
 			times = 0;
 			row = (row + 1) % step_row_count;
 			iteration += row == 0;
@@ -506,6 +558,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
+		cmocka_unit_test(frames_and_their_choice_are_options_that_count),
+		cmocka_unit_test(without_their_broadcast_statistics_stay_where_they_are),
 		cmocka_unit_test(every_row_of_the_step_is_an_nvtx_range),
 		cmocka_unit_test(a_delay_that_is_put_in_comes_out_where_it_was_put),
 		cmocka_unit_test(the_rank_that_was_delayed_is_the_one_that_is_blamed),
