@@ -20,6 +20,7 @@
 #include "bench/place.h"
 #include "bench/plan.h"
 #include "bench/step.h"
+#include "bench/validate.h"
 #include "comm/bucket.h"
 #include "comm/clock.h"
 #include "comm/comm.h"
@@ -42,6 +43,7 @@
 struct run_options {
 	const char *out, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
+	uint64_t eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov, bn_broadcast;
@@ -82,6 +84,9 @@ static const struct opt opts[] = {
 	{ "weight-decay", OPT_F64, AT(weight_decay), "1e-7", "of all but batch norm", NULL },
 	{ "dropout", OPT_F64, AT(dropout), "0.5", "in front of the classifier", NULL },
 	{ "seed", OPT_U64, AT(seed), "0", "of weights, sample order and transforms", NULL },
+	{ "eval-period", OPT_U64, AT(eval_period), "0", "epochs between validations; behind the last one there is one in any case; "
+	  "0: none at all", NULL },
+	{ "eval-seconds", OPT_U64, AT(eval_seconds), "4", "validation looks at keyframes in seconds that this divides; 1: at all", NULL },
 	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
 	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), "1", "ranks that each process stands for, one after the other: their batches, "
 	  "statistics and weights, not their time", NULL },
@@ -110,6 +115,7 @@ struct run {
 	struct bucket_plan buckets;
 	struct kernels *kernels;
 	struct loader *loader;
+	struct validation *validation;	/* NULL: there is none */
 	struct comm_lane *comm_lane;
 	struct recorder *recorder;
 	struct lane **worker_lanes;	/* owned; borrowed by the loader */
@@ -159,6 +165,7 @@ static const struct limit {
 	{ "momentum", OPT_F64, AT(momentum), 0, 1 },
 	{ "weight-decay", OPT_F64, AT(weight_decay), 0, INFINITY },
 	{ "dropout", OPT_F64, AT(dropout), 0, 0.99 },
+	{ "eval-seconds", OPT_U64, AT(eval_seconds), 1, AVA_SECONDS },
 };
 
 static int check_limits(const struct run_options *o)
@@ -187,6 +194,8 @@ int run_options_check(const void *values)
 		return err(USAGE, "run: --emulate-kernels wants --kernels null");
 	if (o->emulate_loader && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --emulate-loader wants --policy null");
+	if (o->eval_period && !o->data)
+		return err(USAGE, "run: --eval-period wants --data");
 	return check_limits(o);
 }
 
@@ -236,10 +245,24 @@ static int open_loader(struct run *r)
 		.iterations_max = o->iterations, .emulate = o->emulate_loader });
 }
 
+static int open_validation(struct run *r)
+{
+	const struct run_options *o = &r->o;
+
+	if (!o->eval_period)
+		return OK;
+	return validation_open(&r->validation, &(struct validation_config){
+		.data = o->data, .out = o->out, .every = (unsigned)o->eval_seconds, .clips = o->clips,
+		.threads = o->workers ? o->workers : 1, .rank = r->comm->rank, .world = r->comm->world,
+		.geometry = { .rule = CLIP_VAL, .frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE,
+			      .crop = r->net.crop } });
+}
+
 static int open_kernels(struct run *r)
 {
 	const struct run_options *o = &r->o;
 	const struct kernel_backend *backend = kernel_backend_find(o->kernels);
+	size_t boxes = loader_boxes_max(r->loader), others = r->validation ? validation_boxes_max(r->validation) : 0;
 	char why[256] = "";
 
 	if (!backend)
@@ -248,8 +271,10 @@ static int open_kernels(struct run *r)
 		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", o->kernels, why);
 	if (o->emulate_ranks > 1 && !backend->takes_parts)
 		return err(UNSUPPORTED, "kernels '%s' cannot stand for several ranks (--emulate-ranks)", o->kernels);
+	if (r->validation && !backend->evaluate)
+		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
 	return backend->open(&r->kernels, &(struct kernel_config){
-		.net = &r->net, .clips_max = o->clips, .boxes_max = loader_boxes_max(r->loader),
+		.net = &r->net, .clips_max = o->clips, .boxes_max = boxes > others ? boxes : others,
 		.grad_offset = r->buckets.grad_offset,
 		.threads = o->threads ? (unsigned)o->threads : place_threads(&r->place, r->comm->local_world),
 		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * o->emulate_ranks, .dropout = o->dropout,
@@ -272,6 +297,8 @@ static int set_up(struct run *r)
 		rc = plan_buckets(&r->buckets, &r->net, o->buckets, o->first_bucket_bytes, o->bucket_bytes);
 	if (!rc)
 		rc = open_loader(r);
+	if (!rc)
+		rc = open_validation(r);
 	if (!rc)
 		rc = open_kernels(r);
 	if (!rc && r->comm->rank == 0)	/* the others would only get in the way of the one that is written down */
@@ -327,6 +354,8 @@ static cJSON *results_json(const struct run *r)
 		cJSON_AddNumberToObject(one, "loss", e->loss);
 		cJSON_AddNumberToObject(one, "lr", e->lr);
 		cJSON_AddStringToObject(one, "checksum", checksum);
+		if (e->validated)
+			cJSON_AddItemToObject(one, "mAP", isnan(e->map) ? cJSON_CreateNull() : cJSON_CreateNumber(e->map));
 		cJSON_AddItemToArray(epochs, one);
 	}
 	return o;
@@ -493,7 +522,9 @@ static int plan_step(struct run *r)
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
 		.schedule = &r->schedule, .ranks = r->o.emulate_ranks, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
-		.injections = &r->injections, .bn_broadcasts = r->o.bn_broadcast, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader), .log_period = r->o.log_period,
+		.bn_broadcasts = r->o.bn_broadcast, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader),
+		.injections = &r->injections, .validation = r->validation, .validation_period = r->o.eval_period,
+		.log_period = r->o.log_period,
 		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }
@@ -603,6 +634,7 @@ static void release(struct run *r)
 	comm_lane_close(r->comm_lane);
 	comm_clock_close(r->clock);
 	loader_close(r->loader);
+	validation_close(r->validation);
 	if (r->kernels)
 		r->kernels->backend->close(r->kernels);
 	bucket_plan_release(&r->buckets);

@@ -6,12 +6,13 @@
  * runs, the loss is averaged over ranks after the update.  What is synchronous there (loss,
  * buffers) is synchronous here.
  *
- * Not here: evaluation and checkpoints; set-up (run.c).
+ * Not here: checkpoints; how to validate (validate.h); set-up (run.c).
  */
 #include "bench/step.h"
 
 #include "bench/base/err.h"
 #include "bench/inject.h"
+#include "bench/validate.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -93,7 +94,7 @@ static int log_iteration(struct step *s)
 	s->loss_sum += s->loss;
 	if (s->iteration + 1 == s->iterations)
 		s->results[s->results_count++] = (struct epoch_result){
-			s->loss_sum / (double)s->iterations, s->sgd.lr, loader_checksum(s->loader) };
+			.loss = s->loss_sum / (double)s->iterations, .lr = s->sgd.lr, .checksum = loader_checksum(s->loader) };
 	if (s->log_period && s->comm->rank == 0 &&
 	    ((s->iteration + 1) % s->log_period == 0 || s->iteration + 1 == s->iterations)) {
 		printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f\n", s->epoch,
@@ -177,6 +178,30 @@ static int run_rows(struct step *s)
 	return rc;
 }
 
+/* Behind an epoch whose turn it is.  Like a forward pass, it begins with rank 0's statistics where those are everybody's. */
+static int validate(struct step *s)
+{
+	struct epoch_result *e = &s->results[s->epoch];
+	int rc = OK;
+
+	if (!s->validation || ((s->epoch + 1) % s->validation_period && s->epoch + 1 != s->epochs))
+		return OK;
+	span_next(s->lane, SPAN_EVAL, validation_clips(s->validation));
+	if (s->bn_broadcasts) {
+		span_begin(s->lane, SPAN_BCAST_BN, s->bn_bytes);
+		rc = broadcast_bn(s);
+		span_end(s->lane);
+	}
+	if (!rc)
+		rc = validation_run(s->validation, s->kernels, s->comm, s->lane, &e->map);
+	e->validated = !rc;
+	if (!rc && s->log_period && s->comm->rank == 0) {
+		printf("epoch %" PRIu64 "  mAP %.4f\n", s->epoch, e->map);
+		fflush(stdout);
+	}
+	return rc;
+}
+
 int step_run(struct step *s)
 {
 	int rc = OK;
@@ -201,6 +226,8 @@ int step_run(struct step *s)
 			rc = run_rows(s);
 			s->lane->iter++;
 		}
+		if (!rc)
+			rc = validate(s);
 	}
 	if (!rc)
 		span_next(s->lane, SPAN_RUN_END, 0);

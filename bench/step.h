@@ -26,12 +26,15 @@
 #include <stdint.h>
 
 struct injections;
+struct validation;
 
 /* What an epoch came to; the same on all ranks, but for the checksum. */
 struct epoch_result {
 	double loss;		/* mean over iterations and ranks */
 	double lr;		/* of its last iteration */
 	uint64_t checksum;	/* of the order of this process's samples */
+	bool validated;
+	double map;		/* frame-mAP behind it; NaN: no ground truth */
 };
 
 /* Everything that the rows work on.  The caller opens the parts (all borrowed) and sets the plan;
@@ -54,6 +57,8 @@ struct step {
 	uint64_t bn_broadcasts;		/* in each iteration: 1 as DDP's broadcast_buffers, or 0: ranks keep their own */
 	uint64_t epochs, iterations;	/* iterations per epoch */
 	struct injections *injections;	/* delays put in on purpose; may be empty */
+	struct validation *validation;	/* NULL: none */
+	uint64_t validation_period;	/* epochs between two of them; the last epoch has one in any case */
 	uint64_t log_period;		/* a line on stdout every so many iterations, from rank 0; 0: never */
 	/* state */
 	struct clip_batch batch;

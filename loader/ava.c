@@ -352,7 +352,7 @@ static int read_frames(struct gather *g, const char *path)
 	return !rc && !g->index->frame_count ? err(FAILED, "'%s' lists no frame", path) : rc;
 }
 
-static int read_boxes(struct gather *g, const char *path, bool predicted)
+static int read_boxes(struct gather *g, const char *path, bool predicted, unsigned every)
 {
 	char why[AVA_WHY_BYTES];
 	struct line_reader r;
@@ -363,7 +363,7 @@ static int read_boxes(struct gather *g, const char *path, bool predicted)
 
 		if (ava_box_row(r.line, &row, why))
 			rc = line_err(&r, FAILED, "%s", why);
-		else if (predicted && row.score < AVA_SCORE_MIN)
+		else if ((predicted && row.score < AVA_SCORE_MIN) || row.second % every)
 			continue;
 		else if (row.second < AVA_SECOND_MIN || row.second > AVA_SECOND_MAX)
 			rc = line_err(&r, FAILED, "second %u is not in %d..%d", row.second, AVA_SECOND_MIN,
@@ -408,7 +408,7 @@ static int boxes_settle(struct gather *g, const char *data)
 	for (size_t k = 0; k < keyframe_count; k++)
 		examples += g->keyframes[k] != 0;
 	if (!examples)
-		return err(FAILED, "data set '%s' has no box to train on", data);
+		return err(FAILED, "data set '%s' has no box to read a clip for", data);
 	ix->examples = malloc(examples * sizeof(*ix->examples));
 	ix->boxes = malloc(g->box_count * sizeof(*ix->boxes));
 	if (!ix->examples || !ix->boxes)
@@ -445,7 +445,13 @@ static void gather_release(struct gather *g)
 
 /* ---- the index ------------------------------------------------------------------------- */
 
-int ava_index_read(struct ava_index *ix, const char *data)
+/* What belongs to a split, below its folder. */
+struct split {
+	const char *frames, *truth, *predicted;		/* truth: NULL, not read */
+	unsigned every;
+};
+
+static int index_read(struct ava_index *ix, const char *data, const struct split *split)
 {
 	struct gather g = { .index = ix };
 	char path[PATH_BYTES];
@@ -458,26 +464,38 @@ int ava_index_read(struct ava_index *ix, const char *data)
 	if (!rc && !(ix->root = strdup(path)))
 		rc = no_memory();
 	if (!rc)
-		rc = path_make(path, "%s/" AVA_TRAIN_FRAMES, data);
+		rc = path_make(path, "%s/%s", data, split->frames);
 	if (!rc)
 		rc = read_frames(&g, path);
 	if (!rc) {
 		runs_settle(ix);
 		g.keyframes = calloc(ix->video_count * AVA_SECONDS, sizeof(*g.keyframes));
-		rc = g.keyframes ? path_make(path, "%s/" AVA_TRAIN_TRUTH, data) : no_memory();
+		rc = g.keyframes ? OK : no_memory();
 	}
+	if (!rc && split->truth)
+		rc = path_make(path, "%s/%s", data, split->truth);
+	if (!rc && split->truth)
+		rc = read_boxes(&g, path, false, split->every);
 	if (!rc)
-		rc = read_boxes(&g, path, false);
+		rc = path_make(path, "%s/%s", data, split->predicted);
 	if (!rc)
-		rc = path_make(path, "%s/" AVA_TRAIN_PREDICTED, data);
-	if (!rc)
-		rc = read_boxes(&g, path, true);
+		rc = read_boxes(&g, path, true, split->every);
 	if (!rc)
 		rc = boxes_settle(&g, data);
 	gather_release(&g);
 	if (rc)
 		ava_index_release(ix);
 	return rc;
+}
+
+int ava_index_read(struct ava_index *ix, const char *data)
+{
+	return index_read(ix, data, &(struct split){ AVA_TRAIN_FRAMES, AVA_TRAIN_TRUTH, AVA_TRAIN_PREDICTED, 1 });
+}
+
+int ava_index_read_val(struct ava_index *ix, const char *data, unsigned every)
+{
+	return index_read(ix, data, &(struct split){ AVA_VAL_FRAMES, NULL, AVA_VAL_PREDICTED, every });
 }
 
 void ava_index_release(struct ava_index *ix)

@@ -132,6 +132,8 @@ struct ava_index {
 /* The training split of the data set in folder `data`: frame list, ground truth, predicted boxes.
  * FAILED (said, with file and line) when a file is absent or a row breaks the rules. */
 int ava_index_read(struct ava_index *, const char *data);
+/* The validation split: predicted boxes alone, as evaluation wants it, in seconds that `every` divides. */
+int ava_index_read_val(struct ava_index *, const char *data, unsigned every);
 void ava_index_release(struct ava_index *);
 
 /* Whole path of a frame (from 0) of a video. */

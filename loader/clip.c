@@ -82,27 +82,40 @@ size_t clip_slow_frame(const struct clip_geometry *g, size_t i)
 			       : i * (g->frames - 1) / (slow - 1);
 }
 
+/* The short side becomes `side`, and the long one follows. */
+static void scale(struct clip_view *v, size_t side)
+{
+	size_t shorter = v->width < v->height ? v->width : v->height;
+
+	v->wide = side == shorter ? v->width : side;
+	v->high = side == shorter ? v->height : side;
+	if (side != shorter && v->width < v->height)
+		v->high = (size_t)floor((double)v->height / (double)v->width * (double)side);
+	else if (side != shorter)
+		v->wide = (size_t)floor((double)v->width / (double)v->height * (double)side);
+}
+
 void clip_view_draw(struct clip_view *v, const struct clip_geometry *g, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example)
 {
 	double low = 1.0 / (double)g->scale_max, high = 1.0 / (double)g->scale_min;
-	size_t shorter = width < height ? width : height, side;
 	struct rng rng;
 
 	rng_init(&rng, seed, (uint64_t)epoch << 32 | example);
-	*v = (struct clip_view){ .width = width, .height = height, .wide = width, .high = height };
-	side = (size_t)lrint(1 / (low + (high - low) * rng_uniform(&rng)));
-	if (side != shorter) {
-		v->wide = v->high = side;
-		if (width < height)
-			v->high = (size_t)floor((double)height / (double)width * (double)side);
-		else
-			v->wide = (size_t)floor((double)width / (double)height * (double)side);
-	}
+	*v = (struct clip_view){ .width = width, .height = height };
+	scale(v, (size_t)lrint(1 / (low + (high - low) * rng_uniform(&rng))));
 	/* The largest offset never occurs, as in the original. */
 	v->y = v->high > g->crop ? rng_below(&rng, (uint32_t)(v->high - g->crop)) : 0;
 	v->x = v->wide > g->crop ? rng_below(&rng, (uint32_t)(v->wide - g->crop)) : 0;
 	v->flip = rng_uniform(&rng) < 0.5;
+}
+
+void clip_view_val(struct clip_view *v, const struct clip_geometry *g, size_t width, size_t height)
+{
+	*v = (struct clip_view){ .width = width, .height = height };
+	scale(v, g->crop);
+	v->x = (v->wide - g->crop + 1) / 2;
+	v->y = (v->high - g->crop + 1) / 2;
 }
 
 static double clamp(double value, double most)
@@ -328,7 +341,10 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 		if (!t) {
 			struct clip_view v;
 
-			clip_view_draw(&v, g, m->jpeg.width, m->jpeg.height, seed, epoch, example);
+			if (g->rule == CLIP_TRAIN)
+				clip_view_draw(&v, g, m->jpeg.width, m->jpeg.height, seed, epoch, example);
+			else
+				clip_view_val(&v, g, m->jpeg.width, m->jpeg.height);
 			clip_view_use(m, &v);
 		}
 		if (m->jpeg.width != m->view.width || m->jpeg.height != m->view.height) {

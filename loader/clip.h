@@ -2,8 +2,8 @@
  * loader/clip.h - one example made into tensors: which frames, decoded, scaled, cropped, mirrored,
  * normalised, split into two pathways.
  *
- * This is PySlowFast's training transform with its cv2 back end, colour augmentation off.
- * What it draws at random depends on (seed, epoch, example) alone, so it is the same whoever
+ * These are PySlowFast's transforms with its cv2 back end, colour augmentation off: the one of training, and
+ * those of evaluation.  What training draws at random depends on (seed, epoch, example) alone, so it is the same whoever
  * makes the clip.
  */
 #ifndef SFSCALE_LOADER_CLIP_H
@@ -18,13 +18,19 @@
 
 enum { CLIP_FRAMES_MAX = 256 };
 
+enum clip_rule {
+	CLIP_TRAIN,		/* scaled, cut out and mirrored at random */
+	CLIP_VAL,		/* short side scaled to the crop, its middle */
+};
+
 struct clip_geometry {
+	enum clip_rule rule;
 	size_t frames;		/* of the fast pathway, at most CLIP_FRAMES_MAX */
 	size_t alpha;		/* the slow one has frames / alpha */
 	size_t rate;
 	bool old_linspace;
 	size_t crop;
-	size_t scale_min, scale_max;	/* short side, both ends included */
+	size_t scale_min, scale_max;	/* CLIP_TRAIN: short side, both ends included */
 };
 
 /* What the random draws decide, for frames of one size. */
@@ -67,6 +73,7 @@ void clip_frames(const struct clip_geometry *, size_t centre, size_t frame_count
 size_t clip_slow_frame(const struct clip_geometry *, size_t i);
 void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example);
+void clip_view_val(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);
 /* From now on clip_pixels() sees frames through this view. */
 void clip_view_use(struct clip_maker *, const struct clip_view *);
 /* The frame that lies in `jpeg`, as frame `t` of a (3,frames,crop,crop) tensor. */

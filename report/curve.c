@@ -306,6 +306,7 @@ const char *const boundary_part_words[PART_COUNT] = {
 	[PART_STOP] = "stopping workers",
 	[PART_START] = "starting workers",
 	[PART_SAMPLER] = "the sampler",
+	[PART_EVAL] = "validation",
 	[PART_FIRST_BATCH] = "waiting for the first batch",
 	[PART_REST] = "other things",
 };

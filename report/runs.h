@@ -21,7 +21,7 @@
 
 /* A run is a row of windows.  What is steady is decided by rule, never by eye. */
 enum window_kind {
-	WINDOW_BOUNDARY,	/* from the begin of an epoch to its first LOAD */
+	WINDOW_BOUNDARY,	/* from the begin of an epoch, or the validation before it, to its first LOAD */
 	WINDOW_FIRST,		/* first iteration of an epoch: warming up belongs to the boundary */
 	WINDOW_STEADY,		/* every other iteration */
 	WINDOW_KINDS
@@ -35,7 +35,7 @@ struct window_sum {
 };
 
 /* What a boundary is made of; report/windows.c says which spans. */
-enum boundary_part { PART_STOP, PART_START, PART_SAMPLER, PART_FIRST_BATCH, PART_REST, PART_COUNT };
+enum boundary_part { PART_STOP, PART_START, PART_SAMPLER, PART_EVAL, PART_FIRST_BATCH, PART_REST, PART_COUNT };
 
 /* From the end of an epoch's last OPT to the end of the next one's first; the very first
  * stretch of a run begins with its first epoch and is the start-up.  Of its slowest rank. */

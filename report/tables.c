@@ -187,6 +187,7 @@ static const struct field boundary_fields[] = {
 	{ "workers_stop_ms", "ms", "ending loader workers", 2 },
 	{ "workers_start_ms", "ms", "starting loader workers", 2 },
 	{ "sampler_ms", "ms", "permutation and shards of the epoch", 2 },
+	{ "eval_ms", "ms", "validation of the epoch before, on boundaries that have one; the last epoch's is behind the last boundary", 2 },
 	{ "first_batch_ms", "ms", "waiting for the first batch", 2 },
 	{ "rest_ms", "ms", "everything else, minus the median steady iteration; below 0 where the first iteration "
 	  "is the faster", 2 },

@@ -23,6 +23,7 @@ static const struct {
 	{ SPAN_WORKERS_STOP, PART_STOP },
 	{ SPAN_WORKERS_START, PART_START },
 	{ SPAN_SAMPLER, PART_SAMPLER },
+	{ SPAN_EVAL, PART_EVAL },
 	{ SPAN_LOAD, PART_FIRST_BATCH },
 };
 
@@ -98,6 +99,11 @@ static void work_cuts_make(struct marks *m, const struct record *rec)
 			m->work_cuts[k + 1] = m->work_cuts[k];
 }
 
+static bool opens_boundary(const struct event *e)
+{
+	return e->name == SPAN_EPOCH_BEGIN || e->name == SPAN_EVAL;
+}
+
 int marks_make(struct marks *m, const struct record *rec)
 {
 	size_t n = 0, room = 1;
@@ -106,7 +112,7 @@ int marks_make(struct marks *m, const struct record *rec)
 	*m = (struct marks){ .ascend = true };
 	for (size_t i = 0; i < rec->event_count; i++)
 		room += rec->events[i].lane == LANE_TRAINING &&
-			(rec->events[i].name == SPAN_EPOCH_BEGIN || rec->events[i].name == SPAN_LOAD ||
+			(opens_boundary(&rec->events[i]) || rec->events[i].name == SPAN_LOAD ||
 			 rec->events[i].name == SPAN_RUN_END);
 	m->cuts = malloc(room * sizeof(*m->cuts));
 	m->kinds = malloc(room * sizeof(*m->kinds));
@@ -117,7 +123,7 @@ int marks_make(struct marks *m, const struct record *rec)
 	}
 	for (size_t i = 0; i < rec->event_count && !m->ended; i++) {
 		const struct event *e = &rec->events[i];
-		bool epoch = e->name == SPAN_EPOCH_BEGIN, load = e->name == SPAN_LOAD;
+		bool epoch = opens_boundary(e), load = e->name == SPAN_LOAD;
 
 		if (e->lane != LANE_TRAINING)
 			continue;
@@ -126,6 +132,8 @@ int marks_make(struct marks *m, const struct record *rec)
 		load = load && (e->iter != iter || iter == EVENT_NO_ITER);
 		if (!epoch && !load && !m->ended)
 			continue;
+		if (epoch && n && m->kinds[n - 1] == WINDOW_BOUNDARY)
+			continue;	/* one window, whatever happens between two epochs */
 		iter = load ? e->iter : EVENT_NO_ITER;
 		m->kinds[n] = epoch ? WINDOW_BOUNDARY
 			    : n && m->kinds[n - 1] == WINDOW_BOUNDARY ? WINDOW_FIRST : WINDOW_STEADY;

@@ -393,6 +393,28 @@ static void the_view_of_a_clip_depends_on_seed_epoch_and_example(void **state)
 	assert_true(differ > 900);
 }
 
+static void validation_sees_the_middle_of_a_frame_scaled_to_the_crop(void **state)
+{
+	static const struct {
+		size_t width, height;
+		struct clip_view view;
+	} cases[] = {
+		{ 340, 256, { 340, 256, 297, 224, 37, 0, false } },	/* the offset is rounded up */
+		{ 256, 341, { 256, 341, 224, 298, 0, 37, false } },
+		{ 400, 224, { 400, 224, 400, 224, 88, 0, false } },	/* not scaled */
+		{ 100, 100, { 100, 100, 224, 224, 0, 0, false } },
+	};
+	const struct clip_geometry g = { .rule = CLIP_VAL, .crop = 224 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct clip_view v;
+
+		clip_view_val(&v, &g, cases[i].width, cases[i].height);
+		assert_memory_equal(&v, &cases[i].view, sizeof(v));
+	}
+}
+
 static void pixels_are_scaled_as_cv2_scales_them(void **state)
 {
 	enum { W = 8, H = 6, CROP = 5 };
@@ -859,6 +881,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(paths_come_back_whatever_their_names),
 	cmocka_unit_test(a_broken_data_set_is_named_with_file_and_line),
 	cmocka_unit_test(a_box_moves_with_the_pixels),
+	cmocka_unit_test(validation_sees_the_middle_of_a_frame_scaled_to_the_crop),
 	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
 	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
 	cmocka_unit_test(the_choices_of_an_option_are_the_policies),

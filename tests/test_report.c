@@ -30,7 +30,7 @@ struct plan {
 	const char *policy;
 	int workers, nodes, ranks, repeat, epochs, iterations;
 	int64_t load, copy, fwd, bwd, hidden, exposed, opt, log, late;
-	int64_t stop, start, sampler, gap, first_load;
+	int64_t stop, start, sampler, gap, first_load, eval;
 };
 
 static struct plan plan_of(const char *policy, int workers, int nodes, int repeat)
@@ -43,6 +43,7 @@ static struct plan plan_of(const char *policy, int workers, int nodes, int repea
 		.hidden = nodes > 1 ? 20 * MS : 0, .exposed = nodes > 1 ? (9 + 6 * nodes) * MS : 0, .opt = 5 * MS, .log = 1 * MS,
 		.late = 3 * MS, .stop = respawn ? 10 * workers * MS : 0, .start = respawn ? 60 * workers * MS : 0,
 		.sampler = 1 * MS, .gap = MS / 2, .first_load = respawn ? 40 * MS : 6 * MS,
+		.eval = respawn ? 0 : 25 * MS,
 	};
 }
 
@@ -58,7 +59,7 @@ static int64_t plan_steady(const struct plan *p)	/* of the slowest rank */
 
 static int64_t plan_boundary(const struct plan *p)	/* cost; without stopping it is that of the start-up, but for log */
 {
-	return p->stop + p->start + p->sampler + p->gap + p->first_load - p->load - p->late;
+	return p->eval + p->stop + p->start + p->sampler + p->gap + p->first_load - p->load - p->late;
 }
 
 /* Every rank is late in each `ranks`-th iteration; first iterations of epochs have no late rank. */
@@ -67,7 +68,7 @@ static int64_t plan_wall_of_rank(const struct plan *p, int rank)
 	int64_t ns = 0;
 
 	for (int e = 0; e < p->epochs; e++)
-		ns += (e ? p->stop : 0) + p->start + p->sampler + p->gap + p->first_load - p->load;
+		ns += p->eval + (e ? p->stop : 0) + p->start + p->sampler + p->gap + p->first_load - p->load;
 	for (int i = 0; i < p->epochs * p->iterations; i++)
 		ns += plan_row(p) + (i % p->iterations && i % p->ranks == rank ? p->late : 0);
 	return ns;
@@ -124,6 +125,8 @@ static void tape_run(struct tape *t, const struct plan *p, int rank)
 		for (int i = 0; i < p->iterations; i++, t->iter++)
 			at = tape_iteration(t, p, at, !i ? p->first_load
 					    : p->load + ((int)t->iter % p->ranks == rank ? p->late : 0));
+		if (p->eval)
+			at = tape_put(t, SPAN_EVAL, 0, at, p->eval);
 	}
 	tape_put(t, SPAN_RUN_END, 0, at, 0);
 }
@@ -338,11 +341,12 @@ static void the_tables_give_the_plan_back(void **state)
 			near(row, "workers_stop_ms", 1e-6 * (double)p.stop);
 			near(row, "workers_start_ms", 1e-6 * (double)p.start);
 			near(row, "sampler_ms", 1e-6 * (double)p.sampler);
+			near(row, "eval_ms", 1e-6 * (double)p.eval);
 			near(row, "first_batch_ms", 1e-6 * (double)p.first_load);
 			near(row, "rest_ms", 1e-6 * (double)(p.gap - p.load - p.late));
 			row = row_of(summary, "boundary", variants[v], nodes[n], "kind", "start-up");
 			near(row, "stretches", 3);
-			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.log));
+			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.eval - p.log));
 		}
 	assert_string_equal(json_string(summary, "place", ""), "emulated nodes, one host, 2 cores");
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 54);

@@ -156,6 +156,43 @@ static void a_run_covers_its_time_without_a_gap(void **state)
 	record_release(&r);
 }
 
+static void a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_again(void **state)
+{
+	static const char in_run[] = "--data $D --net nano --clips 1 --log-period 0 --workers 2 --eval-seconds 1";
+	const cJSON *epochs;
+	cJSON *run, *again;
+	struct record r;
+
+	(void)state;
+	assert_int_equal(sh("$S run %s --epochs 3 --iterations 2 --eval-period 2 --out $W/valid", in_run), 0);
+	run = read_json("valid/" FOLDER_RUN);
+	epochs = cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs");
+	assert_null(cJSON_GetObjectItem(cJSON_GetArrayItem(epochs, 0), "mAP"));
+	assert_true(cJSON_IsNumber(cJSON_GetObjectItem(cJSON_GetArrayItem(epochs, 1), "mAP")));
+	assert_int_equal(sh("$S eval --groundtruth $W/valid/groundtruth.csv --detections $W/valid/detections.csv --labelmap $D/annotations/*.pbtxt "
+			    "--excluded $D/annotations/ava_val_excluded_timestamps_v2.2.csv --json >$W/eval.json"), 0);
+	again = read_json("eval.json");
+	assert_true(json_number(again, "mAP", -1) == json_number(cJSON_GetArrayItem(epochs, 2), "mAP", -2));
+	cJSON_Delete(again);
+	cJSON_Delete(run);
+	read_record(&r, "valid", 0);
+	assert_int_equal(count_spans(&r, SPAN_EVAL), 2);
+	record_release(&r);
+	assert_int_equal(sh("$S report $W/valid --out $W/valid.report"), 0);
+	again = read_json("valid.report/summary.json");
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(again, "identity"), "parts_equal_wall")));
+	/* Of the two boundaries one has a validation; the last validation stands behind both. */
+	assert_true(json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(
+					cJSON_GetObjectItem(cJSON_GetObjectItem(again, "tables"), "boundary"), "rows"), 0),
+				"eval_ms", 0) > 0);
+	cJSON_Delete(again);
+
+	/* Rank 0's first sample is the same alone and among two: with it the statistics, and every prediction. */
+	assert_int_equal(sh("$S run %s --epochs 1 --iterations 1 --lr 0 --warmup-lr 0 --threads 1 --eval-period 1 --out $W/v1 &&"
+			    "mpirun --oversubscribe -n 2 $S run %s --epochs 1 --iterations 1 --lr 0 --warmup-lr 0 --threads 1 --eval-period 1 "
+			    "--out $W/v2 && cmp $W/v1/detections.csv $W/v2/detections.csv", in_run, in_run), 0);
+}
+
 static void every_policy_trains_on_the_same_samples_to_the_same_loss(void **state)
 {
 	static const char *const policies[] = { "inline", "respawn", "fork", "persistent", "threads" };
@@ -557,6 +594,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
+		cmocka_unit_test(a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_again),
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
 		cmocka_unit_test(frames_and_their_choice_are_options_that_count),
 		cmocka_unit_test(without_their_broadcast_statistics_stay_where_they_are),

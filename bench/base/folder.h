@@ -7,6 +7,7 @@
  * Run folder
  *   run.json          one object, below; written with status "running" before the first step
  *   rank-NNNNN.sfr    one record file per rank (bench/base/record.h)
+ *   detections.csv, groundtruth.csv    of the latest validation, as `sfscale eval` reads them
  *   log/              what the ranks and the launcher said, when a sweep started them
  *
  *   run.json: {
@@ -21,7 +22,8 @@
  *               "epochs", "emulate_ranks" (that each process stands for; absent: 1): numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
  *     "event_cost": { "pair_ns", "next_ns" },
  *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
- *                               "checksum": hex of the order of samples over all ranks }] } or null,
+ *                               "checksum": hex of the order of samples over all ranks,
+ *                               "mAP": of the validation behind it, null: no ground truth; absent: none }] } or null,
  *     "warnings": [ texts ] }
  *
  *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id": texts, "pid" }
@@ -30,9 +32,9 @@
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *
  * The time of a run, on the training thread: SPAN_EPOCH_BEGIN opens the *boundary window* of its
- * epoch, the first SPAN_LOAD of an iteration opens the window of that one, and the mark SPAN_RUN_END ends
- * the last one.  Windows touch; together they are the whole time from the first SPAN_EPOCH_BEGIN to
- * SPAN_RUN_END.  Spans of a window carry its iteration, counted over all epochs.
+ * epoch, or SPAN_EVAL in front of it (or of the end); the first SPAN_LOAD of an iteration opens the
+ * window of that one, and the mark SPAN_RUN_END ends the last one.  Windows touch; together they
+ * are the whole time from the first SPAN_EPOCH_BEGIN to SPAN_RUN_END.  Spans of a window carry its iteration, counted over all epochs.
  *
  * Sweep folder
  *   ledger.jsonl      append only; the newest line of a key counts
@@ -51,6 +53,8 @@ enum { FOLDER_SCHEMA = 1 };
 
 #define FOLDER_RUN "run.json"
 #define FOLDER_RECORD "rank-%05zu.sfr"
+#define FOLDER_DETECTIONS "detections.csv"
+#define FOLDER_TRUTH "groundtruth.csv"
 #define FOLDER_LEDGER "ledger.jsonl"
 
 #endif

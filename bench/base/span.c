@@ -60,6 +60,8 @@ const struct span_row span_rows[SPAN_COUNT] = {
 	[SPAN_MAKE_BATCH]	= { "make_batch",	KIND_RANGE,	 CLS_ASIDE },
 	[SPAN_QUEUE_DEPTH]	= { "queue_depth",	KIND_COUNTER,	 CLS_ASIDE },
 	[SPAN_CLOCK_SYNC]	= { "clock_sync",	KIND_RANGE,	 CLS_OTHER },
+	[SPAN_EVAL]		= { "eval",		KIND_RANGE,	 CLS_BOUNDARY_EVAL },
+	[SPAN_GATHER]		= { "gather",		KIND_COLLECTIVE, CLS_COMM },
 };
 
 enum { TIES_KEPT = 64, BLOCK_EVENTS = 16384 };

@@ -51,7 +51,7 @@ extern const char *const class_names[CLS_COUNT];	/* "compute.fwd", "loader", ...
 enum event_kind { KIND_RANGE, KIND_COLLECTIVE, KIND_MARK, KIND_COUNTER, KIND_KERNEL, KIND_COPY, KIND_API };
 
 enum span_id {
-	SPAN_EPOCH_BEGIN,	/* boundary window: from here to the first SPAN_LOAD; arg: epoch */
+	SPAN_EPOCH_BEGIN,	/* boundary window: from here, or from SPAN_EVAL before, to the first SPAN_LOAD; arg: epoch */
 	SPAN_WORKERS_STOP,	/* arg: workers */
 	SPAN_WORKERS_START,
 	SPAN_SAMPLER,
@@ -70,6 +70,8 @@ enum span_id {
 	SPAN_MAKE_BATCH,	/* worker lanes: one batch from files to tensors */
 	SPAN_QUEUE_DEPTH,	/* counter: batches ready when next() was called */
 	SPAN_CLOCK_SYNC,	/* this program's own: clocks of the nodes compared */
+	SPAN_EVAL,		/* validation behind an epoch; arg: clips of this rank */
+	SPAN_GATHER,		/* its predictions, from all ranks to all; arg: bytes */
 	SPAN_COUNT
 };
 
