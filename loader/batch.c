@@ -7,6 +7,7 @@
 #include "bench/base/err.h"
 
 #include <assert.h>
+#include <string.h>
 
 int batch_maker_init(struct batch_maker *m, const struct batch_plan *p, const struct ava_index *index)
 {
@@ -43,6 +44,7 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 	size_t boxes = 0;
 
 	batch_maker_epoch(m, at.epoch);
+	stage_end(&m->clip.jpeg.stages, STAGE_HAND_OVER);
 	for (size_t i = 0; i < p->clips; i++) {
 		uint32_t example = batch_maker_example(m, at, i);
 		const struct clip_tensors tensors = {
@@ -65,16 +67,23 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 	return OK;
 }
 
-int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_t worker)
+int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_t worker, bool weigh)
 {
 	struct ring_batch to = ring_batch(ring, b);
+	struct stage_clock *stages = &m->clip.jpeg.stages;
 	int rc;
 
 	to.slot->worker = (uint32_t)worker;
 	to.slot->t0_ticks = clock_ticks();
+	stage_start(stages, to.slot->t0_ticks);
 	rc = fill(m, &to, b);
 	to.slot->failed = rc != OK;
-	to.slot->t1_ticks = clock_ticks();
+	to.slot->usage = (struct usage){ .cpu_ns = usage_cpu_ns() };
+	if (weigh)
+		usage_memory(&to.slot->usage);
+	stage_end(stages, STAGE_HAND_OVER);
+	memcpy(to.slot->stage_ticks, stages->ticks, sizeof(stages->ticks));
+	to.slot->t1_ticks = stages->since;
 	ring_deliver(ring, b);
 	return rc;
 }

@@ -353,8 +353,11 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 			return FAILED;
 		}
 		clip_pixels(m, to->fast, g->frames, t);
+		stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
 	}
 	slow_copy(g, to->fast, to->slow);
+	stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
 	clip_boxes(ix, example, &m->view, g->crop, to);
+	stage_end(&m->jpeg.stages, STAGE_HAND_OVER);
 	return OK;
 }

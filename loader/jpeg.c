@@ -95,6 +95,7 @@ int jpeg_read(struct jpeg_reader *r, const char *path, char *why, size_t why_byt
 
 	if (read_file(r, path, &bytes, why, why_bytes))
 		return FAILED;
+	stage_end(&r->stages, STAGE_STORAGE);
 	if (tjDecompressHeader3(r->decoder, r->file, bytes, &width, &height, &sampling, &colours))
 		return fail(why, why_bytes, "'%s' is no JPEG: %s", path, tjGetErrorStr2(r->decoder));
 	if (width < SIDE_MIN || height < SIDE_MIN || width > SIDE_MAX || height > SIDE_MAX)
@@ -107,5 +108,6 @@ int jpeg_read(struct jpeg_reader *r, const char *path, char *why, size_t why_byt
 	/* A warning, such as a premature end, counts as damage: its pixels are not those of the film. */
 	if (tjDecompress2(r->decoder, r->file, bytes, r->rgb, width, 0, height, TJPF_RGB, 0))
 		return fail(why, why_bytes, "'%s' is damaged: %s", path, tjGetErrorStr2(r->decoder));
+	stage_end(&r->stages, STAGE_DECODE);
 	return OK;
 }

@@ -7,6 +7,8 @@
 #ifndef SFSCALE_LOADER_JPEG_H
 #define SFSCALE_LOADER_JPEG_H
 
+#include "loader/stage.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +19,7 @@ struct jpeg_reader {
 	void *decoder;		/* owned */
 	uint8_t *file, *rgb;	/* owned */
 	size_t file_room, rgb_room;
+	struct stage_clock stages;	/* storage and decode are told here; for those who started it */
 	size_t width, height;	/* of the latest frame; `rgb` holds its rows, RGB RGB ..., without padding */
 };
 

@@ -37,6 +37,13 @@ struct loader {
 	struct lane *const *worker_lanes;
 };
 
+static const enum span_id stage_spans[STAGE_COUNT] = {
+	[STAGE_STORAGE] = SPAN_BATCH_READ,
+	[STAGE_DECODE] = SPAN_BATCH_DECODE,
+	[STAGE_TRANSFORM] = SPAN_BATCH_TRANSFORM,
+	[STAGE_HAND_OVER] = SPAN_BATCH_HAND_OVER,
+};
+
 /* ---- what cannot work ------------------------------------------------------------------ */
 
 static int check_config(const struct loader_config *c, const struct loader_policy *policy)
@@ -200,7 +207,7 @@ static int obtain(struct loader *ld, uint32_t b)
 	if (ld->policy->null)
 		loader_null_make(&ld->maker, &ld->ring, b, &ld->emulate);
 	else if (ld->policy->kind == WORKER_NONE)
-		batch_make(&ld->maker, &ld->ring, b, 0);
+		batch_make(&ld->maker, &ld->ring, b, 0, false);
 	if (ld->policy->kind == WORKER_NONE)
 		return OK;		/* if not, its slot says so */
 	if (ld->lane) {
@@ -211,6 +218,27 @@ static int obtain(struct loader *ld, uint32_t b)
 	while (!rc && !ring_wait_ready(&ld->ring, b, WORKERS_LOOK_NS))
 		rc = workers_check(&ld->workers);
 	return rc;
+}
+
+/* Who made a batch, and what its time went to; without workers it was the training thread. */
+static void tell(const struct loader *ld, uint32_t b, const struct ring_slot *s)
+{
+	bool alone = ld->policy->kind == WORKER_NONE;
+	struct lane *lane = alone ? ld->lane : ld->worker_lanes ? ld->worker_lanes[s->worker] : NULL;
+	uint64_t at = s->t0_ticks;
+
+	span_put(lane, SPAN_MAKE_BATCH, s->t0_ticks, s->t1_ticks, b, 0, b);
+	for (int stage = 0; stage < STAGE_COUNT; stage++) {
+		span_put(lane, stage_spans[stage], at, at + s->stage_ticks[stage], b, 0, b);
+		at += s->stage_ticks[stage];
+	}
+	if (alone)
+		return;
+	span_put(lane, SPAN_WORKER_CPU, at, at, b, 0, s->usage.cpu_ns);
+	if (s->usage.pss_bytes) {
+		span_put(lane, SPAN_WORKER_USS, at, at, b, 0, s->usage.uss_bytes);
+		span_put(lane, SPAN_WORKER_PSS, at, at, b, 0, s->usage.pss_bytes);
+	}
 }
 
 /* Is it the batch that was due? */
@@ -230,8 +258,8 @@ static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
 		hash = hash_word(hash, at.iteration * ld->plan.clips + i, sizeof(at.iteration));
 		ld->checksum += hash_word(hash, due, sizeof(due));
 	}
-	if (ld->worker_lanes && ld->policy->kind != WORKER_NONE)
-		span_put(ld->worker_lanes[r->slot->worker], SPAN_MAKE_BATCH, r->slot->t0_ticks, r->slot->t1_ticks, b, 0, b);
+	if (!ld->policy->null)
+		tell(ld, b, r->slot);
 	return OK;
 }
 

@@ -63,7 +63,7 @@ size_t loader_iterations(const struct loader *);	/* per epoch: batches of each r
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
 
 /* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of
- * them, or NULL) SPAN_MAKE_BATCH.  Call before the first epoch; NULL: not recorded. */
+ * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
 /* Epochs are 0, 1, 2, ... in turn, each read to its end. */

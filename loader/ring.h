@@ -10,6 +10,7 @@
 #define SFSCALE_LOADER_RING_H
 
 #include "loader/clip.h"
+#include "loader/usage.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -53,6 +54,8 @@ struct ring_slot {
 	uint32_t worker;
 	uint32_t boxes;
 	uint64_t t0_ticks, t1_ticks;	/* begun and done */
+	uint64_t stage_ticks[STAGE_COUNT];	/* sum: t1 - t0 */
+	struct usage usage;		/* of the worker, at t1 */
 	char why[RING_WHY_BYTES];	/* when it failed */
 };
 

@@ -52,17 +52,21 @@ const struct loader_policy *loader_policy_find(const char *name)
 
 /* ---- what a worker does ---------------------------------------------------------------- */
 
-static int work(const struct worker *w, struct batch_maker *maker)
+/* `own`: the memory of the process is the worker's own. */
+static int work(const struct worker *w, struct batch_maker *maker, bool own)
 {
 	char name[16];		/* as top and gdb show it */
+	size_t iterations = w->ring->control->plan.iterations;
 	int rc = OK;
 
 	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
 	prctl(PR_SET_NAME, name);
 	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
+		bool first = b == w->first + w->number, last = (b + w->step) / iterations > b / iterations;
+
 		if (!ring_wait_free(w->ring, b))
 			break;
-		rc = batch_make(maker, w->ring, b, w->number);
+		rc = batch_make(maker, w->ring, b, w->number, own && (first || last));
 	}
 	return rc;
 }
@@ -71,7 +75,7 @@ static void *thread_main(void *arg)
 {
 	struct worker *w = arg;
 
-	work(w, &w->maker);
+	work(w, &w->maker, false);
 	return NULL;
 }
 
@@ -83,7 +87,7 @@ static int process_main(const struct worker *w)
 
 	if (rc)
 		return rc;
-	rc = work(w, &maker);
+	rc = work(w, &maker, true);
 	batch_maker_release(&maker);
 	return rc;
 }

@@ -827,47 +827,141 @@ static size_t count_of(const struct record *r, uint16_t lane, enum span_id id)
 	return n;
 }
 
+/* A record of 3 epochs under a policy with 2 workers. */
+static void record_of(const char *policy, struct record *r)
+{
+	static const char *const names[] = { "train", "worker 0", "worker 1" };
+	struct loader_config c = config_of(policy, 2);
+	char path[] = "/tmp/sfscale-test-XXXXXX";
+	struct lane *workers[2];
+	struct recorder *rec;
+	struct loader *ld;
+	cJSON *head = cJSON_CreateObject();
+
+	close(mkstemp(path));
+	c.epochs = 3;
+	assert_int_equal(recorder_open(&rec, path, head, names, 3, 1 << 10), OK);
+	assert_int_equal(loader_open(&ld, &c), OK);
+	workers[0] = recorder_lane(rec, 1);
+	workers[1] = recorder_lane(rec, 2);
+	loader_lanes(ld, recorder_lane(rec, 0), workers);
+	assert_int_equal(run_on(ld, &c), OK);
+	loader_close(ld);
+	assert_int_equal(recorder_close(rec, head), OK);
+	assert_int_equal(record_read(path, r), OK);
+	cJSON_Delete(head);
+	unlink(path);
+}
+
 static void lanes_tell_who_made_which_batch(void **state)
 {
 	static const struct { const char *policy; size_t starts, stops; } cases[] = {
 		{ "inline", 0, 0 }, { "threads", 1, 0 }, { "persistent", 1, 0 }, { "fork", 3, 2 }, { "respawn", 3, 2 },
 	};
-	static const char *const names[] = { "train", "worker 0", "worker 1" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct loader_config c = config_of(cases[i].policy, 2);
 		bool alone = !strcmp(cases[i].policy, "inline");
-		char path[] = "/tmp/sfscale-test-XXXXXX";
-		struct lane *workers[2];
-		struct recorder *rec;
-		struct loader *ld;
 		struct record r;
-		cJSON *head = cJSON_CreateObject();
 
-		close(mkstemp(path));
-		c.epochs = 3;
-		assert_int_equal(recorder_open(&rec, path, head, names, 3, 1 << 10), OK);
-		assert_int_equal(loader_open(&ld, &c), OK);
-		workers[0] = recorder_lane(rec, 1);
-		workers[1] = recorder_lane(rec, 2);
-		loader_lanes(ld, recorder_lane(rec, 0), workers);
-		assert_int_equal(run_on(ld, &c), OK);
-		loader_close(ld);
-		assert_int_equal(recorder_close(rec, head), OK);
-		assert_int_equal(record_read(path, &r), OK);
+		record_of(cases[i].policy, &r);
 		assert_int_equal(count_of(&r, 0, SPAN_SAMPLER), 3);
 		assert_int_equal(count_of(&r, 0, SPAN_WORKERS_START), cases[i].starts);
 		assert_int_equal(count_of(&r, 0, SPAN_WORKERS_STOP), cases[i].stops);
 		assert_int_equal(count_of(&r, 0, SPAN_QUEUE_DEPTH), alone ? 0 : 27);
 		assert_int_equal(count_of(&r, 1, SPAN_MAKE_BATCH) + count_of(&r, 2, SPAN_MAKE_BATCH), alone ? 0 : 27);
+		assert_int_equal(count_of(&r, 0, SPAN_MAKE_BATCH), alone ? 27 : 0);
 		if (!alone)
 			assert_true(count_of(&r, 1, SPAN_MAKE_BATCH) >= 13 && count_of(&r, 2, SPAN_MAKE_BATCH) >= 12);
 		for (size_t k = 0; k < r.event_count; k++)
 			assert_true(r.events[k].t0 <= r.events[k].t1);
 		record_release(&r);
-		cJSON_Delete(head);
-		unlink(path);
+	}
+}
+
+static void the_stages_of_a_batch_sum_to_its_time(void **state)
+{
+	static const char *const policies[] = { "inline", "threads", "fork", "respawn" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
+		struct record r;
+		size_t batches = 0;
+
+		record_of(policies[i], &r);
+		for (size_t k = 0; k < r.event_count; k++) {
+			int64_t at = r.events[k].t0;
+
+			if (r.events[k].name != SPAN_MAKE_BATCH)
+				continue;
+			assert_true(k + STAGE_COUNT < r.event_count);
+			for (int s = 0; s < STAGE_COUNT; s++) {
+				const struct event *e = &r.events[k + 1 + (size_t)s];
+
+				assert_int_equal(e->name, SPAN_BATCH_READ + s);
+				assert_true(e->t0 == at && e->t1 >= at);
+				at = e->t1;
+			}
+			assert_true(at == r.events[k].t1);
+			batches++;
+		}
+		assert_int_equal(batches, 27);
+		record_release(&r);
+	}
+}
+
+static void workers_say_what_they_take_of_the_machine(void **state)
+{
+	/* A process weighs itself with its first batch and its last one of each epoch; a thread has no memory of its own. */
+	static const struct { const char *policy; size_t cpu, memory; } cases[] = {
+		{ "inline", 0, 0 }, { "threads", 27, 0 }, { "persistent", 27, 8 }, { "fork", 27, 12 }, { "respawn", 27, 12 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		size_t cpu = 0, uss = 0, pss = 0;
+		struct record r;
+
+		record_of(cases[i].policy, &r);
+		for (uint16_t lane = 0; lane < 3; lane++) {
+			cpu += count_of(&r, lane, SPAN_WORKER_CPU);
+			uss += count_of(&r, lane, SPAN_WORKER_USS);
+			pss += count_of(&r, lane, SPAN_WORKER_PSS);
+		}
+		assert_int_equal(cpu, cases[i].cpu);
+		assert_int_equal(uss, cases[i].memory);
+		assert_int_equal(pss, cases[i].memory);
+		for (size_t k = 0; k < r.event_count; k++)
+			if (r.events[k].name == SPAN_WORKER_PSS)
+				assert_true(r.events[k - 1].arg > 0 && r.events[k].arg >= r.events[k - 1].arg);
+		record_release(&r);
+	}
+}
+
+static void a_loader_is_bound_by_one_thing(void **state)
+{
+	static const struct {
+		struct loader_account a;
+		const char *name;
+	} cases[] = {
+		{ { 1000, 5, 0, 2000, { 0, 1900, 0, 0 }, NAN }, "nothing" },
+		{ { 1000, 200, 0, 2000, { 100, 1000, 500, 0 }, 1600 }, "decode" },
+		{ { 1000, 200, 0, 2000, { 900, 500, 500, 0 }, NAN }, "storage" },
+		{ { 1000, 200, 0, 2000, { 0, 500, 900, 200 }, NAN }, "transform" },
+		{ { 1000, 200, 0, 2000, { 0, 500, 200, 900 }, NAN }, "hand-over" },
+		{ { 1000, 200, 150, 2000, { 100, 400, 100, 0 }, NAN }, "order" },
+		{ { 1000, 200, 20, 2000, { 100, 400, 100, 0 }, NAN }, "unevenness" },
+		{ { 0, 0, 0, 0, { 0 }, NAN }, "nothing" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct loader_verdict v = loader_judge(&cases[i].a);
+		char text[256];
+
+		assert_string_equal(v.name, cases[i].name);
+		assert_true(strlen(loader_verdict_text(&v, text)) > 20);
+		assert_null(strstr(text, "nan"));
 	}
 }
 
@@ -896,6 +990,9 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(workers_live_beside_a_running_mpi),
 	cmocka_unit_test(the_null_loader_takes_its_time_and_delivers_grey_in_order),
 	cmocka_unit_test(lanes_tell_who_made_which_batch),
+	cmocka_unit_test(the_stages_of_a_batch_sum_to_its_time),
+	cmocka_unit_test(workers_say_what_they_take_of_the_machine),
+	cmocka_unit_test(a_loader_is_bound_by_one_thing),
 };
 
 int main(int argc, char **argv)

@@ -68,6 +68,13 @@ enum span_id {
 	SPAN_LOG,
 	SPAN_RUN_END,		/* mark: the last window ends here */
 	SPAN_MAKE_BATCH,	/* worker lanes: one batch from files to tensors */
+	SPAN_BATCH_READ,	/* parts of MAKE_BATCH: its time by stage (loader/stage.h), laid end to end: how long, not when */
+	SPAN_BATCH_DECODE,
+	SPAN_BATCH_TRANSFORM,
+	SPAN_BATCH_HAND_OVER,
+	SPAN_WORKER_CPU,	/* counters on worker lanes: ns on a core since it began, with each batch; */
+	SPAN_WORKER_USS,	/* bytes, with its first batch and the last one of each epoch (loader/usage.h) */
+	SPAN_WORKER_PSS,
 	SPAN_QUEUE_DEPTH,	/* counter: batches ready when next() was called */
 	SPAN_CLOCK_SYNC,	/* this program's own: clocks of the nodes compared */
 	SPAN_EVAL,		/* validation behind an epoch; arg: clips of this rank */
