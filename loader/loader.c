@@ -190,7 +190,7 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 
 		span_begin(ld->lane, SPAN_WORKERS_START, c->workers);
 		rc = workers_start(&ld->workers, ld->policy->kind, c->workers, (uint32_t)first, (uint32_t)end,
-				   &ld->ring, &ld->index);
+				   &ld->ring, &ld->index, ld->lane);
 		span_end(ld->lane);
 	}
 	ld->epoch = epoch;

@@ -64,6 +64,7 @@ struct ring_control {
 	_Atomic uint32_t turn;		/* futex: moves with every release, and with stop */
 	_Atomic uint32_t released;	/* batches below are used up */
 	_Atomic uint32_t stop;
+	_Atomic uint64_t rebuild_ticks;	/* when the latest of those came to read its index */
 	_Atomic uint32_t up;		/* futex: workers that were started one by one and have their index */
 };
 

@@ -165,11 +165,12 @@ static int send_all(int fd, const char *data, size_t bytes)
 }
 
 /* Serialises the index, for this worker alone, and sends it. */
-static int send_index(const struct worker *w, int fd)
+static int send_index(const struct worker *w, int fd, struct lane *lane)
 {
 	char *text = NULL;
 	size_t bytes;
 	FILE *f = open_memstream(&text, &bytes);
+	uint64_t begin = clock_ticks();
 	int rc;
 
 	if (!f)
@@ -177,6 +178,7 @@ static int send_index(const struct worker *w, int fd)
 	rc = ava_index_write(w->index, f);
 	if (fclose(f) && !rc)
 		rc = err(NO_MEMORY, "no memory to serialise the index");
+	span_put(lane, SPAN_WORKERS_INDEX, begin, clock_ticks(), lane ? lane->iter : 0, 0, w->number);
 	/* A worker that is gone is told by workers_check(). */
 	if (!rc && !send_all(fd, text, bytes))
 		shutdown(fd, SHUT_WR);
@@ -213,7 +215,7 @@ static int spawn(struct worker *w, int index_fd)
 	return err(FAILED, "cannot start loader worker %zu: %s", w->number, strerror(rc));
 }
 
-static int start_spawn(struct workers *ws, struct worker *w)
+static int start_spawn(struct workers *ws, struct worker *w, struct lane *lane)
 {
 	_Atomic uint32_t *up = &w->ring->control->up;
 	int pair[2], rc;
@@ -224,18 +226,21 @@ static int start_spawn(struct workers *ws, struct worker *w)
 	rc = spawn(w, pair[1]);
 	close(pair[1]);
 	if (!rc)
-		rc = send_index(w, pair[0]);
+		rc = send_index(w, pair[0], lane);
 	close(pair[0]);
 	while (!rc && (seen = atomic_load(up)) <= w->number) {
 		ring_futex_wait(up, seen, WORKERS_LOOK_NS);
 		if (atomic_load(up) <= w->number)
 			rc = workers_check(ws);
 	}
+	if (!rc)
+		span_put(lane, SPAN_WORKERS_INDEX, atomic_load(&w->ring->control->rebuild_ticks), clock_ticks(),
+			 lane ? lane->iter : 0, 0, w->number);
 	return rc;
 }
 
 int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint32_t first, uint32_t end,
-		  const struct ring *ring, const struct ava_index *index)
+		  const struct ring *ring, const struct ava_index *index, struct lane *lane)
 {
 	int rc = OK;
 
@@ -248,7 +253,7 @@ int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint3
 		struct worker *w = &ws->all[ws->count++];
 
 		*w = (struct worker){ .number = k, .step = count, .first = first, .end = end, .ring = ring, .index = index };
-		rc = kind == WORKER_THREAD ? start_thread(w) : kind == WORKER_FORK ? start_fork(w) : start_spawn(ws, w);
+		rc = kind == WORKER_THREAD ? start_thread(w) : kind == WORKER_FORK ? start_fork(w) : start_spawn(ws, w, lane);
 	}
 	return rc;
 }
@@ -343,6 +348,7 @@ int loader_worker_main(int argc, char **argv)
 	if (rc)
 		return rc;
 	w.ring = &ring;
+	atomic_store(&ring.control->rebuild_ticks, clock_ticks());
 	rc = ava_index_rebuild(&index, stdin);
 	if (!rc) {
 		atomic_fetch_add(&ring.control->up, 1);

@@ -8,6 +8,7 @@
 #ifndef SFSCALE_LOADER_WORKERS_H
 #define SFSCALE_LOADER_WORKERS_H
 
+#include "bench/base/span.h"
 #include "loader/batch.h"
 
 #include <pthread.h>
@@ -51,9 +52,10 @@ struct workers {
 	struct worker *all;		/* owned */
 };
 
-/* Starts `count` of them for batches first <= b < end; afterwards workers_stop() in any case. */
+/* Starts `count` of them for batches first <= b < end; afterwards workers_stop() in any case.  `lane` (NULL: not
+ * recorded) gets SPAN_WORKERS_INDEX. */
 int workers_start(struct workers *, enum worker_kind, size_t count, uint32_t first, uint32_t end,
-		  const struct ring *, const struct ava_index *);
+		  const struct ring *, const struct ava_index *, struct lane *lane);
 
 /* Looks whether a process died without having done its part: FAILED, said with how it ended. */
 int workers_check(struct workers *);

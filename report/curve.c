@@ -305,9 +305,11 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 const char *const boundary_part_words[PART_COUNT] = {
 	[PART_STOP] = "stopping workers",
 	[PART_START] = "starting workers",
+	[PART_INDEX] = "passing the index on to workers",
 	[PART_SAMPLER] = "the sampler",
 	[PART_EVAL] = "validation",
 	[PART_FIRST_BATCH] = "waiting for the first batch",
+	[PART_CKPT] = "the checkpoint",
 	[PART_REST] = "other things",
 };
 

@@ -6,6 +6,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
+#include "loader/workers.h"
 #include "report/blame.h"
 #include "report/crew.h"
 #include "report/windows.h"
@@ -40,6 +41,7 @@ struct passes {
 	bool asked, unfinished;	/* whether we know that it runs no more; that run.json says it runs */
 	struct match match;
 	struct courses *courses;
+	struct feed_plan plan;
 };
 
 static int record_path(const struct passes *p, size_t rank, char path[PATH_BYTES])
@@ -265,6 +267,7 @@ struct second_part {
 	struct record rec;
 	struct ledger ledger;
 	struct rank_windows windows;
+	struct feed feed;
 };
 
 static int second_work(void *context, size_t rank, void *part)
@@ -286,6 +289,8 @@ static int second_work(void *context, size_t rank, void *part)
 	}
 	if (!rc)
 		rc = windows_make(&s->windows, &k->marks, &s->rec, &s->ledger);
+	if (!rc)
+		rc = feed_make(&s->feed, &s->rec, &s->windows.marks, &s->ledger, p->plan);
 	if (!rc && courses_wanted(p->courses, rank)) {
 		rc = course_make(&course, &p->match, rank, k->begin_ns, k->end_ns);
 		rc = rc ? rc : courses_add(p->courses, rank, &course, &s->ledger);
@@ -307,6 +312,8 @@ static int second_take(void *context, size_t rank, void *part, int rc)
 	rc = rc ? rc : record_path(p, rank, path);
 	if (!rc)
 		rc = windows_add(p->all, p->run, rank, &s->windows, &s->rec, path);
+	if (!rc)
+		rc = feed_add(&p->run->feed, &s->feed);
 	p->run->events += k->event_count;
 	p->kept_bytes -= k->kept_bytes;
 	k->accounted = !rc && p->kept_bytes + bytes <= KEEP_BYTES;
@@ -318,6 +325,7 @@ static int second_take(void *context, size_t rank, void *part, int rc)
 	}
 	record_release(&s->rec);
 	windows_release(&s->windows);
+	feed_release(&s->feed);
 	return rc;
 }
 
@@ -411,6 +419,17 @@ static void memory_keep(void)
 	mallopt(M_TRIM_THRESHOLD, KEPT_MAX);
 }
 
+static struct feed_plan plan_of(const struct run *r)
+{
+	enum { IN_FLIGHT_MAX = 4096 };
+	const struct loader_policy *policy = loader_policy_find(r->policy);
+	double prefetch = json_number(cJSON_GetObjectItemCaseSensitive(r->json, "options"), "prefetch", 0);
+	double in_flight = prefetch * (double)r->workers;
+
+	return (struct feed_plan){ .kept = policy && policy->whole_run,
+				   .in_flight = in_flight > 0 && in_flight < IN_FLIGHT_MAX ? (size_t)in_flight : 0 };
+}
+
 int records_read(struct runs *all, struct run *r)
 {
 	struct passes p = { .all = all, .run = r, .asked = !run_counts(r),
@@ -418,6 +437,7 @@ int records_read(struct runs *all, struct run *r)
 	int rc = match_open(&p.match, r->ranks);
 
 	memory_keep();
+	p.plan = plan_of(r);
 	p.ranks = calloc(r->ranks + 1, sizeof(*p.ranks));
 	p.clocks = calloc(r->ranks + 1, sizeof(*p.clocks));
 	if (!rc && (!p.ranks || !p.clocks))

@@ -412,6 +412,7 @@ void runs_release(struct runs *all)
 		free(r->rank_sums);
 		free(r->stretches);
 		waits_release(&r->waits);
+		feed_release(&r->feed);
 	}
 	free(all->at);
 	table_release(&all->warnings);

@@ -15,6 +15,7 @@
 #include "bench/base/span.h"
 #include "bench/base/stats.h"
 #include "bench/base/table.h"
+#include "report/feed.h"
 #include "report/waits.h"
 
 #include <stdbool.h>
@@ -35,13 +36,16 @@ struct window_sum {
 };
 
 /* What a boundary is made of; report/windows.c says which spans. */
-enum boundary_part { PART_STOP, PART_START, PART_SAMPLER, PART_EVAL, PART_FIRST_BATCH, PART_REST, PART_COUNT };
+enum boundary_part {
+	PART_STOP, PART_START, PART_INDEX, PART_SAMPLER, PART_FIRST_BATCH, PART_EVAL, PART_CKPT, PART_REST, PART_COUNT
+};
 
 /* From the end of an epoch's last OPT to the end of the next one's first; the very first
  * stretch of a run begins with its first epoch and is the start-up.  Of its slowest rank. */
 struct stretch {
 	int64_t length_ns;
 	int64_t parts_ns[PART_COUNT];	/* sum: length_ns */
+	size_t iteration;		/* that it ends in, from 0 */
 };
 
 struct run {
@@ -60,6 +64,7 @@ struct run {
 	struct window_sum sums[WINDOW_KINDS];
 	struct window_sum work;	/* steady iterations by the work that they launched (report/windows.h) */
 	struct waits waits;	/* sum of its waits: the CLS_COMM_WAIT of sums */
+	struct feed feed;
 	struct window_sum *rank_sums;	/* all windows of each rank; owned; NULL: no rank was read */
 	struct stretch *stretches;	/* owned; [0] is the start-up */
 	size_t stretch_count;

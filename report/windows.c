@@ -14,17 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A part of the boundary is a row here and in enum boundary_part; the earlier one wins where
- * two overlap.  The only LOADs inside a boundary are those of the first iteration. */
+/* A part of the boundary is a row here and in enum boundary_part; where two overlap the row that comes first wins,
+ * as its rank among classes: an index is passed on while workers are started.  The only LOADs inside a boundary are those of the
+ * first iteration.  Evaluation and checkpoints are known by their class, as they may have spans of their own inside. */
 static const struct {
-	enum span_id span;
+	enum span_id span;	/* SPAN_COUNT: any of this class */
+	enum event_class cls;
 	enum boundary_part part;
 } boundary_spans[] = {
-	{ SPAN_WORKERS_STOP, PART_STOP },
-	{ SPAN_WORKERS_START, PART_START },
-	{ SPAN_SAMPLER, PART_SAMPLER },
-	{ SPAN_EVAL, PART_EVAL },
-	{ SPAN_LOAD, PART_FIRST_BATCH },
+	{ SPAN_COUNT, CLS_BOUNDARY_EVAL, PART_EVAL },
+	{ SPAN_COUNT, CLS_BOUNDARY_CKPT, PART_CKPT },
+	{ SPAN_WORKERS_STOP, CLS_BOUNDARY_WORKERS, PART_STOP },
+	{ SPAN_WORKERS_INDEX, CLS_BOUNDARY_WORKERS, PART_INDEX },
+	{ SPAN_WORKERS_START, CLS_BOUNDARY_WORKERS, PART_START },
+	{ SPAN_SAMPLER, CLS_BOUNDARY_SAMPLER, PART_SAMPLER },
+	{ SPAN_LOAD, CLS_LOADER, PART_FIRST_BATCH },
 };
 
 enum { LANE_TRAINING = 0 };	/* bench/base/folder.h */
@@ -224,11 +228,13 @@ static size_t stretch_cuts(const struct record *rec, int64_t *cuts)
 	return n;
 }
 
+/* The row, as a class of the boundary's own account. */
 static uint8_t boundary_class(const struct event *e)
 {
 	for (size_t i = 0; i < ARRAY_LEN(boundary_spans); i++)
-		if (e->name == boundary_spans[i].span)
-			return (uint8_t)boundary_spans[i].part;
+		if (e->name == boundary_spans[i].span ||
+		    (boundary_spans[i].span == SPAN_COUNT && e->cls == boundary_spans[i].cls))
+			return (uint8_t)i;
 	return CLS_ASIDE;
 }
 
@@ -273,8 +279,8 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 		struct stretch *s = &p->stretches[p->stretch_count++];
 
 		s->length_ns = account_ns(&accounts[2 * i]);
-		for (int part = 0; part < PART_REST; part++)
-			s->parts_ns[part] = accounts[2 * i].parts_ns[part];
+		for (size_t row = 0; row < ARRAY_LEN(boundary_spans); row++)
+			s->parts_ns[boundary_spans[row].part] = accounts[2 * i].parts_ns[row];
 		s->parts_ns[PART_REST] = accounts[2 * i].parts_ns[CLS_UNATTRIBUTED];
 	}
 	free(own);

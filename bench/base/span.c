@@ -44,6 +44,7 @@ const struct span_row span_rows[SPAN_COUNT] = {
 	[SPAN_EPOCH_BEGIN]	= { "epoch_begin",	KIND_RANGE,	 CLS_OTHER },
 	[SPAN_WORKERS_STOP]	= { "workers_stop",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
 	[SPAN_WORKERS_START]	= { "workers_start",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
+	[SPAN_WORKERS_INDEX]	= { "workers_index",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
 	[SPAN_SAMPLER]		= { "sampler",		KIND_RANGE,	 CLS_BOUNDARY_SAMPLER },
 	[SPAN_LOAD]		= { "load",		KIND_RANGE,	 CLS_LOADER },
 	[SPAN_H2D]		= { "h2d",		KIND_RANGE,	 CLS_COPY },

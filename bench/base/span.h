@@ -54,6 +54,7 @@ enum span_id {
 	SPAN_EPOCH_BEGIN,	/* boundary window: from here, or from SPAN_EVAL before, to the first SPAN_LOAD; arg: epoch */
 	SPAN_WORKERS_STOP,	/* arg: workers */
 	SPAN_WORKERS_START,
+	SPAN_WORKERS_INDEX,	/* inside: an index written for one worker, and read by it; arg: worker */
 	SPAN_SAMPLER,
 	SPAN_LOAD,		/* the first of its iteration opens the window; arg: batch number in the epoch */
 	SPAN_H2D,		/* arg: bytes */
