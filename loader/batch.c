@@ -67,7 +67,7 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 	return OK;
 }
 
-int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_t worker, bool weigh)
+int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_t worker, const struct usage *usage)
 {
 	struct ring_batch to = ring_batch(ring, b);
 	struct stage_clock *stages = &m->clip.jpeg.stages;
@@ -78,9 +78,8 @@ int batch_make(struct batch_maker *m, const struct ring *ring, uint32_t b, size_
 	stage_start(stages, to.slot->t0_ticks);
 	rc = fill(m, &to, b);
 	to.slot->failed = rc != OK;
-	to.slot->usage = (struct usage){ .cpu_ns = usage_cpu_ns() };
-	if (weigh)
-		usage_memory(&to.slot->usage);
+	to.slot->usage = *usage;
+	to.slot->usage.cpu_ns = usage_cpu_ns();
 	stage_end(stages, STAGE_HAND_OVER);
 	memcpy(to.slot->stage_ticks, stages->ticks, sizeof(stages->ticks));
 	to.slot->t1_ticks = stages->since;

@@ -31,8 +31,8 @@ static inline uint32_t batch_maker_example(const struct batch_maker *m, struct b
 	return sampler_at(&m->sampler, at.rank, at.iteration * m->plan->clips + i);
 }
 
-/* Fills the slot of batch `b` and delivers it; also when it failed: then the slot says why.  `weigh`: with the
- * memory of this process. */
-int batch_make(struct batch_maker *, const struct ring *, uint32_t b, size_t worker, bool weigh);
+/* Fills the slot of batch `b` and delivers it; also when it failed: then the slot says why.  `usage` goes along, with
+ * the CPU time of this thread. */
+int batch_make(struct batch_maker *, const struct ring *, uint32_t b, size_t worker, const struct usage *usage);
 
 #endif

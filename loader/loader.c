@@ -207,7 +207,7 @@ static int obtain(struct loader *ld, uint32_t b)
 	if (ld->policy->null)
 		loader_null_make(&ld->maker, &ld->ring, b, &ld->emulate);
 	else if (ld->policy->kind == WORKER_NONE)
-		batch_make(&ld->maker, &ld->ring, b, 0, false);
+		batch_make(&ld->maker, &ld->ring, b, 0, &(struct usage){ 0 });
 	if (ld->policy->kind == WORKER_NONE)
 		return OK;		/* if not, its slot says so */
 	if (ld->lane) {

@@ -55,7 +55,7 @@ struct ring_slot {
 	uint32_t boxes;
 	uint64_t t0_ticks, t1_ticks;	/* begun and done */
 	uint64_t stage_ticks[STAGE_COUNT];	/* sum: t1 - t0 */
-	struct usage usage;		/* of the worker, at t1 */
+	struct usage usage;		/* of the worker: its memory before t0, its CPU time at t1 */
 	char why[RING_WHY_BYTES];	/* when it failed */
 };
 

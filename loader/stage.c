@@ -13,7 +13,7 @@ const char *const loader_stage_names[STAGE_COUNT] = {
 	[STAGE_HAND_OVER] = "hand-over",
 };
 
-static const double stall_least_percent = 1, busy_least_percent = 75, order_least_percent = 50;
+static const double stall_least_percent = 1, busy_least_percent = 75, half_percent = 50;
 
 static double percent(double part, double whole)
 {
@@ -36,10 +36,13 @@ struct loader_verdict loader_judge(const struct loader_account *a)
 	if (v.stall_percent < stall_least_percent) {
 		v.bound = BOUND_NOTHING;
 		v.name = "nothing";
+	} else if (percent(a->handing, a->stall) >= half_percent) {
+		v.bound = BOUND_HANDING;
+		v.name = loader_stage_names[STAGE_HAND_OVER];
 	} else if (v.busy_percent >= busy_least_percent) {
 		v.bound = BOUND_STAGE;
 		v.name = loader_stage_names[v.stage];
-	} else if (percent(a->head_of_line, a->stall) >= order_least_percent) {
+	} else if (percent(a->head_of_line, a->stall) >= half_percent) {
 		v.bound = BOUND_ORDER;
 		v.name = "order";
 	}
@@ -56,6 +59,10 @@ const char *loader_verdict_text(const struct loader_verdict *v, char out[256])
 	case BOUND_NOTHING:
 		snprintf(out, 256, "the stall is %.1f %% of the time; makers were busy %.0f %% of theirs", v->stall_percent,
 			 v->busy_percent);
+		break;
+	case BOUND_HANDING:
+		snprintf(out, 256, "most of the stall the batch was there already: the training thread waits for a core, not for "
+			 "makers, who were busy %.0f %% of their time", v->busy_percent);
 		break;
 	case BOUND_STAGE:
 		snprintf(out, 256, "makers were busy %.0f %% of their time%s, and %s is %.0f %% of it", v->busy_percent, core,

@@ -47,6 +47,7 @@ struct loader_account {
 	double wall;		/* of the training thread, all ranks */
 	double stall;		/* of that, waiting for batches with nothing else to do */
 	double head_of_line;	/* of the stall, while a later batch than the one that is due was ready */
+	double handing;		/* of the stall, while the batch that is due was ready itself */
 	double capacity;	/* time that the makers had: wall x workers */
 	double stages[STAGE_COUNT];	/* of all batches; sum: the time in which makers made batches */
 	double cpu;		/* of that, on a core; NaN: not known */
@@ -54,6 +55,7 @@ struct loader_account {
 
 enum loader_bound {
 	BOUND_NOTHING,		/* the loader keeps up */
+	BOUND_HANDING,		/* batches were there: the training thread did not get them in time */
 	BOUND_STAGE,		/* the makers were busy: their greatest stage; see `stage` */
 	BOUND_ORDER,		/* batches were ready, but not the one that was due */
 	BOUND_UNEVEN,		/* the makers had time to spare, only not when it counted */
@@ -66,9 +68,9 @@ struct loader_verdict {
 	const char *name;		/* "nothing", "decode", ..., "order", "unevenness" */
 };
 
-/* The rule, in this order: a stall below 1 % of the time is none; makers that were busy for three
- * quarters of their time are bound by their greatest stage; a stall of which half or more is head-of-line
- * waiting is bound by the order of delivery; any other by unevenness. */
+/* The rule, in this order: a stall below 1 % of the time is none; one during half of which the batch was there is
+ * bound by handing over; makers that were busy for three quarters of their time are bound by their greatest stage; a stall of
+ * which half or more is head-of-line waiting is bound by the order of delivery; any other by unevenness. */
 struct loader_verdict loader_judge(const struct loader_account *);
 /* How it was decided, as one clause of a sentence; returns `out`. */
 const char *loader_verdict_text(const struct loader_verdict *, char out[256]);

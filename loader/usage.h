@@ -13,7 +13,8 @@ struct usage {
 	uint64_t pss_bytes;	/* and its share of those that others have too */
 };
 
-/* CPU time costs 0.3 us; walking the pages of a process takes a millisecond per gigabyte that it has mapped. */
+/* CPU time costs a system call.  Memory costs a walk over all pages that the process has mapped, batches in flight
+ * included: tens of milliseconds per GiB. */
 uint64_t usage_cpu_ns(void);
 void usage_memory(struct usage *);
 

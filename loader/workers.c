@@ -62,11 +62,15 @@ static int work(const struct worker *w, struct batch_maker *maker, bool own)
 	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
 	prctl(PR_SET_NAME, name);
 	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
-		bool first = b == w->first + w->number, last = (b + w->step) / iterations > b / iterations;
+		bool second = b == w->first + w->number + w->step, last = (b + w->step) / iterations > b / iterations;
+		struct usage usage = { 0 };
 
+		/* Now: a worker that is ahead would only wait. */
+		if (own && (second || last))
+			usage_memory(&usage);
 		if (!ring_wait_free(w->ring, b))
 			break;
-		rc = batch_make(maker, w->ring, b, w->number, own && (first || last));
+		rc = batch_make(maker, w->ring, b, w->number, &usage);
 	}
 	return rc;
 }

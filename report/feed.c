@@ -117,24 +117,24 @@ static int64_t steady_before(const struct reading *r, int64_t at_ns)
 	return r->steady_ns[low] + at_ns - m->cuts[low];
 }
 
-/* A wait for batch b, from the first moment at which a later one was there. */
+/* A wait for a batch: that long no more than a later one was there; and from when it was there itself, its handing over. */
 static void take_load(struct reading *r, const struct event *e, size_t in_flight)
 {
 	struct feed *f = r->feed;
-	int64_t due = r->ready[e->iter], first = due, head_ns;
+	int64_t due = r->ready[e->iter], first = due, stall_ns = f->iterations[e->iter].stall_ns, head_ns, hand_ns;
 	struct feed_epoch *epoch = &f->epochs[r->epoch_of[e->iter]];
 
 	if (!e->iter || r->epoch_of[e->iter] != r->epoch_of[e->iter - 1])
 		epoch->first_ns = epoch->boundary_ns + e->t1 - e->t0;
 	if (due == INT64_MAX)
 		return;
-	due = due < e->t1 ? due : e->t1;
+	due = due < e->t0 ? e->t0 : due < e->t1 ? due : e->t1;
+	hand_ns = e->t1 - due < stall_ns ? e->t1 - due : stall_ns;
 	for (size_t b = e->iter + 1u; b < f->iteration_count && b < e->iter + 1u + in_flight; b++)
 		first = r->ready[b] < first ? r->ready[b] : first;
 	head_ns = due - (first > e->t0 ? first : e->t0);
-	if (head_ns > f->iterations[e->iter].stall_ns)
-		head_ns = f->iterations[e->iter].stall_ns;
-	f->iterations[e->iter].head_ns = head_ns > 0 ? head_ns : 0;
+	f->iterations[e->iter].hand_ns = hand_ns;
+	f->iterations[e->iter].head_ns = head_ns < 0 ? 0 : head_ns < stall_ns - hand_ns ? head_ns : stall_ns - hand_ns;
 }
 
 /* ---- the makers ------------------------------------------------------------------------ */
@@ -294,6 +294,7 @@ static void iteration_add(struct feed_iteration *to, const struct feed_iteration
 {
 	to->stall_ns += i->stall_ns;
 	to->head_ns += i->head_ns;
+	to->hand_ns += i->hand_ns;
 	if (i->asked && (!to->asked || i->depth_least < to->depth_least))
 		to->depth_least = i->depth_least;
 	to->depth += i->depth;

@@ -21,7 +21,7 @@ struct marks;
 
 /* One iteration, over the ranks that were read. */
 struct feed_iteration {
-	int64_t stall_ns, head_ns;	/* sums; head: of the stall, head of line */
+	int64_t stall_ns, head_ns, hand_ns;	/* sums; of the stall: head of line, and while the batch that was due was there */
 	uint64_t depth;			/* sum; batches that were ready when asked for one */
 	uint32_t depth_least, asked;	/* asked: ranks that have a queue */
 };

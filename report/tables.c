@@ -7,6 +7,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "report/feeding.h"
 #include "report/loss.h"
 #include "report/waiting.h"
 
@@ -568,6 +569,10 @@ static const struct table_maker *maker_of(int id)
 	case TABLE_COLLECTIVES: return &table_collectives;
 	case TABLE_LATE: return &table_late;
 	case TABLE_PAIRS: return &table_pairs;
+	case TABLE_LOADER: return &table_loader;
+	case TABLE_EPOCHS: return &table_epochs;
+	case TABLE_QUEUE: return &table_queue;
+	case TABLE_WORKERS: return &table_workers;
 	default: return &own_makers[id];
 	}
 }

@@ -912,7 +912,7 @@ static void the_stages_of_a_batch_sum_to_its_time(void **state)
 
 static void workers_say_what_they_take_of_the_machine(void **state)
 {
-	/* A process weighs itself with its first batch and its last one of each epoch; a thread has no memory of its own. */
+	/* A process weighs itself before its second batch and its last one of each epoch; a thread has no memory of its own. */
 	static const struct { const char *policy; size_t cpu, memory; } cases[] = {
 		{ "inline", 0, 0 }, { "threads", 27, 0 }, { "persistent", 27, 8 }, { "fork", 27, 12 }, { "respawn", 27, 12 },
 	};
@@ -944,14 +944,15 @@ static void a_loader_is_bound_by_one_thing(void **state)
 		struct loader_account a;
 		const char *name;
 	} cases[] = {
-		{ { 1000, 5, 0, 2000, { 0, 1900, 0, 0 }, NAN }, "nothing" },
-		{ { 1000, 200, 0, 2000, { 100, 1000, 500, 0 }, 1600 }, "decode" },
-		{ { 1000, 200, 0, 2000, { 900, 500, 500, 0 }, NAN }, "storage" },
-		{ { 1000, 200, 0, 2000, { 0, 500, 900, 200 }, NAN }, "transform" },
-		{ { 1000, 200, 0, 2000, { 0, 500, 200, 900 }, NAN }, "hand-over" },
-		{ { 1000, 200, 150, 2000, { 100, 400, 100, 0 }, NAN }, "order" },
-		{ { 1000, 200, 20, 2000, { 100, 400, 100, 0 }, NAN }, "unevenness" },
-		{ { 0, 0, 0, 0, { 0 }, NAN }, "nothing" },
+		{ { 1000, 5, 0, 0, 2000, { 0, 1900, 0, 0 }, NAN }, "nothing" },
+		{ { 1000, 200, 0, 0, 2000, { 100, 1000, 500, 0 }, 1600 }, "decode" },
+		{ { 1000, 200, 0, 0, 2000, { 900, 500, 500, 0 }, NAN }, "storage" },
+		{ { 1000, 200, 0, 0, 2000, { 0, 500, 900, 200 }, NAN }, "transform" },
+		{ { 1000, 200, 0, 0, 2000, { 0, 500, 200, 900 }, NAN }, "hand-over" },
+		{ { 1000, 200, 150, 0, 2000, { 100, 400, 100, 0 }, NAN }, "order" },
+		{ { 1000, 200, 20, 0, 2000, { 100, 400, 100, 0 }, NAN }, "unevenness" },
+		{ { 1000, 200, 50, 110, 2000, { 100, 400, 100, 0 }, NAN }, "hand-over" },
+		{ { 0, 0, 0, 0, 0, { 0 }, NAN }, "nothing" },
 	};
 
 	(void)state;

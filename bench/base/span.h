@@ -74,7 +74,7 @@ enum span_id {
 	SPAN_BATCH_TRANSFORM,
 	SPAN_BATCH_HAND_OVER,
 	SPAN_WORKER_CPU,	/* counters on worker lanes: ns on a core since it began, with each batch; */
-	SPAN_WORKER_USS,	/* bytes, with its first batch and the last one of each epoch (loader/usage.h) */
+	SPAN_WORKER_USS,	/* bytes, before its second batch and the last one of each epoch (loader/usage.h) */
 	SPAN_WORKER_PSS,
 	SPAN_QUEUE_DEPTH,	/* counter: batches ready when next() was called */
 	SPAN_CLOCK_SYNC,	/* this program's own: clocks of the nodes compared */
