@@ -264,6 +264,37 @@ void point_breakdown(const struct point *p, enum scope scope, struct breakdown *
 
 /* ---- boundaries ------------------------------------------------------------------------ */
 
+/* Of the run's slowest rank, from the iteration behind the one that a boundary ends in. */
+static double rewarming_ms(const struct run *r, size_t iteration, double upper_ns)
+{
+	size_t at = 0;
+	double ms = 0;
+
+	for (size_t w = 0; w < r->windows; w++) {
+		at += r->kinds[w] != WINDOW_BOUNDARY;
+		if (at <= iteration + 1)
+			continue;
+		if (r->kinds[w] != WINDOW_STEADY || (double)r->slowest_ns[w] <= upper_ns)
+			break;
+		ms += 1e-6 * ((double)r->slowest_ns[w] - r->steady_ns.median);
+	}
+	return ms;
+}
+
+static double upper_quartile_ns(const struct run *r)
+{
+	double *steady = malloc((r->windows + 1) * sizeof(*steady)), upper = INFINITY;
+	size_t n = 0;
+
+	for (size_t w = 0; w < r->windows && steady; w++)
+		if (r->kinds[w] == WINDOW_STEADY)
+			steady[n++] = (double)r->slowest_ns[w];
+	if (n)
+		upper = quantile(steady, n, 0.75);
+	free(steady);
+	return upper;
+}
+
 int point_stall(const struct point *p, bool start_up, struct stall *out)
 {
 	double *medians = malloc((p->run_count + 1) * sizeof(*medians));
@@ -274,7 +305,7 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 	for (size_t i = 0; i < p->run_count && !rc; i++) {
 		const struct run *r = p->runs[i];
 		size_t from = start_up ? 0 : 1, to = start_up && r->stretch_count ? 1 : r->stretch_count;
-		double steady_ms = 1e-6 * r->steady_ns.median, *costs;
+		double steady_ms = 1e-6 * r->steady_ns.median, upper_ns, *costs;
 
 		if (from >= to || isnan(steady_ms))
 			continue;
@@ -283,7 +314,9 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 			rc = err(NO_MEMORY, "no memory for %zu boundaries", to - from);
 			break;
 		}
+		upper_ns = upper_quartile_ns(r);
 		for (size_t s = from; s < to; s++) {
+			out->rewarm_ms += rewarming_ms(r, r->stretches[s].iteration, upper_ns);
 			costs[s - from] = 1e-6 * (double)r->stretches[s].length_ns - steady_ms;
 			for (int part = 0; part < PART_COUNT; part++)
 				out->parts_ms[part] += 1e-6 * (double)r->stretches[s].parts_ns[part];
@@ -299,6 +332,7 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 	for (int part = 0; part < PART_COUNT; part++)
 		out->parts_ms[part] /= (double)out->stretches;
 	out->mean_ms /= (double)out->stretches;
+	out->rewarm_ms /= (double)out->stretches;
 	return rc;
 }
 

@@ -86,6 +86,8 @@ struct stall {
 	struct summary cost_ms;	/* over the runs' medians */
 	double mean_ms;		/* over all stretches of all runs */
 	double parts_ms[PART_COUNT];	/* means; sum: mean_ms.  PART_REST has the steady iteration taken off */
+	double rewarm_ms;	/* mean; beside the sum: what the iterations behind it take more than a steady one, until one of
+				 * them is among the fastest three quarters */
 };
 
 int point_stall(const struct point *, bool start_up, struct stall *);

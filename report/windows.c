@@ -198,8 +198,8 @@ static void sums_make(struct rank_windows *p, struct ledger *ledger)
 }
 
 /* The stretches between optimiser steps that an epoch's begin lies in: cuts 2i and 2i + 1 are
- * the ends of stretch i.  Returns their number. */
-static size_t stretch_cuts(const struct record *rec, int64_t *cuts)
+ * the ends of stretch i, which ends in an iteration.  Returns their number. */
+static size_t stretch_cuts(const struct record *rec, int64_t *cuts, uint32_t *iterations)
 {
 	int64_t at = 0;		/* the end of the last optimiser step; never runs backwards */
 	bool stepped = false, open = false;
@@ -220,8 +220,10 @@ static size_t stretch_cuts(const struct record *rec, int64_t *cuts)
 		} else if (e->name == SPAN_OPT) {
 			at = e->t1 > at ? e->t1 : at;
 			stepped = true;
-			if (open)
+			if (open) {
+				iterations[n] = e->iter;
 				cuts[2 * n++ + 1] = at;
+			}
 			open = false;
 		}
 	}
@@ -265,13 +267,14 @@ static size_t stretch_events(const struct record *rec, const int64_t *cuts, size
 static int stretches_make(struct rank_windows *p, const struct record *rec)
 {
 	int64_t *cuts = malloc((2 * p->marks.windows + 4) * sizeof(*cuts));
-	size_t n = cuts ? stretch_cuts(rec, cuts) : 0, count = cuts ? stretch_events(rec, cuts, n, NULL) : 0;
+	uint32_t *iterations = malloc((p->marks.windows + 2) * sizeof(*iterations));
+	size_t n = cuts && iterations ? stretch_cuts(rec, cuts, iterations) : 0, count = cuts ? stretch_events(rec, cuts, n, NULL) : 0;
 	struct event *own = malloc((count + 1) * sizeof(*own));
 	struct account *accounts = calloc(2 * n + 1, sizeof(*accounts));
 	int rc = OK;
 
 	p->stretches = calloc(n + 1, sizeof(*p->stretches));
-	if (!cuts || !own || !accounts || !p->stretches)
+	if (!cuts || !iterations || !own || !accounts || !p->stretches)
 		rc = err(NO_MEMORY, "no memory for %zu epoch boundaries", n);
 	else if (n)
 		rc = decompose(own, stretch_events(rec, cuts, n, own), cuts, 2 * n - 1, accounts);
@@ -279,11 +282,13 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 		struct stretch *s = &p->stretches[p->stretch_count++];
 
 		s->length_ns = account_ns(&accounts[2 * i]);
+		s->iteration = iterations[i];
 		for (size_t row = 0; row < ARRAY_LEN(boundary_spans); row++)
 			s->parts_ns[boundary_spans[row].part] = accounts[2 * i].parts_ns[row];
 		s->parts_ns[PART_REST] = accounts[2 * i].parts_ns[CLS_UNATTRIBUTED];
 	}
 	free(own);
+	free(iterations);
 	free(cuts);
 	free(accounts);
 	return rc;
