@@ -8,6 +8,7 @@
 #include "report/figures.h"
 
 #include "bench/base/err.h"
+#include "report/feedplot.h"
 #include "report/lateplot.h"
 #include "report/waterfall.h"
 
@@ -474,4 +475,6 @@ const struct figure figures[FIGURE_COUNT] = {
 	{ "waits", "What do ranks wait for in collectives?", waits_draw, waits_width },
 	{ "late", "Which ranks keep the others waiting, and with what?", late_draw, NULL },
 	{ "boundary", "What does an epoch boundary cost?", boundary_draw, NULL },
+	{ "study", "What do loader workers cost at a boundary, and what do they bring?", study_draw, NULL },
+	{ "queue", "Does the loader keep ahead?", queue_draw, NULL },
 };

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-enum { FIGURE_COUNT = 7, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
+enum { FIGURE_COUNT = 9, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
 
 struct figure {
 	const char *name;	/* of its files */

@@ -5,6 +5,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "report/feeding.h"
 #include "report/loss.h"
 #include "report/waiting.h"
 
@@ -134,6 +135,100 @@ static void put_boundary(FILE *f, const struct point *p)
 		figures3(s.cost_ms.median / iteration_ms, share));
 	if (s.cost_ms.median >= 0.1 * iteration_ms && s.parts_ms[most] >= 0.5 * s.cost_ms.median)
 		fprintf(f, ", most of it %s (%s ms)", boundary_part_words[most], figures3(s.parts_ms[most], part));
+}
+
+/* What bounds the loader, where it does not keep up. */
+static void put_loader(FILE *f, const struct point *p)
+{
+	struct loader_verdict v;
+	char how[256];
+
+	if (point_loader(p, &v) && v.bound != BOUND_NOTHING)
+		fprintf(f, "; the loader stalls %.0f %% of the steady time, bound by %s (%s)", v.stall_percent, v.name,
+			loader_verdict_text(&v, how));
+}
+
+/* ---- what workers cost ----------------------------------------------------------------- */
+
+enum { WORKER_COUNTS_MAX = 32 };
+
+/* A series on one number of nodes: its points with workers, and what their boundaries cost. */
+struct growth {
+	const struct point *points[WORKER_COUNTS_MAX];
+	struct stall stalls[WORKER_COUNTS_MAX];
+	size_t count;
+};
+
+/* Per worker, by least squares: of the whole mean, or of a part of it.  r2: how much of the variation the line explains. */
+static double slope(const struct growth *g, int part, double *r2)
+{
+	double n = (double)g->count, sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0;
+
+	for (size_t i = 0; i < g->count; i++) {
+		double x = (double)g->points[i]->workers, y = part < 0 ? g->stalls[i].mean_ms : g->stalls[i].parts_ms[part];
+
+		sx += x;
+		sy += y;
+		sxx += x * x;
+		sxy += x * y;
+		syy += y * y;
+	}
+	if (r2)
+		*r2 = (n * sxy - sx * sy) * (n * sxy - sx * sy) / ((n * sxx - sx * sx) * (n * syy - sy * sy));
+	return (n * sxy - sx * sy) / (n * sxx - sx * sx);
+}
+
+static bool growth_make(struct growth *g, const struct curve *c, size_t first)
+{
+	const struct point *p = &c->points[first];
+
+	g->count = 0;
+	for (size_t i = 0; i < c->count; i++) {
+		const struct point *q = &c->points[i];
+
+		if (strcmp(q->series, p->series) || q->nodes != p->nodes || q->workers < 1 || !q->run_count)
+			continue;
+		if (i < first || g->count == WORKER_COUNTS_MAX)
+			return false;		/* said before */
+		if (point_stall(q, false, &g->stalls[g->count]) || !g->stalls[g->count].stretches)
+			continue;
+		g->points[g->count++] = q;
+	}
+	return g->count >= 3;
+}
+
+/* A stall that grows with the workers: by how much for each, and by which part. */
+static void growths_say(cJSON *list, const struct curve *c)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		char each[32], part[32], before[32], after[32];
+		struct growth g;
+		double r2, ms, part_ms = 0;
+		int most = PART_STOP;
+
+		if (!growth_make(&g, c, i))
+			continue;
+		ms = slope(&g, -1, &r2);
+		for (int k = 0; k < PART_REST; k++)
+			if (slope(&g, k, NULL) > part_ms) {
+				part_ms = slope(&g, k, NULL);
+				most = k;
+			}
+		/* A tenth of an iteration per worker is lost in the noise of any iteration; and a line explains most. */
+		if (!(r2 > 0.9) || !(ms > 0.1 * g.points[0]->pace[SCOPE_STEADY].iteration_ms.median))
+			continue;
+		sentence(list, "%s: the stall at an epoch boundary grows by %s ms with each loader worker (a straight line through %zu "
+			       "numbers of workers explains %.1f %% of it), most of it %s, %s ms for each%s. Ten iterations take %s ms "
+			       "with %lld workers and %s with %lld.", g.points[0]->series, figures3(ms, each), g.count, 100 * r2,
+			 boundary_part_words[most], figures3(part_ms, part),
+			 most == PART_START || most == PART_INDEX ?
+			 ": they are started one after another, in every epoch, and no batch is asked for before the last one is up. "
+			 "A policy that keeps its workers over epochs (persistent, threads) does not pay it" : "",
+			 figures3(10 * g.points[0]->pace[SCOPE_STEADY].iteration_ms.median, before),
+			 (long long)g.points[0]->workers,
+			 figures3(10 * g.points[g.count - 1]->pace[SCOPE_STEADY].iteration_ms.median, after),
+			 (long long)g.points[g.count - 1]->workers);
+	}
 }
 
 /* The interval, or what the runs say without one. */
@@ -274,10 +369,12 @@ static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 		put_breakdown(f, last);
 		put_waits(f, last);
 		put_boundary(f, last);
+		put_loader(f, last);
 		fclose(f);
 		sentence(list, "%s.", text);
 		last = NULL;
 	}
+	growths_say(list, c);
 	losses_say(list, c);
 	for (size_t i = 0; i < all->count; i++)
 		left_out += !run_counts(&all->at[i]);
