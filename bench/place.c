@@ -9,7 +9,9 @@
 #include "bench/place.h"
 
 #include "bench/base/err.h"
+#include "bench/bind.h"
 
+#include <errno.h>
 #include <hwloc.h>
 #include <sched.h>
 #include <stdio.h>
@@ -60,13 +62,66 @@ int place_find(struct place *p, size_t ranks, size_t nodes, size_t hosts, const 
 {
 	int rc;
 
-	*p = (struct place){ .ranks = ranks, .nodes = nodes ? nodes : hosts, .hosts = hosts };
+	*p = (struct place){ .ranks = ranks, .nodes = nodes ? nodes : hosts, .hosts = hosts, .bound_by = "nobody" };
 	if (ranks % p->nodes)
 		return err(USAGE, "--nodes: %zu ranks do not divide over %zu nodes", ranks, p->nodes);
 	p->ranks_per_node = ranks / p->nodes;
 	rc = find_host(p);
 	if (!rc)
 		describe(p, emulated);
+	return rc;
+}
+
+/* Of the ranks of this host; the process itself is bound where there is a choice. */
+static int bind_near(struct place *p, hwloc_topology_t t, size_t local_rank, size_t local_ranks, bool gpus)
+{
+	struct bind_plan plan;
+	int rc = bind_plan_make(&plan, t, local_ranks, gpus);
+
+	if (rc)
+		return rc;
+	bind_plan_text(&plan, p->bound_text, sizeof(p->bound_text));
+	p->pus_share = bind_plan_share(&plan, local_rank);
+	hwloc_bitmap_list_snprintf(p->bound_to, sizeof(p->bound_to), plan.sets[local_rank]);
+	if (hwloc_bitmap_isequal(plan.sets[local_rank], hwloc_topology_get_allowed_cpuset(t))) {
+		snprintf(p->bound_text + strlen(p->bound_text), sizeof(p->bound_text) - strlen(p->bound_text), ": nothing to choose");
+	} else if (hwloc_set_cpubind(t, plan.sets[local_rank], HWLOC_CPUBIND_PROCESS)) {
+		/* No reason to end a run. */
+		snprintf(p->bound_text, sizeof(p->bound_text), "not bound: the system refuses it (%s)", strerror(errno));
+		p->bound_to[0] = '\0';
+	} else {
+		p->bound_by = "sfscale";
+	}
+	bind_plan_release(&plan);
+	return OK;
+}
+
+int place_bind(struct place *p, size_t local_rank, size_t local_ranks, bool on, bool gpus)
+{
+	hwloc_bitmap_t now = hwloc_bitmap_alloc();
+	hwloc_topology_t t;
+	int rc = OK;
+
+	if (!now || hwloc_topology_init(&t)) {
+		hwloc_bitmap_free(now);
+		return err(NO_MEMORY, "no memory for the layout of this machine");
+	}
+	if (gpus)
+		hwloc_topology_set_io_types_filter(t, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+	if (hwloc_topology_load(t)) {
+		rc = err(FAILED, "hwloc cannot read the layout of this machine");
+	} else if (p->pus_bound < p->pus) {
+		hwloc_get_cpubind(t, now, HWLOC_CPUBIND_PROCESS);
+		hwloc_bitmap_list_snprintf(p->bound_to, sizeof(p->bound_to), now);
+		p->bound_by = "launcher";
+		snprintf(p->bound_text, sizeof(p->bound_text), "as the launcher bound them: rank 0 on PUs %s", p->bound_to);
+	} else if (!on) {
+		snprintf(p->bound_text, sizeof(p->bound_text), "not bound (--bind off)");
+	} else {
+		rc = bind_near(p, t, local_rank, local_ranks, gpus);
+	}
+	hwloc_topology_destroy(t);
+	hwloc_bitmap_free(now);
 	return rc;
 }
 
@@ -82,12 +137,14 @@ cJSON *place_json(const struct place *p)
 	cJSON_AddStringToObject(o, "cpu", p->cpu);
 	cJSON_AddNumberToObject(o, "memory_bytes", (double)p->memory_bytes);
 	cJSON_AddStringToObject(o, "text", p->text);
+	cJSON_AddStringToObject(o, "bound_by", p->bound_by);
+	cJSON_AddStringToObject(o, "bound", p->bound_text);
 	return o;
 }
 
 unsigned place_threads(const struct place *p, size_t local_ranks)
 {
-	size_t threads = p->pus_bound < p->pus ? p->pus_bound : p->pus / local_ranks;
+	size_t threads = p->pus_bound < p->pus ? p->pus_bound : p->pus_share ? p->pus_share : p->pus / local_ranks;
 
 	return threads ? (unsigned)threads : 1;
 }

@@ -46,7 +46,7 @@ struct run_options {
 	uint64_t eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
-	bool overlap, nesterov, bn_broadcast;
+	bool overlap, nesterov, bn_broadcast, bind;
 	struct opt_names inject;
 };
 
@@ -68,6 +68,7 @@ static const struct opt opts[] = {
 	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|null" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },
+	{ "bind", OPT_BOOL, AT(bind), "on", "run each rank, with its workers, near its memory and GPU, unless the launcher has bound it", NULL },
 	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },
 	{ "overlap", OPT_BOOL, AT(overlap), "on", "reduce buckets while backward still runs", NULL },
 	{ "buckets", OPT_NAME, AT(buckets), "rebuilt", "DDP's layout of PyTorch <= 1.5, of >= 1.6, or one size",
@@ -292,6 +293,8 @@ static int set_up(struct run *r)
 	if (!rc)
 		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o, made_up) ? made_up : NULL);
 	if (!rc)
+		rc = place_bind(&r->place, r->comm->local_rank, r->comm->local_world, o->bind, !strcmp(o->kernels, "cuda"));
+	if (!rc)
 		rc = injections_init(&r->injections, &o->inject, r->comm->rank, r->comm->world, o->seed);
 	if (!rc)
 		rc = plan_buckets(&r->buckets, &r->net, o->buckets, o->first_bucket_bytes, o->bucket_bytes);
@@ -466,6 +469,7 @@ static cJSON *record_head(const struct run *r)
 	clock_boot_id(boot);
 	cJSON_AddStringToObject(o, "boot_id", boot);
 	cJSON_AddNumberToObject(o, "pid", (double)getpid());
+	cJSON_AddStringToObject(o, "pus", r->place.bound_to);
 	return o;
 }
 
@@ -565,6 +569,8 @@ static int measure(struct run *r)
 		rc = r->comm->backend->barrier(r->comm);
 	if (!rc)
 		rc = share_folder(r);
+	if (!rc && r->o.log_period && r->comm->rank == 0)
+		printf("placed on %s; %s\n", r->place.text, r->place.bound_text);
 	if (!rc)
 		rc = open_recorder(r);
 	if (!rc)

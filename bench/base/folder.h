@@ -16,7 +16,7 @@
  *     "options": { every option of `run` by name },
  *     "place": { "ranks", "nodes", "ranks_per_node", "hosts", "cores": numbers, "cpu", "memory_bytes",
  *                "text": one line that stands above every table, such as
- *                "2 emulated nodes, one host, 2 cores" },
+ *                "2 emulated nodes, one host, 2 cores"; "bound_by": "sfscale", "launcher", "nobody"; "bound": one line },
  *     "libraries": { name: version },
  *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch",
  *               "epochs", "emulate_ranks" (that each process stands for; absent: 1): numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
@@ -26,7 +26,7 @@
  *                               "mAP": of the validation behind it, null: no ground truth; absent: none }] } or null,
  *     "warnings": [ texts ] }
  *
- *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id": texts, "pid" }
+ *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid" }
  *   and what the recorder adds.  Lane 0 is the training thread.  Its sync points, taken before the first and
  *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
