@@ -174,6 +174,8 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 	size_t first = epoch * batch_plan_per_epoch(&ld->plan);
 	int rc = OK;
 
+	if (ld->epoch == SIZE_MAX)
+		ld->next = first;
 	/* In turn, and each to its end: what was made ahead would be in the way. */
 	assert(epoch < c->epochs && first == ld->next);
 	ring_release(&ld->ring, (uint32_t)first);

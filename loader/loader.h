@@ -66,7 +66,7 @@ size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
  * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
-/* Epochs are 0, 1, 2, ... in turn, each read to its end. */
+/* Epochs in turn, each read to its end; the first may be any (a run that is resumed). */
 int loader_epoch_begin(struct loader *, size_t epoch);
 /* The next batch of the epoch, waiting for it.  FAILED (said) names the file, or the worker that died. */
 int loader_next(struct loader *, struct clip_batch *);

@@ -534,6 +534,31 @@ static void all_policies_deliver_the_same_tensors(void **state)
 		}
 }
 
+/* A run that is resumed begins later, and must see what the whole run saw from there on. */
+static void the_first_epoch_may_be_any(void **state)
+{
+	static const char *const policies[] = { "inline", "threads", "persistent", "respawn" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
+		struct loader_config c = config_of(policies[i], 2);
+		uint64_t tensors, sums[3];
+		struct clip_batch b;
+		struct loader *ld;
+
+		c.epochs = 3;
+		assert_int_equal(run_all(&c, &tensors, sums), OK);
+		assert_int_equal(loader_open(&ld, &c), OK);
+		for (size_t e = 1; e < 3; e++) {
+			assert_int_equal(loader_epoch_begin(ld, e), OK);
+			for (size_t k = 0; k < loader_iterations(ld); k++)
+				assert_int_equal(loader_next(ld, &b), OK);
+			assert_true(loader_checksum(ld) == sums[e]);
+		}
+		loader_close(ld);
+	}
+}
+
 /* Counts how often each (video, second) comes, over the ranks of a world. */
 static void ranks_together_see_every_clip_once_per_epoch(void **state)
 {
