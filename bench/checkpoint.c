@@ -13,15 +13,15 @@
 
 enum { PARTS = WEIGHTS_MODEL | WEIGHTS_MOMENTUM };
 
-int checkpoint_write(const char *run_folder, size_t epochs, struct kernels *k, const cJSON *options)
+int checkpoint_write(const struct checkpoint_plan *p, size_t epochs, struct kernels *k)
 {
-	char path[PATH_BYTES], epoch[24], *text = cJSON_PrintUnformatted(options);
-	int rc = text ? path_make(path, "%s/" CHECKPOINT_FOLDER, run_folder) : err(NO_MEMORY, "no memory for options");
+	char path[PATH_BYTES], epoch[24], *text = cJSON_PrintUnformatted(p->options);
+	int rc = text ? path_make(path, "%s/" CHECKPOINT_FOLDER, p->run_folder) : err(NO_MEMORY, "no memory for options");
 
 	if (!rc)
 		rc = dir_make(path);
 	if (!rc)
-		rc = path_make(path, "%s/" CHECKPOINT_FOLDER "/" CHECKPOINT_FILE, run_folder, epochs);
+		rc = path_make(path, "%s/" CHECKPOINT_FOLDER "/" CHECKPOINT_FILE, p->run_folder, epochs);
 	snprintf(epoch, sizeof(epoch), "%zu", epochs - 1);
 	if (!rc)
 		rc = weights_save(k, PARTS, path, (const struct safetensors_text[]){ { "epoch", epoch }, { "options", text } }, 2);

@@ -19,8 +19,15 @@
 #define CHECKPOINT_FOLDER "checkpoints"
 #define CHECKPOINT_FILE "checkpoint_epoch_%05zu.safetensors"
 
+/* Where, how often, and what of the run goes along; all borrowed. */
+struct checkpoint_plan {
+	const char *run_folder;
+	size_t period;		/* epochs between two; behind the last epoch there is one in any case; 0: none at all */
+	const cJSON *options;
+};
+
 /* Behind `epochs` finished epochs, 1 or more. */
-int checkpoint_write(const char *run_folder, size_t epochs, struct kernels *, const cJSON *options);
+int checkpoint_write(const struct checkpoint_plan *, size_t epochs, struct kernels *);
 
 /* A file as it is named; of a run folder, the newest of its checkpoints. */
 int checkpoint_find(char path[PATH_BYTES], const char *from);

@@ -41,9 +41,9 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
+	const char *out, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
-	uint64_t eval_period, eval_seconds;
+	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
 	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov, bn_broadcast, bind;
@@ -85,6 +85,9 @@ static const struct opt opts[] = {
 	{ "weight-decay", OPT_F64, AT(weight_decay), "1e-7", "of all but batch norm", NULL },
 	{ "dropout", OPT_F64, AT(dropout), "0.5", "in front of the classifier", NULL },
 	{ "seed", OPT_U64, AT(seed), "0", "of weights, sample order and transforms", NULL },
+	{ "checkpoint-period", OPT_U64, AT(checkpoint_period), "0", "epochs between checkpoints; behind the last one there is one in any "
+	  "case; 0: none at all", NULL },
+	{ "resume", OPT_NAME, AT(resume), NULL, "go on from a checkpoint: a file, or a run folder, of which the newest", NULL },
 	{ "eval-period", OPT_U64, AT(eval_period), "0", "epochs between validations; behind the last one there is one in any case; "
 	  "0: none at all", NULL },
 	{ "eval-seconds", OPT_U64, AT(eval_seconds), "4", "validation looks at keyframes in seconds that this divides; 1: at all", NULL },
@@ -124,6 +127,10 @@ struct run {
 	struct schedule schedule;
 	struct span_cost event_cost;
 	struct step step;
+	cJSON *identity;		/* owned; options and ranks: what checkpoints say of the run */
+	char resumed[PATH_BYTES];	/* the checkpoint's file; empty: the run begins at its beginning */
+	uint64_t first_epoch;
+	char *changes;			/* owned; what is not as in the run that wrote it; NULL: nothing */
 	char run_json[PATH_BYTES];
 	bool has_folder;	/* run.json is ours */
 	char *command;		/* owned */
@@ -282,6 +289,34 @@ static int open_kernels(struct run *r)
 		.in_parts = o->emulate_ranks > 1, .emulate = o->emulate_kernels });
 }
 
+/* Rank 0's part: the state, and how far it has come. */
+static int read_checkpoint(struct run *r)
+{
+	struct checkpoint c = { 0 };
+	int rc = checkpoint_find(r->resumed, r->o.resume);
+
+	if (!rc)
+		rc = checkpoint_read(&c, r->resumed, r->kernels);
+	if (!rc && c.epochs >= r->o.epochs)
+		rc = err(USAGE, "run: '%s' has finished %zu epochs; --epochs %" PRIu64 " leaves none to do", r->resumed, c.epochs,
+			 r->o.epochs);
+	r->first_epoch = c.epochs;
+	if (!rc)
+		r->changes = checkpoint_changes(&c, r->identity);
+	if (r->changes)
+		warn("'%s' was written with other options: %s", r->resumed, r->changes);
+	checkpoint_release(&c);
+	return rc;
+}
+
+/* All ranks learn where to begin; the state reaches them with step_share_state(). */
+static int resume(struct run *r)
+{
+	int rc = r->o.resume && r->comm->rank == 0 ? read_checkpoint(r) : OK;
+
+	return rc || !r->o.resume ? rc : r->comm->backend->bcast(r->comm, &r->first_epoch, sizeof(r->first_epoch), 0);
+}
+
 /* Everything but files.  The loader comes before the kernels: its worker processes should not
  * inherit the memory of the network. */
 static int set_up(struct run *r)
@@ -304,6 +339,10 @@ static int set_up(struct run *r)
 		rc = open_validation(r);
 	if (!rc)
 		rc = open_kernels(r);
+	r->identity = opt_json(opts, ARRAY_LEN(opts), o);
+	cJSON_AddNumberToObject(r->identity, "ranks", (double)(r->comm->world * o->emulate_ranks));
+	if (!rc)
+		rc = resume(r);
 	if (!rc && r->comm->rank == 0)	/* the others would only get in the way of the one that is written down */
 		rc = span_cost_measure(&r->event_cost);
 	r->schedule = schedule_ava;
@@ -326,7 +365,9 @@ static cJSON *step_json(const struct run *r)
 	cJSON_AddNumberToObject(o, "macs_per_clip", (double)r->net.conv_macs);
 	cJSON_AddNumberToObject(o, "clips_per_rank", (double)r->o.clips);
 	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)loader_iterations(r->loader));
-	cJSON_AddNumberToObject(o, "epochs", (double)r->o.epochs);
+	cJSON_AddNumberToObject(o, "epochs", (double)(r->o.epochs - r->first_epoch));
+	cJSON_AddNumberToObject(o, "first_epoch", (double)r->first_epoch);
+	cJSON_AddItemToObject(o, "resumed", *r->resumed ? cJSON_CreateString(r->resumed) : cJSON_CreateNull());
 	cJSON_AddNumberToObject(o, "emulate_ranks", (double)r->o.emulate_ranks);
 	cJSON_AddBoolToObject(o, "emulated", emulated(&r->o, made_up));
 	buckets = cJSON_AddArrayToObject(o, "buckets");
@@ -344,11 +385,11 @@ static cJSON *results_json(const struct run *r)
 {
 	cJSON *o, *epochs;
 
-	if (!r->step.results_count)
+	if (r->step.epochs_done == r->first_epoch)
 		return cJSON_CreateNull();
 	o = cJSON_CreateObject();
 	epochs = cJSON_AddArrayToObject(o, "epochs");
-	for (size_t i = 0; i < r->step.results_count; i++) {
+	for (size_t i = r->first_epoch; i < r->step.epochs_done; i++) {
 		const struct epoch_result *e = &r->step.results[i];
 		cJSON *one = cJSON_CreateObject();
 		char checksum[17];
@@ -381,11 +422,16 @@ static cJSON *warnings_json(const struct run *r)
 	cJSON *list = cJSON_CreateArray();
 	size_t threads = r->place.ranks_per_node * r->place.nodes / r->place.hosts *
 		(r->o.threads ? r->o.threads : place_threads(&r->place, r->comm->local_world));
-	char text[256];
+	char text[1024];
 
 	if (strcmp(r->o.kernels, "null") && threads > r->place.pus) {
 		snprintf(text, sizeof(text), "%zu compute threads share %zu cores of one host: ranks slow each other down",
 			 threads, r->place.pus);
+		cJSON_AddItemToArray(list, cJSON_CreateString(text));
+	}
+	if (r->changes) {
+		snprintf(text, sizeof(text), "goes on from '%.80s' with other options, so with other results: %s", r->resumed,
+			 r->changes);
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	}
 	for (size_t i = 0; i < r->o.inject.count; i++) {
@@ -526,9 +572,10 @@ static int plan_step(struct run *r)
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
 		.schedule = &r->schedule, .ranks = r->o.emulate_ranks, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
-		.bn_broadcasts = r->o.bn_broadcast, .epochs = r->o.epochs, .iterations = loader_iterations(r->loader),
+		.bn_broadcasts = r->o.bn_broadcast, .first_epoch = r->first_epoch, .epochs_done = r->first_epoch,
+		.epochs = r->o.epochs, .iterations = loader_iterations(r->loader),
 		.injections = &r->injections, .validation = r->validation, .validation_period = r->o.eval_period,
-		.log_period = r->o.log_period,
+		.checkpoints = { r->o.out, r->o.checkpoint_period, r->identity }, .log_period = r->o.log_period,
 		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
 }
@@ -537,10 +584,10 @@ static int plan_step(struct run *r)
 static int combine_checksums(struct run *r)
 {
 	struct comm *c = r->comm;
-	uint64_t *sums = calloc(r->step.results_count + 1, sizeof(*sums));
+	uint64_t *sums = calloc(r->step.epochs_done + 1, sizeof(*sums));
 	int rc = sums ? OK : err(NO_MEMORY, "no memory for checksums");
 
-	for (size_t e = 0; !rc && e < r->step.results_count; e++) {
+	for (size_t e = r->first_epoch; !rc && e < r->step.epochs_done; e++) {
 		uint64_t all = 0;
 
 		for (size_t rank = 0; !rc && rank < c->world; rank++) {
@@ -551,7 +598,7 @@ static int combine_checksums(struct run *r)
 		}
 		sums[e] = all;
 	}
-	for (size_t e = 0; !rc && e < r->step.results_count; e++)
+	for (size_t e = r->first_epoch; !rc && e < r->step.epochs_done; e++)
 		r->step.results[e].checksum = sums[e];
 	free(sums);
 	return rc;
@@ -649,6 +696,8 @@ static void release(struct run *r)
 	injections_release(&r->injections);
 	free(r->step.results);
 	free(r->command);
+	free(r->changes);
+	cJSON_Delete(r->identity);
 	if (r->comm)
 		r->comm->backend->close(r->comm);
 }

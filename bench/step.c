@@ -6,7 +6,7 @@
  * runs, the loss is averaged over ranks after the update.  What is synchronous there (loss,
  * buffers) is synchronous here.
  *
- * Not here: checkpoints; how to validate (validate.h); set-up (run.c).
+ * Not here: how to validate (validate.h), what a checkpoint holds (checkpoint.h); set-up (run.c).
  */
 #include "bench/step.h"
 
@@ -93,7 +93,7 @@ static int log_iteration(struct step *s)
 {
 	s->loss_sum += s->loss;
 	if (s->iteration + 1 == s->iterations)
-		s->results[s->results_count++] = (struct epoch_result){
+		s->results[s->epochs_done++] = (struct epoch_result){
 			.loss = s->loss_sum / (double)s->iterations, .lr = s->sgd.lr, .checksum = loader_checksum(s->loader) };
 	if (s->log_period && s->comm->rank == 0 &&
 	    ((s->iteration + 1) % s->log_period == 0 || s->iteration + 1 == s->iterations)) {
@@ -132,6 +132,8 @@ int step_share_state(struct step *s)
 			 "their gradients cannot be summed");
 	if (!rc)
 		rc = c->backend->bcast(c, k->weights, k->net->values * sizeof(float), 0);
+	if (!rc && s->first_epoch)	/* else it is zero everywhere */
+		rc = c->backend->bcast(c, k->momentum, k->net->values * sizeof(float), 0);
 	return rc ? rc : broadcast_bn(s);
 }
 
@@ -178,13 +180,28 @@ static int run_rows(struct step *s)
 	return rc;
 }
 
-/* Behind an epoch whose turn it is.  Like a forward pass, it begins with rank 0's statistics where those are everybody's. */
+/* Every `period` epochs, and behind the last. */
+static bool is_due(const struct step *s, uint64_t period)
+{
+	return period && ((s->epoch + 1) % period == 0 || s->epoch + 1 == s->epochs);
+}
+
+/* Rank 0 writes what is everybody's. */
+static int save(struct step *s)
+{
+	if (!is_due(s, s->checkpoints.period))
+		return OK;
+	span_next(s->lane, SPAN_CKPT, s->epoch);
+	return s->comm->rank ? OK : checkpoint_write(&s->checkpoints, s->epoch + 1, s->kernels);
+}
+
+/* Like a forward pass, it begins with rank 0's statistics where those are everybody's. */
 static int validate(struct step *s)
 {
 	struct epoch_result *e = &s->results[s->epoch];
 	int rc = OK;
 
-	if (!s->validation || ((s->epoch + 1) % s->validation_period && s->epoch + 1 != s->epochs))
+	if (!s->validation || !is_due(s, s->validation_period))
 		return OK;
 	span_next(s->lane, SPAN_EVAL, validation_clips(s->validation));
 	if (s->bn_broadcasts) {
@@ -211,10 +228,10 @@ int step_run(struct step *s)
 	s->once = 1;
 	s->bucket_count = s->buckets->bucket_count;
 	s->lane->iter = 0;
-	span_begin(s->lane, SPAN_EPOCH_BEGIN, 0);
-	for (s->epoch = 0; s->epoch < s->epochs && !rc; s->epoch++) {
+	span_begin(s->lane, SPAN_EPOCH_BEGIN, s->first_epoch);
+	for (s->epoch = s->first_epoch; s->epoch < s->epochs && !rc; s->epoch++) {
 		s->loss_sum = 0;
-		if (s->epoch) {
+		if (s->epoch > s->first_epoch) {
 			span_next(s->lane, SPAN_EPOCH_BEGIN, s->epoch);
 			rc = step_sync_clocks(s);
 		}
@@ -226,6 +243,8 @@ int step_run(struct step *s)
 			rc = run_rows(s);
 			s->lane->iter++;
 		}
+		if (!rc)
+			rc = save(s);	/* first, so that it is safe whatever comes of the validation */
 		if (!rc)
 			rc = validate(s);
 	}

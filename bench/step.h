@@ -15,6 +15,7 @@
 #define SFSCALE_BENCH_STEP_H
 
 #include "bench/base/span.h"
+#include "bench/checkpoint.h"
 #include "comm/clock.h"
 #include "comm/lane.h"
 #include "kernels/kernels.h"
@@ -55,10 +56,12 @@ struct step {
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
 	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
 	uint64_t bn_broadcasts;		/* in each iteration: 1 as DDP's broadcast_buffers, or 0: ranks keep their own */
-	uint64_t epochs, iterations;	/* iterations per epoch */
+	uint64_t first_epoch;		/* 0, or where a run goes on from a checkpoint */
+	uint64_t epochs, iterations;	/* epochs from 0 on; iterations per epoch */
 	struct injections *injections;	/* delays put in on purpose; may be empty */
 	struct validation *validation;	/* NULL: none */
 	uint64_t validation_period;	/* epochs between two of them; the last epoch has one in any case */
+	struct checkpoint_plan checkpoints;
 	uint64_t log_period;		/* a line on stdout every so many iterations, from rank 0; 0: never */
 	/* state */
 	struct clip_batch batch;
@@ -70,7 +73,7 @@ struct step {
 	float loss;			/* of this iteration: sum over the parts so far; after LOSS_ALLREDUCE the mean */
 	double loss_sum;		/* over the epoch so far */
 	struct epoch_result *results;	/* `epochs` of them, owned by the caller */
-	uint64_t results_count;		/* epochs that are complete */
+	uint64_t epochs_done;		/* including those before first_epoch, which have no results */
 };
 
 enum step_pass { PASS_EACH, PASS_FIRST, PASS_LAST };
@@ -86,7 +89,7 @@ struct step_row {
 extern const struct step_row step_rows[];
 extern const size_t step_row_count;
 
-/* Rank 0's weights and batch-norm state become everybody's.  FAILED when the ranks lay their
+/* Rank 0's weights, batch-norm state and, in a run that goes on, momentum become everybody's.  FAILED when the ranks lay their
  * tensors out differently, so that flat buffers cannot be exchanged. */
 int step_share_state(struct step *);
 

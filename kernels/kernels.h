@@ -57,8 +57,10 @@ struct kernels {
 	const struct net *net;
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
 	float *weights;		/* flat, same order */
+	float *momentum;	/* flat, same order; zero at the start */
 	float *bn_state;	/* flat, net->buffer_values floats: running mean, then variance, of each batch norm */
-	int64_t *bn_batches;	/* net->buffer_count counters */
+	int64_t *bn_batches;	/* net->buffer_count counters; the first one chooses the dropout masks, so that who restores
+				 * the state goes on with the same ones */
 	const float *preds;	/* (R,80) sigmoid outputs of the last forward() */
 	/* Elements of `weights` and `grads` may be permuted inside a tensor.  Ranks may exchange the flat buffers
 	 * only where this is equal: it covers back end, version and every permutation. */

@@ -38,7 +38,7 @@ _Static_assert(ARRAY_LEN(phase_names) == PHASE_COUNT, "a name for each phase");
 
 struct null {
 	struct kernels base;
-	float *momentum, *preds;
+	float *preds;
 	size_t *offset;			/* per parameter, floats */
 	size_t *buffer_offset;		/* per batch norm: its mean, with the variance behind it */
 	struct dist dists[PHASE_COUNT];
@@ -140,7 +140,7 @@ static void null_close(struct kernels *k)
 	free(k->weights);
 	free(k->bn_state);
 	free(k->bn_batches);
-	free(n->momentum);
+	free(k->momentum);
 	free(n->preds);
 	free(n->offset);
 	free(n->buffer_offset);
@@ -192,14 +192,14 @@ static int null_open(struct kernels **out, const struct kernel_config *config)
 		.net = net,
 		.grads = calloc(net->values, sizeof(float)),
 		.weights = calloc(net->values, sizeof(float)),
+		.momentum = calloc(net->values, sizeof(float)),
 		.bn_state = calloc(net->buffer_values, sizeof(float)),
 		.bn_batches = calloc(net->buffer_count, sizeof(int64_t)),
 	};
-	n->momentum = calloc(net->values, sizeof(float));
 	n->preds = calloc(config->boxes_max * NET_CLASSES + 1, sizeof(float));
 	n->offset = calloc(net->param_count, sizeof(*n->offset));
 	n->buffer_offset = calloc(net->buffer_count, sizeof(*n->buffer_offset));
-	if (!k->grads || !k->weights || !k->bn_state || !k->bn_batches || !n->momentum || !n->preds || !n->offset ||
+	if (!k->grads || !k->weights || !k->bn_state || !k->bn_batches || !k->momentum || !n->preds || !n->offset ||
 	    !n->buffer_offset)
 		rc = err(NO_MEMORY, "no memory for the state of net '%s'", net->preset->name);
 	else if (config->emulate)
@@ -274,7 +274,7 @@ static float *tensor_of(struct null *n, enum state_kind kind, size_t index, size
 		return k->bn_state + n->buffer_offset[index] + (kind == STATE_VAR ? *count : 0);
 	}
 	*count = k->net->params[index].count;
-	return (kind == STATE_WEIGHT ? k->weights : kind == STATE_GRAD ? k->grads : n->momentum) + n->offset[index];
+	return (kind == STATE_WEIGHT ? k->weights : kind == STATE_GRAD ? k->grads : k->momentum) + n->offset[index];
 }
 
 static int null_get(struct kernels *k, enum state_kind kind, size_t index, float *plain)

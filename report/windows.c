@@ -105,7 +105,7 @@ static void work_cuts_make(struct marks *m, const struct record *rec)
 
 static bool opens_boundary(const struct event *e)
 {
-	return e->name == SPAN_EPOCH_BEGIN || e->name == SPAN_EVAL;
+	return e->name == SPAN_EPOCH_BEGIN || e->name == SPAN_CKPT || e->name == SPAN_EVAL;
 }
 
 int marks_make(struct marks *m, const struct record *rec)

@@ -33,7 +33,7 @@ static int shell(const char *line, char *out, size_t room)
 }
 
 /* The program with `words`, maybe with a redirection behind them. */
-static int program(const char *words, char *out, size_t room)
+static inline int program(const char *words, char *out, size_t room)
 {
 	const char *build = getenv("SFSCALE_BUILD");
 	char line[PATH_BYTES];

@@ -4,7 +4,9 @@
  */
 #include "bench/base/folder.h"
 #include "bench/base/record.h"
+#include "bench/checkpoint.h"
 #include "kernels/kernels.h"
+#include "kernels/safetensors.h"
 #include "loader/loader.h"
 #include "tests/folders.h"
 #include "tests/shell.h"
@@ -195,7 +197,7 @@ static void a_loader_of_many_ranks_delivers_in_turn_what_their_own_would(void **
 /* ---- runs ------------------------------------------------------------------------------ */
 
 #define MPIRUN "timeout 100 mpirun --oversubscribe --bind-to none"
-#define TRAIN "$S run --data $D --net nano --clips 2 --threads 1 --lr 0.0125 --lr-clips 2 --warmup-epochs 0 --log-period 0"
+#define TRAIN "$S run --data $D --net nano --clips 2 --threads 1 --lr 0.0125 --lr-clips 2 --warmup-epochs 0 --log-period 0 --checkpoint-period 5"
 
 static cJSON *read_run(const char *folder)
 {
@@ -209,6 +211,41 @@ static cJSON *read_run(const char *folder)
 }
 
 /* Losses to 1e-6, rates and samples exactly. */
+/* The model in the last checkpoints of two runs: every weight and every statistic to 1e-6. */
+static void assert_same_model(const char *a, const char *b)
+{
+	const char *const runs[2] = { a, b };
+	struct safetensors files[2];
+	char path[PATH_BYTES];
+	size_t compared = 0;
+
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(path_make(path, "%s/%s/" CHECKPOINT_FOLDER "/" CHECKPOINT_FILE, work, runs[i], (size_t)5), OK);
+		assert_int_equal(safetensors_open(&files[i], path), OK);
+	}
+	for (size_t i = 0; i < files[0].count; i++) {
+		const struct safetensor *t = &files[0].tensors[i], *other = safetensors_find(&files[1], t->name);
+		float *x, *y;
+
+		assert_non_null(other);
+		if (t->type != SAFETENSORS_F32 || !strncmp(t->name, "momentum.", 9))
+			continue;
+		x = malloc(safetensor_bytes(t));
+		y = malloc(safetensor_bytes(t));
+		assert_int_equal(safetensors_read(&files[0], t, x), OK);
+		assert_int_equal(safetensors_read(&files[1], other, y), OK);
+		for (size_t k = 0; k < safetensor_count(t); k++)
+			if (!(fabsf(x[k] - y[k]) <= 1e-6f * fmaxf(1, fabsf(x[k]))))
+				fail_msg("%s[%zu] is %g in %s and %g in %s", t->name, k, x[k], a, y[k], b);
+		compared++;
+		free(x);
+		free(y);
+	}
+	assert_int_equal(compared, 332 + 220);
+	safetensors_close(&files[0]);
+	safetensors_close(&files[1]);
+}
+
 static void assert_same_training(const char *a, const char *b)
 {
 	cJSON *runs[2] = { read_run(a), read_run(b) }, *epochs[2];
@@ -224,6 +261,7 @@ static void assert_same_training(const char *a, const char *b)
 	}
 	cJSON_Delete(runs[0]);
 	cJSON_Delete(runs[1]);
+	assert_same_model(a, b);
 }
 
 /* W x K: K ranks in each of W processes. */
@@ -253,7 +291,7 @@ static void the_account_of_emulated_ranks_has_one_window_per_iteration(void **st
 	cJSON *run, *summary;
 
 	(void)state;
-	assert_int_equal(sh("rm -rf $W/told; " TRAIN " --epochs 2 --iterations 3 --emulate-ranks 4 --workers 1 --out $W/told"), 0);
+	assert_int_equal(sh("rm -rf $W/told; " TRAIN " --epochs 2 --iterations 3 --emulate-ranks 4 --workers 1 --checkpoint-period 0 --out $W/told"), 0);
 	run = read_run("told");
 	assert_true(json_number(cJSON_GetObjectItem(run, "step"), "emulate_ranks", 0) == 4);
 	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "step"), "emulated")));

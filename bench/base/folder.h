@@ -8,6 +8,7 @@
  *   run.json          one object, below; written with status "running" before the first step
  *   rank-NNNNN.sfr    one record file per rank (bench/base/record.h)
  *   detections.csv, groundtruth.csv    of the latest validation, as `sfscale eval` reads them
+ *   checkpoints/      weights and momentum behind an epoch (bench/checkpoint.h)
  *   log/              what the ranks and the launcher said, when a sweep started them
  *
  *   run.json: {
@@ -19,7 +20,8 @@
  *                "2 emulated nodes, one host, 2 cores"; "bound_by": "sfscale", "launcher", "nobody"; "bound": one line },
  *     "libraries": { name: version },
  *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch",
- *               "epochs", "emulate_ranks" (that each process stands for; absent: 1): numbers, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
+ *               "epochs" (of this run), "first_epoch", "emulate_ranks" (that each process stands for; absent: 1): numbers,
+ *               "resumed": checkpoint or null, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
  *     "event_cost": { "pair_ns", "next_ns" },
  *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
  *                               "checksum": hex of the order of samples over all ranks,
@@ -32,7 +34,7 @@
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *
  * The time of a run, on the training thread: SPAN_EPOCH_BEGIN opens the *boundary window* of its
- * epoch, or SPAN_EVAL in front of it (or of the end); the first SPAN_LOAD of an iteration opens the
+ * epoch, or SPAN_CKPT or SPAN_EVAL in front of it (or of the end); the first SPAN_LOAD of an iteration opens the
  * window of that one, and the mark SPAN_RUN_END ends the last one.  Windows touch; together they
  * are the whole time from the first SPAN_EPOCH_BEGIN to SPAN_RUN_END.  Spans of a window carry its iteration, counted over all epochs.
  *

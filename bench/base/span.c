@@ -68,6 +68,7 @@ const struct span_row span_rows[SPAN_COUNT] = {
 	[SPAN_WORKER_PSS]	= { "worker_pss",	KIND_COUNTER,	 CLS_ASIDE },
 	[SPAN_QUEUE_DEPTH]	= { "queue_depth",	KIND_COUNTER,	 CLS_ASIDE },
 	[SPAN_CLOCK_SYNC]	= { "clock_sync",	KIND_RANGE,	 CLS_OTHER },
+	[SPAN_CKPT]		= { "ckpt",		KIND_RANGE,	 CLS_BOUNDARY_CKPT },
 	[SPAN_EVAL]		= { "eval",		KIND_RANGE,	 CLS_BOUNDARY_EVAL },
 	[SPAN_GATHER]		= { "gather",		KIND_COLLECTIVE, CLS_COMM },
 };

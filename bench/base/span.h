@@ -51,7 +51,7 @@ extern const char *const class_names[CLS_COUNT];	/* "compute.fwd", "loader", ...
 enum event_kind { KIND_RANGE, KIND_COLLECTIVE, KIND_MARK, KIND_COUNTER, KIND_KERNEL, KIND_COPY, KIND_API };
 
 enum span_id {
-	SPAN_EPOCH_BEGIN,	/* boundary window: from here, or from SPAN_EVAL before, to the first SPAN_LOAD; arg: epoch */
+	SPAN_EPOCH_BEGIN,	/* boundary window: from here, or from SPAN_CKPT or SPAN_EVAL before, to the first SPAN_LOAD; arg: epoch */
 	SPAN_WORKERS_STOP,	/* arg: workers */
 	SPAN_WORKERS_START,
 	SPAN_WORKERS_INDEX,	/* inside: an index written for one worker, and read by it; arg: worker */
@@ -78,6 +78,7 @@ enum span_id {
 	SPAN_WORKER_PSS,
 	SPAN_QUEUE_DEPTH,	/* counter: batches ready when next() was called */
 	SPAN_CLOCK_SYNC,	/* this program's own: clocks of the nodes compared */
+	SPAN_CKPT,		/* writing a checkpoint; arg: epoch that is finished */
 	SPAN_EVAL,		/* validation behind an epoch; arg: clips of this rank */
 	SPAN_GATHER,		/* its predictions, from all ranks to all; arg: bytes */
 	SPAN_COUNT

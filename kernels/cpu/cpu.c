@@ -53,7 +53,6 @@ struct cpu {
 	size_t *offset;			/* per parameter, in the flat buffers */
 	size_t *bn_offset;		/* per batch norm: first of its channels */
 	size_t *op_of_ready;		/* per place in backward's order: the operator that makes it */
-	float *momentum;		/* flat */
 	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
 	float *bn_mean, *bn_inv_std;	/* of the batch, all channels */
 	double *partial;		/* of one batch norm */
@@ -65,7 +64,6 @@ struct cpu {
 
 	size_t clips, boxes;		/* of this step */
 	size_t part, parts;
-	uint64_t steps;			/* before this one */
 	size_t backward_left;		/* operators [0, left) have not run backward yet */
 	float *rois, *labels;		/* (R,5), (R,80) */
 	struct roi roi[2];		/* by pathway */
@@ -411,8 +409,8 @@ static int node_forward(struct cpu *c, const struct node *node, bool training)
 	case OP_ROI_HEAD:
 		roi_forward(&c->roi[SLOW]);
 		roi_forward(&c->roi[FAST]);
-		dropout_draw(c->config.dropout_seed + c->part, c->steps, training ? c->config.dropout : 0,
-			     c->boxes * c->feature_count, c->drop);
+		dropout_draw(c->config.dropout_seed + c->part, (uint64_t)c->base.bn_batches[0],
+			     training ? c->config.dropout : 0, c->boxes * c->feature_count, c->drop);
 		drop(c, c->features);
 		break;
 	case OP_FC:
@@ -527,11 +525,7 @@ static int all_forward(struct cpu *c, bool training)
 
 static int cpu_forward(struct kernels *k)
 {
-	struct cpu *c = cpu_of(k);
-	int rc = all_forward(c, true);
-
-	c->steps += c->part + 1 >= c->parts;
-	return rc;
+	return all_forward(cpu_of(k), true);
 }
 
 static int cpu_evaluate(struct kernels *k)
@@ -572,7 +566,7 @@ static int cpu_update(struct kernels *k, const struct sgd *sgd)
 		const struct sgd_step s = { (float)sgd->lr, (float)sgd->momentum,
 					    p->decays ? (float)sgd->weight_decay : 0, sgd->nesterov };
 
-		sgd_update(k->weights + c->offset[i], c->momentum + c->offset[i], k->grads + c->offset[i], p->count,
+		sgd_update(k->weights + c->offset[i], c->base.momentum + c->offset[i], k->grads + c->offset[i], p->count,
 			   &s);
 	}
 	return OK;
@@ -623,7 +617,7 @@ static int copy_param(struct cpu *c, size_t param, float *stored, float *plain, 
 static int copy_state(struct cpu *c, enum state_kind kind, size_t index, float *plain, bool out)
 {
 	float *const flat[] = { [STATE_WEIGHT] = c->base.weights, [STATE_GRAD] = c->base.grads,
-				[STATE_MOMENTUM] = c->momentum };
+				[STATE_MOMENTUM] = c->base.momentum };
 	size_t channels;
 	float *stored;
 
@@ -702,7 +696,7 @@ static void cpu_close(struct kernels *k)
 	free(c->offset);
 	free(c->bn_offset);
 	free(c->op_of_ready);
-	free(c->momentum);
+	free(c->base.momentum);
 	free(c->sum);
 	free(c->bn_mean);
 	free(c->bn_inv_std);
@@ -769,7 +763,7 @@ static int open_state(struct cpu *c)
 	}
 	c->base.grads = need(net->values, sizeof(float), &rc);
 	c->base.weights = need(net->values, sizeof(float), &rc);
-	c->momentum = need(net->values, sizeof(float), &rc);
+	c->base.momentum = need(net->values, sizeof(float), &rc);
 	if (c->config.in_parts)
 		c->sum = need(net->values, sizeof(float), &rc);
 	c->base.bn_state = need(net->buffer_values, sizeof(float), &rc);
@@ -870,10 +864,10 @@ static int open_weights(struct cpu *c)
 
 #pragma omp parallel for schedule(dynamic)
 	for (size_t i = 0; i < net->param_count; i++)
-		initial_weights(net, i, c->config.seed, c->momentum + c->offset[i]);
+		initial_weights(net, i, c->config.seed, c->base.momentum + c->offset[i]);
 	for (size_t i = 0; !rc && i < net->param_count; i++)
-		rc = copy_param(c, i, c->base.weights + c->offset[i], c->momentum + c->offset[i], false);
-	memset(c->momentum, 0, net->values * sizeof(float));
+		rc = copy_param(c, i, c->base.weights + c->offset[i], c->base.momentum + c->offset[i], false);
+	memset(c->base.momentum, 0, net->values * sizeof(float));
 	for (size_t i = 0; i < net->buffer_count; i++)
 		for (size_t j = 0; j < net->buffers[i].channels; j++)
 			c->base.bn_state[2 * c->bn_offset[i] + net->buffers[i].channels + j] = 1;
