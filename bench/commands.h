@@ -18,5 +18,6 @@ extern const struct command command_bench;
 extern const struct command command_diagnose;
 extern const struct command command_eval;
 extern const struct command command_topo;
+extern const struct command command_verify;
 
 #endif

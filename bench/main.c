@@ -24,6 +24,7 @@ static const struct command *const commands[] = {
 	&command_diagnose,
 	&command_eval,
 	&command_topo,
+	&command_verify,
 	NULL
 };
 

@@ -269,14 +269,12 @@ static int open_validation(struct run *r)
 static int open_kernels(struct run *r)
 {
 	const struct run_options *o = &r->o;
-	const struct kernel_backend *backend = kernel_backend_find(o->kernels);
 	size_t boxes = loader_boxes_max(r->loader), others = r->validation ? validation_boxes_max(r->validation) : 0;
-	char why[256] = "";
+	const struct kernel_backend *backend;
+	int rc = kernel_backend_choose(o->kernels, &backend);
 
-	if (!backend)
-		return err(UNSUPPORTED, "kernels '%s' are not built in", o->kernels);
-	if (backend->probe(why, sizeof(why)))
-		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", o->kernels, why);
+	if (rc)
+		return rc;
 	if (o->emulate_ranks > 1 && !backend->takes_parts)
 		return err(UNSUPPORTED, "kernels '%s' cannot stand for several ranks (--emulate-ranks)", o->kernels);
 	if (r->validation && !backend->evaluate)

@@ -3,6 +3,7 @@
  */
 #include "kernels/kernels.h"
 
+#include "bench/base/err.h"
 #include "kernels/backends.h"
 
 #include <string.h>
@@ -19,4 +20,16 @@ const struct kernel_backend *kernel_backend_find(const char *name)
 		if (!strcmp(kernel_backends[i]->name, name))
 			return kernel_backends[i];
 	return NULL;
+}
+
+int kernel_backend_choose(const char *name, const struct kernel_backend **backend)
+{
+	char why[256] = "";
+
+	*backend = kernel_backend_find(name);
+	if (!*backend)
+		return err(UNSUPPORTED, "kernels '%s' are not built in", name);
+	if ((*backend)->probe(why, sizeof(why)))
+		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", name, why);
+	return OK;
 }

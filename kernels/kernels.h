@@ -101,5 +101,7 @@ struct kernel_backend {
 /* The reference first; ends with NULL. */
 extern const struct kernel_backend *const kernel_backends[];
 const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unknown */
+/* The same, ready to be opened; UNSUPPORTED, said, where it is not built in or not usable on this machine. */
+int kernel_backend_choose(const char *name, const struct kernel_backend **);
 
 #endif

@@ -115,6 +115,17 @@ int weights_save(struct kernels *k, unsigned parts, const char *path, const stru
 	return safetensors_end(&w, rc);
 }
 
+unsigned weights_parts(const struct net *net, const struct safetensors *f)
+{
+	struct stop s = { 0 };
+	unsigned parts = 0;
+
+	while (walk(&s, net, ~0u))
+		if (safetensors_find(f, s.name))
+			parts |= s.family->part;
+	return parts;
+}
+
 static bool fits(const struct stop *s, const struct safetensor *t)
 {
 	bool same = t->type == s->type && t->rank == s->rank;

@@ -25,6 +25,9 @@ int weights_save(struct kernels *, unsigned parts, const char *path, const struc
 int weights_add(struct safetensors_writer *, const struct net *, unsigned parts);
 int weights_put(struct safetensors_writer *, struct kernels *, unsigned parts);
 
+/* The parts of which a file has any tensor. */
+unsigned weights_parts(const struct net *, const struct safetensors *);
+
 /* How much of the parts a file had. */
 struct weights_found {
 	size_t wanted, taken;	/* tensors */
