@@ -27,6 +27,7 @@
 #include "comm/lane.h"
 #include "kernels/kernels.h"
 #include "kernels/schedule.h"
+#include "kernels/weights.h"
 #include "loader/loader.h"
 
 #include <build.h>
@@ -41,7 +42,7 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
+	const char *out, *init, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
@@ -91,6 +92,7 @@ static const struct opt opts[] = {
 	{ "eval-period", OPT_U64, AT(eval_period), "0", "epochs between validations; behind the last one there is one in any case; "
 	  "0: none at all", NULL },
 	{ "eval-seconds", OPT_U64, AT(eval_seconds), "4", "validation looks at keyframes in seconds that this divides; 1: at all", NULL },
+	{ "init", OPT_NAME, AT(init), NULL, "weights to start from (safetensors): those whose name and shape match, the others are drawn", NULL },
 	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
 	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), "1", "ranks that each process stands for, one after the other: their batches, "
 	  "statistics and weights, not their time", NULL },
@@ -202,6 +204,8 @@ int run_options_check(const void *values)
 		return err(USAGE, "run: --emulate-kernels wants --kernels null");
 	if (o->emulate_loader && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --emulate-loader wants --policy null");
+	if (o->init && o->resume)
+		return err(USAGE, "run: --init begins a run and --resume goes on with one: name one of them");
 	if (o->eval_period && !o->data)
 		return err(USAGE, "run: --eval-period wants --data");
 	return check_limits(o);
@@ -315,6 +319,21 @@ static int resume(struct run *r)
 	return rc || !r->o.resume ? rc : r->comm->backend->bcast(r->comm, &r->first_epoch, sizeof(r->first_epoch), 0);
 }
 
+/* What a file has of the model; the rest stays drawn, as the head does under weights of another task. */
+static int load_initial(struct run *r)
+{
+	struct safetensors f;
+	struct weights_found found;
+	int rc = safetensors_open(&f, r->o.init);
+
+	if (!rc)
+		rc = weights_load(r->kernels, WEIGHTS_MODEL, &f, true, &found);
+	if (!rc && !found.taken)
+		rc = err(FAILED, "'%s' has nothing of net '%s'", r->o.init, r->o.net);
+	safetensors_close(&f);
+	return rc;
+}
+
 /* Everything but files.  The loader comes before the kernels: its worker processes should not
  * inherit the memory of the network. */
 static int set_up(struct run *r)
@@ -341,6 +360,8 @@ static int set_up(struct run *r)
 	cJSON_AddNumberToObject(r->identity, "ranks", (double)(r->comm->world * o->emulate_ranks));
 	if (!rc)
 		rc = resume(r);
+	if (!rc && o->init && r->comm->rank == 0)	/* whose state becomes everybody's */
+		rc = load_initial(r);
 	if (!rc && r->comm->rank == 0)	/* the others would only get in the way of the one that is written down */
 		rc = span_cost_measure(&r->event_cost);
 	r->schedule = schedule_ava;

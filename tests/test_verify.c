@@ -366,6 +366,48 @@ static void what_does_not_fit_is_named(void **state)
 	net_release(&net);
 }
 
+/* Loss of one iteration, from the weights of a file. */
+static double loss_from(const char *file, const char *options, const char *says)
+{
+	char words[PATH_BYTES], out[1 << 14], path[PATH_BYTES];
+	cJSON *run;
+	double loss;
+
+	assert_int_equal(path_make(words, "run --out %s/run --policy null --epochs 1 --iterations 1 --dropout 0 --comm null --init %s/%s %s",
+				   home, home, file, options), OK);
+	if (program(words, out, sizeof(out)))
+		fail_msg("%s: %s", words, out);
+	if (!strstr(out, says))
+		fail_msg("not '%s' but: %s", says, out);
+	assert_int_equal(path_make(path, "%s/run/run.json", home), OK);
+	assert_int_equal(json_read(path, &run), OK);
+	loss = json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs"), 0), "loss", NAN);
+	cJSON_Delete(run);
+	assert_int_equal(path_make(path, "%s/run", home), OK);
+	assert_int_equal(dir_remove(path), OK);
+	return loss;
+}
+
+static void a_run_starts_from_the_weights_of_a_file(void **state)
+{
+	char words[PATH_BYTES], out[1 << 14];
+	struct net net;
+	double whole;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	write_state(&net);
+	whole = loss_from("state", "--net nano --seed 1", "");
+	assert_true(whole == loss_from("state", "--net nano --seed 2", ""));
+	assert_true(whole != loss_from("state", "--net small --crop 64 --frames 8 --seed 1",
+				       "has 111 of the 662 tensors of net 'small'; these stay as they are: "));
+	write_batch(&net, 1, 2);
+	assert_int_equal(path_make(words, "run --out %s/run --policy null --comm null --net nano --init %s/batch", home, home), OK);
+	assert_int_equal(program(words, out, sizeof(out)), 2);
+	assert_non_null(strstr(out, "has nothing of net 'nano'"));
+	net_release(&net);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -374,6 +416,7 @@ int main(void)
 		cmocka_unit_test(a_step_of_r50_is_pytorch_s),
 		cmocka_unit_test(nothing_that_differs_passes_unseen),
 		cmocka_unit_test(what_does_not_fit_is_named),
+		cmocka_unit_test(a_run_starts_from_the_weights_of_a_file),
 	};
 
 	return cmocka_run_group_tests_name("verify", tests, home_make, home_remove);

@@ -42,11 +42,11 @@ static void generate_values(const char *name, size_t count, double middle, doubl
 static void generate_state(const char *name, size_t count, size_t fan_in, float *values)
 {
 	static const struct { const char *ending; double middle, spread; } rules[] = {	/* spread 0: by fan-in */
-		{ "stem.bn.bias", -1, 0.25 }, { "branch2.c_bn.weight", 0.25, 0.125 }, { "branch2.c_bn.bias", 0, 0.25 },
+		{ "stem.bn.bias", -1, 0.25 }, { "branch2.c_bn.weight", 0.25, 0.125 }, { "branch2.c_bn.bias", 0.5, 0.25 },
 		{ "head.projection.weight", 0, 0.02 }, { "head.projection.bias", 0, 0.5 }, { "conv.weight", 0, 0 },
 		{ "conv_f2s.weight", 0, 0 }, { "branch1.weight", 0, 0 }, { "branch2.a.weight", 0, 0 },
 		{ "branch2.b.weight", 0, 0 }, { "branch2.c.weight", 0, 0 }, { "running_mean", 0, 0.25 },
-		{ "running_var", 1, 0.5 }, { ".weight", 1, 0.25 }, { ".bias", 1.5, 0.5 },
+		{ "running_var", 1, 0.5 }, { ".weight", 1, 0.25 }, { ".bias", 2.5, 0.25 },
 	};
 	size_t bytes = strlen(name), i = 0;
 
