@@ -182,20 +182,30 @@ bench: all
 	@mkdir -p results/bench
 	$(BUILD)/sfscale bench --out results/bench
 
-# One reader after the other (comm/topo/model.h, enum topo_input), without seeds: give build/fuzz/NAME folders of seeds
-# for more.  hwloc's own leaks on files that it half reads are not ours.  Inputs are 4 kB at most, so a reader that asks
-# for a megabyte believed something that it read.
+# Every reader of files that others made, one after the other (tests/fuzz/).  Without seeds, but for records: those are made
+# by a run; give build/fuzz/PROGRAM folders of seeds for more.  hwloc's own leaks on files that it half reads (topo reader 4)
+# are not ours.  Headers of tensors are 4 kB at most, so a reader that asks for a megabyte believed something that it read.
 FUZZ_S ?= 60
-FUZZ_SOURCES := $(wildcard comm/topo/*.c bench/base/*.c) kernels/safetensors.c
-fuzz_program = clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(CPPFLAGS) -I$(BUILD) -std=c11 \
-		tests/fuzz/$1.c $(FUZZ_SOURCES) $(cjson_libs) $(expat_libs) $(hwloc_libs) $(zlib_libs) -ldl -lm -o build/fuzz/$1
-fuzz: $(BUILD)/build.h
+FUZZ_SOURCES_topo := $(wildcard comm/topo/*.c)
+FUZZ_SOURCES_safetensors := kernels/safetensors.c
+FUZZ_SOURCES_eval := loader/ava_eval.c loader/ava.c
+FUZZ_SOURCES_record := $(wildcard report/*.c)
+FUZZ_PROGRAMS := topo safetensors eval record
+FUZZ_FLAGS = -max_total_time=$(FUZZ_S) -close_fd_mask=3 -artifact_prefix=build/fuzz/
+FUZZ_RUN = $(BUILD)/sfscale run --kernels null --policy null --net nano --epochs 2 --iterations 3 --log-period 0 --out build/fuzz/record
+$(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE | $(BUILD)/build.h
 	@mkdir -p build/fuzz
-	$(call fuzz_program,fuzz_safetensors)
-	build/fuzz/fuzz_safetensors -max_total_time=$(FUZZ_S) -malloc_limit_mb=1 -artifact_prefix=build/fuzz/s- -close_fd_mask=3
-	$(call fuzz_program,fuzz_topo)
-	for r in 1 2 3 4 5 6 7 8; do FUZZ_TOPO_READER=$$r build/fuzz/fuzz_topo -max_total_time=$(FUZZ_S) -detect_leaks=$$([ $$r = 4 ] && echo 0 || \
-		echo 1) -artifact_prefix=build/fuzz/$$r- -close_fd_mask=3 || exit 1; done
+	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(CPPFLAGS) -I$(BUILD) -std=c11 -pthread \
+		$< $(FUZZ_SOURCES_$*) $(wildcard bench/base/*.c) $(cjson_libs) $(expat_libs) $(hwloc_libs) $(zlib_libs) -ldl -lm -o $@
+fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
+	for r in 1 2 3 4 5 6 7 8; do FUZZ_TOPO_READER=$$r build/fuzz/fuzz_topo $(FUZZ_FLAGS)topo-$$r- -detect_leaks=$$([ $$r = 4 ] && \
+		echo 0 || echo 1) || exit 1; done
+	build/fuzz/fuzz_safetensors $(FUZZ_FLAGS)safetensors- -malloc_limit_mb=1
+	build/fuzz/fuzz_eval $(FUZZ_FLAGS)eval-
+	rm -rf build/fuzz/record && mkdir -p build/fuzz/record/seeds build/fuzz/record/corpus
+	$(FUZZ_RUN)/one && OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 $(FUZZ_RUN)/three --nodes 3
+	FUZZ_RECORD_RUN="build/fuzz/record/one build/fuzz/record/three" FUZZ_RECORD_SEEDS=build/fuzz/record/seeds build/fuzz/fuzz_record \
+		$(FUZZ_FLAGS)record- -max_len=32768 build/fuzz/record/corpus build/fuzz/record/seeds
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale

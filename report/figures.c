@@ -8,6 +8,7 @@
 #include "report/figures.h"
 
 #include "bench/base/err.h"
+#include "report/accuracy.h"
 #include "report/feedplot.h"
 #include "report/lateplot.h"
 #include "report/waterfall.h"
@@ -20,6 +21,16 @@ enum { SERIES_MAX = 16, NUMBERS_MAX = 64 };	/* more lines than that no eye and n
 
 static const char *const palette[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000" };
 static const int shapes[] = { 7, 5, 9, 11, 13, 4, 6 };	/* filled circle, square, triangles, diamond; open ones */
+
+const char *figure_colour(size_t line)
+{
+	return palette[line % ARRAY_LEN(palette)];
+}
+
+int figure_shape(size_t line)
+{
+	return shapes[(line + line / ARRAY_LEN(palette)) % ARRAY_LEN(shapes)];
+}
 
 /* Nothing is special between single quotes but the quote itself. */
 void figure_quoted(FILE *f, const char *text)
@@ -167,13 +178,12 @@ static const char *curve_draw(FILE *f, const struct table *t, const struct view 
 			high + 0.08 * (high - low), 1.1 * fmax(ideal * high, top));
 	fprintf(f, "plot %.9g * x with lines lw 2 dt 2 lc rgb '#999999' title '%s'", ideal, view->ideal);
 	for (size_t v = 0; v < n; v++) {
-		const char *colour = palette[v % ARRAY_LEN(palette)];
-		int shape = shapes[(v + v / ARRAY_LEN(palette)) % ARRAY_LEN(shapes)];
+		const char *colour = figure_colour(v);
 
 		fprintf(f,
 			", \\\n  $v%zu using 1:2 with lines lw 2.5 lc rgb '%s' notitle, \\\n  $v%zu using 1:2:3:4 with "
 			"yerrorbars lw 1.5 pt %d ps 1.3 lc rgb '%s' title ",
-			v, colour, v, shape, colour);
+			v, colour, v, figure_shape(v), colour);
 		figure_quoted(f, titles[v]);
 	}
 	fprintf(f, "\n");
@@ -477,4 +487,5 @@ const struct figure figures[FIGURE_COUNT] = {
 	{ "boundary", "What does an epoch boundary cost?", boundary_draw, NULL },
 	{ "study", "What do loader workers cost at a boundary, and what do they bring?", study_draw, NULL },
 	{ "queue", "Does the loader keep ahead?", queue_draw, NULL },
+	{ "accuracy", "What is learned with more ranks?", accuracy_draw, NULL },
 };

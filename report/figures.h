@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-enum { FIGURE_COUNT = 9, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
+enum { FIGURE_COUNT = 10, FIGURE_WIDTH = 1080, FIGURE_HEIGHT = 480 };	/* pixels */
 
 struct figure {
 	const char *name;	/* of its files */
@@ -26,6 +26,9 @@ extern const struct figure figures[FIGURE_COUNT];
 void figure_quoted(FILE *, const char *text);
 /* "respawn, workers=4" under the axis at x, a line for each option; returns their number. */
 int figure_variant(FILE *, const char *variant, double x);
+/* Lines of a figure, told apart in both. */
+const char *figure_colour(size_t line);
+int figure_shape(size_t line);
 /* Black on light colours, white on dark ones. */
 const char *figure_ink(const char *colour);
 

@@ -7,6 +7,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "report/accuracy.h"
 #include "report/feeding.h"
 #include "report/loss.h"
 #include "report/waiting.h"
@@ -491,6 +492,7 @@ static const struct field run_fields[] = {
 	  "the rank autocorrelation falls below 0.1)", 0 },
 	{ "loss_first", "", "mean training loss of the first epoch", 4 },
 	{ "loss_last", "", "of the last epoch", 4 },
+	{ "mAP", "1", "frame-mAP of the latest validation (run --eval-period), PySlowFast's rule", 4 },
 	{ "checksum", "", "of the order of samples in the first epoch, over all ranks; equal samples give equal "
 	  "checksums", 0 },
 	{ "event_ns", "ns", "cost of one recorded span of the step, which begins as another ends: the best of 64 loops of the run itself", 1 },
@@ -528,6 +530,7 @@ static void run_row(struct table *t, const struct run *r)
 	number_or_none(t, r->steady_ns.n ? (int64_t)r->block : -1);
 	table_real(t, json_number(first, "loss", NAN));
 	table_real(t, json_number(last, "loss", NAN));
+	table_real(t, run_map(r));
 	table_text(t, json_string(first, "checksum", "-"));
 	table_real(t, json_number(cJSON_GetObjectItemCaseSensitive(r->json, "event_cost"), "next_ns", NAN));
 	table_int(t, (int64_t)r->dropped);
@@ -578,6 +581,7 @@ static const struct table_maker *maker_of(int id)
 	case TABLE_EPOCHS: return &table_epochs;
 	case TABLE_QUEUE: return &table_queue;
 	case TABLE_WORKERS: return &table_workers;
+	case TABLE_ACCURACY: return &table_accuracy;
 	default: return &own_makers[id];
 	}
 }

@@ -83,6 +83,11 @@ static double plan_rate(const struct plan *p)
 	return 2.0 * p->ranks * p->epochs * p->iterations / (1e-9 * (double)wall);
 }
 
+static double plan_map(const struct plan *p)
+{
+	return 0.5 - 0.0625 * p->nodes + 0.03125 * p->repeat;
+}
+
 struct tape {
 	struct event events[4096];
 	size_t count;
@@ -187,8 +192,8 @@ static void write_run(const char *folder, const struct plan *p, const char *stat
 			   "\"step\":{\"clips_per_rank\":2,\"iterations_per_epoch\":%d,\"epochs\":%d,\"emulated\":false},"
 			   "\"event_cost\":{\"pair_ns\":21.5,\"next_ns\":12.25},"
 			   "\"results\":{\"epochs\":[{\"loss\":0.7,\"lr\":0.1,\"checksum\":\"c0ffee\"},{\"loss\":0.5,\"lr\":0.1,"
-			   "\"checksum\":\"beef\"}]},\"warnings\":[]}", status, p->policy, p->workers, p->ranks, p->nodes, p->nodes,
-			   p->nodes > 1 ? "s" : "", p->iterations, p->epochs);
+			   "\"checksum\":\"beef\",\"mAP\":%g}]},\"warnings\":[]}", status, p->policy, p->workers, p->ranks, p->nodes, p->nodes,
+			   p->nodes > 1 ? "s" : "", p->iterations, p->epochs, plan_map(p));
 
 	assert_int_equal(dir_make(folder), OK);
 	assert_int_equal(path_make(path, "%s/" FOLDER_RUN, folder), OK);
@@ -311,6 +316,7 @@ static void the_tables_give_the_plan_back(void **state)
 	static const char *const variants[] = { "respawn, workers=1", "respawn, workers=2", "respawn, workers=4",
 						"threads, workers=1", "threads, workers=2", "threads, workers=4" };
 	static const int nodes[] = { 1, 2, 4 };
+	const cJSON *row;
 	cJSON *summary;
 
 	big_sweep(dir);
@@ -320,9 +326,9 @@ static void the_tables_give_the_plan_back(void **state)
 			const char *policy = v < 3 ? "respawn" : "threads";
 			struct plan p = plan_of(policy, 1 << v % 3, nodes[n], 1), base = plan_of(policy, 1 << v % 3, 1, 1);
 			struct plan fast = plan_of(policy, 1 << v % 3, nodes[n], 0);
-			const cJSON *row = row_of(summary, "speedup", variants[v], nodes[n], "scope", "whole run");
 			double speedup = plan_rate(&p) / plan_rate(&base);
 
+			row = row_of(summary, "speedup", variants[v], nodes[n], "scope", "whole run");
 			near(row, "runs", 3);
 			near(row, "base_nodes", 1);
 			near(row, "clips_per_s", plan_rate(&p));
@@ -348,6 +354,16 @@ static void the_tables_give_the_plan_back(void **state)
 			near(row, "stretches", 3);
 			near(row, "cost_ms", 1e-6 * (double)(plan_boundary(&p) - p.stop - p.eval - p.log));
 		}
+	cJSON_ArrayForEach(row, rows_of(summary, "accuracy")) {
+		struct plan p = plan_of("threads", 1, (int)json_number(row, "nodes", 0), 1);
+
+		near(row, "ranks", p.ranks);
+		near(row, "clips", 2 * p.ranks);
+		near(row, "runs", 3);
+		near(row, "mAP", plan_map(&p));
+		near(row, "mAP_max", plan_map(&p) + 0.03125);
+	}
+	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "accuracy")), 18);
 	assert_string_equal(json_string(summary, "place", ""), "emulated nodes, one host, 2 cores");
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 54);
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
