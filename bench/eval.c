@@ -6,6 +6,7 @@
 #include "bench/base/table.h"
 #include "bench/commands.h"
 #include "loader/ava_eval.h"
+#include "report/plot.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ static const struct opt opts[] = {
 	{ "rule", OPT_NAME, AT(rule), "pyslowfast", "whose reading of the files: the one behind published PySlowFast numbers, or "
 	  "the challenge's", AVA_RULE_NAMES },
 	{ "json", OPT_BOOL, AT(json), "off", "as JSON: mAP, AP by class id, and the tables", NULL },
-	{ "out", OPT_NAME, AT(out), NULL, "folder for eval.json, accuracy.csv, classes.csv and the figure", NULL },
+	{ "out", OPT_NAME, AT(out), NULL, "folder for eval.json, accuracy.csv, classes.csv and their figure", NULL },
 };
 #undef AT
 
@@ -51,7 +52,7 @@ struct eval_tables {
 	struct table accuracy, classes;
 };
 
-static void tables_make(struct eval_tables *t, const struct ava_eval *e, const char *rule)
+static void answer_make(struct eval_tables *t, const struct ava_eval *e, const char *rule)
 {
 	size_t truth = 0, detections = 0;
 
@@ -76,6 +77,51 @@ static void tables_make(struct eval_tables *t, const struct ava_eval *e, const c
 	table_int(&t->accuracy, (int64_t)e->keyframes);
 	table_int(&t->accuracy, (int64_t)truth);
 	table_int(&t->accuracy, (int64_t)detections);
+}
+
+/* Bars of AP, the most frequent class first, and how often each class stands in the ground truth. */
+static const char *classes_draw(FILE *f, const void *context)
+{
+	const struct table *t = context;
+	size_t rows = table_rows(t), shown = 0;
+	bool done[AVA_CLASSES + 1] = { false };
+
+	fprintf(f, "$classes << EOD\n");
+	for (;;) {
+		size_t most = rows;
+
+		for (size_t r = 0; r < rows; r++)
+			if (!done[r] && table_number(t, r, "truth") > (most < rows ? table_number(t, most, "truth") : 0))
+				most = r;
+		if (most == rows)
+			break;
+		done[most] = true;
+		fprintf(f, "%zu %.6g %g \"%.26s\"\n", shown++, table_number(t, most, "AP"), table_number(t, most, "truth"),
+			table_word(t, most, "name"));
+	}
+	fprintf(f, "EOD\nset bmargin at screen 0.4\nset xrange [-1:%zu]\nset yrange [0:1]\nset y2range [0.8:*]\nset logscale y2\n"
+		"set border 11\nset y2tics\nset ylabel 'AP'\nset y2label 'labelled boxes'\nset xtics rotate by 55 right font ',9'\n"
+		"set boxwidth 0.8\nset style fill solid noborder\nset key at screen 0.98,0.96 right top horizontal\n"
+		"plot $classes using 1:2:xtic(4) with boxes lc rgb '%s' title 'AP', \\\n"
+		"  $classes using 1:3 axes x1y2 with points pt %d ps 0.8 lc rgb '%s' title 'labels'\n",
+		shown, figure_colour(0), figure_shape(0), figure_colour(1));
+	return shown ? NULL : "no class has ground truth";
+}
+
+static int draw(const char *dir, const struct eval_tables *t)
+{
+	char place[128], why[PLOT_WHY_BYTES];
+	bool made;
+	int rc;
+
+	snprintf(place, sizeof(place), "mAP %.4f by the rule of %s, %g classes, %g labelled boxes",
+		 table_number(&t->accuracy, 0, "mAP"), table_word(&t->accuracy, 0, "rule"), table_number(&t->accuracy, 0, "classes"),
+		 table_number(&t->accuracy, 0, "truth"));
+	rc = plot_make(dir, &(struct plot){ .name = "classes", .title = "Which actions are found?", .place = place,
+					    .width = FIGURE_WIDTH, .draw = classes_draw, .context = &t->classes }, &made, why);
+	if (rc != FAILED && !made)
+		warn("no figure: %s%s", rc ? "cannot start gnuplot: " : "", why);
+	return rc == FAILED ? rc : OK;
 }
 
 static cJSON *number_or_null(double v)
@@ -128,7 +174,9 @@ static int write_all(const char *dir, const struct eval_tables *t, const cJSON *
 		rc = json_write(path, json);
 	if (!rc)
 		rc = write_csv(dir, &t->accuracy);
-	return rc ? rc : write_csv(dir, &t->classes);
+	if (!rc)
+		rc = write_csv(dir, &t->classes);
+	return rc ? rc : draw(dir, t);
 }
 
 static int print(const struct eval_tables *t, const cJSON *json, bool as_json)
@@ -160,7 +208,7 @@ static int evaluate(const struct eval_options *o)
 
 	if (rc)
 		return rc;
-	tables_make(&tables, &e, o->rule);
+	answer_make(&tables, &e, o->rule);
 	json = json_make(&tables, &e);
 	rc = o->out ? write_all(o->out, &tables, json) : OK;
 	if (!rc)
