@@ -42,7 +42,8 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *emulate_kernels, *emulate_loader;
+	const char *out, *init, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *eval_frames, *emulate_kernels;
+	const char *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
@@ -93,6 +94,8 @@ static const struct opt opts[] = {
 	  "0: none at all", NULL },
 	{ "eval-seconds", OPT_U64, AT(eval_seconds), "4", "validation looks at keyframes in seconds that this divides; 1: at all", NULL },
 	{ "init", OPT_NAME, AT(init), NULL, "weights to start from (safetensors): those whose name and shape match, the others are drawn", NULL },
+	{ "eval-frames", OPT_NAME, AT(eval_frames), "middle", "of each frame the middle, square, as PySlowFast validates while it trains; or the "
+	  "whole, as it tests afterwards", "middle|whole" },
 	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
 	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), "1", "ranks that each process stands for, one after the other: their batches, "
 	  "statistics and weights, not their time", NULL },
@@ -257,6 +260,11 @@ static int open_loader(struct run *r)
 		.iterations_max = o->iterations, .emulate = o->emulate_loader });
 }
 
+static unsigned kernel_threads(const struct run *r)
+{
+	return r->o.threads ? (unsigned)r->o.threads : place_threads(&r->place, r->comm->local_world);
+}
+
 static int open_validation(struct run *r)
 {
 	const struct run_options *o = &r->o;
@@ -265,8 +273,10 @@ static int open_validation(struct run *r)
 		return OK;
 	return validation_open(&r->validation, &(struct validation_config){
 		.data = o->data, .out = o->out, .every = (unsigned)o->eval_seconds, .clips = o->clips,
-		.threads = o->workers ? o->workers : 1, .rank = r->comm->rank, .world = r->comm->world,
-		.geometry = { .rule = CLIP_VAL, .frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE,
+		.threads = o->workers ? o->workers : 1, .kernel_threads = kernel_threads(r), .rank = r->comm->rank,
+		.world = r->comm->world,
+		.geometry = { .rule = strcmp(o->eval_frames, "whole") ? CLIP_VAL : CLIP_TEST, .frames = r->net.frames,
+			      .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
 			      .crop = r->net.crop } });
 }
 
@@ -286,7 +296,7 @@ static int open_kernels(struct run *r)
 	return backend->open(&r->kernels, &(struct kernel_config){
 		.net = &r->net, .clips_max = o->clips, .boxes_max = boxes > others ? boxes : others,
 		.grad_offset = r->buckets.grad_offset,
-		.threads = o->threads ? (unsigned)o->threads : place_threads(&r->place, r->comm->local_world),
+		.threads = kernel_threads(r),
 		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * o->emulate_ranks, .dropout = o->dropout,
 		.in_parts = o->emulate_ranks > 1, .emulate = o->emulate_kernels });
 }

@@ -1,8 +1,9 @@
 /*
  * bench/validate.c - see validate.h.
  *
- * A batch is made by a few threads, then evaluated, one after the other: on CPUs both want the same cores.
- * All batches are of one size, which the kernels are prepared for; what the last one lacks are clips without boxes,
+ * Videos whose clips come to the same size are a group; a square middle makes one group of all.  A batch, of one group,
+ * is made by a few threads, then evaluated, one after the other: on CPUs both want the same cores.
+ * All batches are of one number of clips, which the kernels are prepared for; what the last one lacks are clips without boxes,
  * which change nothing, as batch norm uses its running statistics here.
  *
  * Predictions meet by addition: each rank puts those of its keyframes in their places among zeros.
@@ -20,17 +21,30 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Clips of one size, while they are evaluated. */
+struct group {
+	struct validation *v;		/* borrowed */
+	struct clip_geometry geometry;
+	struct kernels *kernels;	/* borrowed, or own_kernels */
+	struct net own_net;
+	struct kernels *own_kernels;	/* owned, as all below */
+	struct clip_maker *makers;	/* one per thread */
+	size_t *examples, count;	/* of this rank */
+	/* The batch. */
+	size_t first;			/* of `examples` */
+	size_t *first_box;		/* (clips), in the batch */
+	float *slow, *fast, *rois, *targets;
+	int64_t *meta;
+};
+
 struct validation {
 	struct validation_config c;
 	struct ava_index index;
 	struct ava_labels labels;
-	struct clip_maker *makers;	/* owned, as all below; one per thread */
-	float *preds;			/* (boxes of the index, AVA_CLASSES) */
-	/* The batch. */
-	size_t first;			/* of this rank's clips */
-	size_t *first_box;		/* (clips), in the batch */
-	float *slow, *fast, *rois, *targets;
-	int64_t *meta;
+	struct size {
+		size_t width, height;
+	} *sizes;			/* owned; of the clips of each video */
+	float *preds;			/* owned; (boxes of the index, AVA_CLASSES) */
 };
 
 static size_t boxes_max(const struct ava_index *ix)
@@ -56,20 +70,32 @@ size_t validation_clips(const struct validation *v)
 
 /* ---- open ------------------------------------------------------------------------------ */
 
-static int open_batch(struct validation *v)
+/* What the clips of each video come to, by its first frame. */
+static int find_sizes(struct validation *v)
 {
-	const struct clip_geometry *g = &v->c.geometry;
-	size_t clips = v->c.clips, boxes = validation_boxes_max(v), frame = 3 * g->crop * g->crop;
+	struct jpeg_reader jpeg;
+	char path[PATH_BYTES], why[PATH_BYTES + 256];
+	int rc = OK;
 
-	v->first_box = calloc(clips, sizeof(*v->first_box));
-	v->slow = calloc(clips * g->frames / g->alpha * frame, sizeof(*v->slow));
-	v->fast = calloc(clips * g->frames * frame, sizeof(*v->fast));
-	v->rois = calloc(boxes, 5 * sizeof(*v->rois));
-	v->targets = calloc(boxes, AVA_CLASSES * sizeof(*v->targets));
-	v->meta = calloc(boxes, 2 * sizeof(*v->meta));
-	v->preds = calloc(v->index.box_count, AVA_CLASSES * sizeof(*v->preds));
-	return v->first_box && v->slow && v->fast && v->rois && v->targets && v->meta && v->preds
-		? OK : err(NO_MEMORY, "no memory to validate %zu clips at a time", clips);
+	v->sizes = calloc(v->index.video_count, sizeof(*v->sizes));
+	if (!v->sizes || jpeg_reader_init(&jpeg))
+		return err(NO_MEMORY, "no memory for the sizes of %zu videos", v->index.video_count);
+	for (size_t i = 0; i < v->index.video_count && !rc; i++) {
+		struct clip_view view;
+
+		v->sizes[i] = (struct size){ v->c.geometry.crop, v->c.geometry.crop };
+		if (v->c.geometry.rule != CLIP_TEST)
+			continue;
+		rc = ava_index_path(&v->index, i, 0, path);
+		if (!rc && jpeg_read(&jpeg, path, why, sizeof(why)))
+			rc = err(FAILED, "%s", why);
+		if (rc)
+			break;
+		clip_view_test(&view, &v->c.geometry, jpeg.width, jpeg.height);
+		v->sizes[i] = (struct size){ view.wide, view.high };
+	}
+	jpeg_reader_release(&jpeg);
+	return rc;
 }
 
 int validation_open(struct validation **out, const struct validation_config *config)
@@ -87,12 +113,10 @@ int validation_open(struct validation **out, const struct validation_config *con
 	if (!rc)
 		rc = ava_labels_read(&v->labels, path);
 	if (!rc)
-		rc = open_batch(v);
-	v->makers = calloc(config->threads, sizeof(*v->makers));
-	if (!rc && !v->makers)
-		rc = err(NO_MEMORY, "no memory for %zu threads", config->threads);
-	for (size_t i = 0; !rc && i < config->threads; i++)
-		rc = clip_maker_init(&v->makers[i], &v->c.geometry);
+		rc = find_sizes(v);
+	v->preds = calloc(v->index.box_count + 1, AVA_CLASSES * sizeof(*v->preds));
+	if (!rc && !v->preds)
+		rc = err(NO_MEMORY, "no memory for the predictions of %zu boxes", v->index.box_count);
 	if (rc)
 		validation_close(v);
 	else
@@ -104,63 +128,171 @@ void validation_close(struct validation *v)
 {
 	if (!v)
 		return;
-	for (size_t i = 0; v->makers && i < v->c.threads; i++)
-		clip_maker_release(&v->makers[i]);
-	free(v->makers);
+	free(v->sizes);
 	free(v->preds);
-	free(v->first_box);
-	free(v->slow);
-	free(v->fast);
-	free(v->rois);
-	free(v->targets);
-	free(v->meta);
 	ava_labels_release(&v->labels);
 	ava_index_release(&v->index);
 	free(v);
 }
 
-/* ---- predictions ----------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------- */
 
-/* The i-th clip of the batch. */
-static size_t example_at(const struct validation *v, size_t i)
+/* Weights and running statistics of one instance into another of the same network. */
+static int copy_state(struct kernels *from, struct kernels *to)
 {
-	return v->c.rank + (v->first + i) * v->c.world;
+	const struct net *net = from->net;
+	static const enum state_kind stats[] = { STATE_MEAN, STATE_VAR };
+	size_t most = net->buffer_values;
+	float *plain;
+	int rc;
+
+	for (size_t i = 0; i < net->param_count; i++)
+		most = net->params[i].count > most ? net->params[i].count : most;
+	plain = malloc(most * sizeof(*plain));
+	rc = plain ? OK : err(NO_MEMORY, "no memory for a tensor of %zu values", most);
+	for (size_t i = 0; i < net->param_count && !rc; i++) {
+		rc = from->backend->get(from, STATE_WEIGHT, i, plain);
+		if (!rc)
+			rc = to->backend->set(to, STATE_WEIGHT, i, plain);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(stats) * net->buffer_count && !rc; i++) {
+		rc = from->backend->get(from, stats[i % 2], i / 2, plain);
+		if (!rc)
+			rc = to->backend->set(to, stats[i % 2], i / 2, plain);
+	}
+	free(plain);
+	return rc;
 }
+
+static int open_own_kernels(struct group *g, struct kernels *k)
+{
+	const struct validation_config *c = &g->v->c;
+	int rc = net_init_whole(&g->own_net, k->net, g->geometry.height, g->geometry.width);
+
+	if (!rc)
+		rc = k->backend->open(&g->own_kernels, &(struct kernel_config){
+			.net = &g->own_net, .clips_max = c->clips, .boxes_max = validation_boxes_max(g->v),
+			.threads = c->kernel_threads });
+	g->kernels = g->own_kernels;
+	return rc ? rc : copy_state(k, g->own_kernels);
+}
+
+static void group_close(struct group *g)
+{
+	for (size_t i = 0; g->makers && i < g->v->c.threads; i++)
+		clip_maker_release(&g->makers[i]);
+	free(g->makers);
+	free(g->examples);
+	free(g->first_box);
+	free(g->slow);
+	free(g->fast);
+	free(g->rois);
+	free(g->targets);
+	free(g->meta);
+	if (g->own_kernels)
+		g->own_kernels->backend->close(g->own_kernels);
+	net_release(&g->own_net);
+}
+
+/* This rank's clips of one size.  group_close() in any case. */
+static int group_open(struct group *g, struct validation *v, struct size size, struct kernels *k)
+{
+	const struct validation_config *c = &v->c;
+	size_t boxes = validation_boxes_max(v), frame = 3 * size.width * size.height;
+	int rc = OK;
+
+	*g = (struct group){ .v = v, .geometry = c->geometry, .kernels = k };
+	g->geometry.width = size.width;
+	g->geometry.height = size.height;
+	g->makers = calloc(c->threads, sizeof(*g->makers));
+	g->examples = calloc(validation_clips(v) + 1, sizeof(*g->examples));
+	g->first_box = calloc(c->clips, sizeof(*g->first_box));
+	g->slow = calloc(c->clips * c->geometry.frames / c->geometry.alpha * frame, sizeof(*g->slow));
+	g->fast = calloc(c->clips * c->geometry.frames * frame, sizeof(*g->fast));
+	g->rois = calloc(boxes, 5 * sizeof(*g->rois));
+	g->targets = calloc(boxes, AVA_CLASSES * sizeof(*g->targets));
+	g->meta = calloc(boxes, 2 * sizeof(*g->meta));
+	if (!g->makers || !g->examples || !g->first_box || !g->slow || !g->fast || !g->rois || !g->targets || !g->meta)
+		return err(NO_MEMORY, "no memory to validate %zu clips at a time", c->clips);
+	for (size_t i = 0; i < c->threads && !rc; i++)
+		rc = clip_maker_init(&g->makers[i], &g->geometry);
+	for (size_t i = c->rank; i < v->index.example_count; i += c->world) {
+		const struct size *s = &v->sizes[v->index.examples[i].video];
+
+		if (s->width == size.width && s->height == size.height)
+			g->examples[g->count++] = i;
+	}
+	if (!rc && g->count && c->geometry.rule == CLIP_TEST)
+		rc = open_own_kernels(g, k);
+	return rc;
+}
+
+/* ---- predictions ----------------------------------------------------------------------- */
 
 static int make_clip(void *context, size_t thread, size_t i)
 {
-	struct validation *v = context;
-	const struct clip_geometry *g = &v->c.geometry;
-	size_t frame = 3 * g->crop * g->crop, box = v->first_box[i];
+	struct group *g = context;
+	const struct clip_geometry *geometry = &g->geometry;
+	size_t frame = 3 * geometry->width * geometry->height, box = g->first_box[i];
 	char why[PATH_BYTES + 256];
 	const struct clip_tensors to = {
-		.slow = v->slow + i * g->frames / g->alpha * frame, .fast = v->fast + i * g->frames * frame,
-		.rois = v->rois + 5 * box, .labels = v->targets + AVA_CLASSES * box, .meta = v->meta + 2 * box, .place = i };
+		.slow = g->slow + i * geometry->frames / geometry->alpha * frame, .fast = g->fast + i * geometry->frames * frame,
+		.rois = g->rois + 5 * box, .labels = g->targets + AVA_CLASSES * box, .meta = g->meta + 2 * box, .place = i };
 
-	return clip_make(&v->makers[thread], &v->index, example_at(v, i), 0, 0, &to, why, sizeof(why))
+	return clip_make(&g->makers[thread], &g->v->index, g->examples[g->first + i], 0, 0, &to, why, sizeof(why))
 		? err(FAILED, "%s", why) : OK;
 }
 
-static int predict_batch(struct validation *v, struct kernels *k, size_t clips)
+static int predict_batch(struct group *g, size_t clips)
 {
+	struct validation *v = g->v;
+	struct kernels *k = g->kernels;
 	size_t boxes = 0;
 	int rc;
 
 	for (size_t i = 0; i < clips; i++) {
-		v->first_box[i] = boxes;
-		boxes += v->index.examples[example_at(v, i)].box_count;
+		g->first_box[i] = boxes;
+		boxes += v->index.examples[g->examples[g->first + i]].box_count;
 	}
-	rc = parallel_each(clips, v->c.threads, make_clip, v);
+	rc = parallel_each(clips, v->c.threads, make_clip, g);
 	if (!rc)
-		rc = k->backend->input(k, &(struct step_input){ .clips = v->c.clips, .boxes = boxes, .slow = v->slow,
-			.fast = v->fast, .rois = v->rois, .labels = v->targets });
+		rc = k->backend->input(k, &(struct step_input){ .clips = v->c.clips, .boxes = boxes, .slow = g->slow,
+			.fast = g->fast, .rois = g->rois, .labels = g->targets });
 	if (!rc)
 		rc = k->backend->evaluate(k);
 	for (size_t i = 0; i < clips && !rc; i++) {
-		const struct ava_example *e = &v->index.examples[example_at(v, i)];
+		const struct ava_example *e = &v->index.examples[g->examples[g->first + i]];
 
-		memcpy(v->preds + AVA_CLASSES * e->first_box, k->preds + AVA_CLASSES * v->first_box[i],
+		memcpy(v->preds + AVA_CLASSES * e->first_box, k->preds + AVA_CLASSES * g->first_box[i],
 		       AVA_CLASSES * e->box_count * sizeof(*v->preds));
+	}
+	return rc;
+}
+
+static int predict_group(struct validation *v, struct size size, struct kernels *k)
+{
+	size_t clips = v->c.clips;
+	struct group g;
+	int rc = group_open(&g, v, size, k);
+
+	for (; g.first < g.count && !rc; g.first += clips)
+		rc = predict_batch(&g, g.count - g.first < clips ? g.count - g.first : clips);
+	group_close(&g);
+	return rc;
+}
+
+/* Each size once, where its first video stands. */
+static int predict(struct validation *v, struct kernels *k)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < v->index.video_count && !rc; i++) {
+		size_t first = 0;
+
+		while (v->sizes[first].width != v->sizes[i].width || v->sizes[first].height != v->sizes[i].height)
+			first++;
+		if (first == i)
+			rc = predict_group(v, v->sizes[i], k);
 	}
 	return rc;
 }
@@ -241,12 +373,11 @@ static int judge(const struct validation *v, double *map)
 
 int validation_run(struct validation *v, struct kernels *k, struct comm *c, struct lane *lane, double *map)
 {
-	size_t own = validation_clips(v), values = AVA_CLASSES * v->index.box_count;
-	int rc = OK;
+	size_t values = AVA_CLASSES * v->index.box_count;
+	int rc;
 
 	memset(v->preds, 0, values * sizeof(*v->preds));
-	for (v->first = 0; v->first < own && !rc; v->first += v->c.clips)
-		rc = predict_batch(v, k, own - v->first < v->c.clips ? own - v->first : v->c.clips);
+	rc = predict(v, k);
 	if (rc)
 		return rc;
 	span_begin(lane, SPAN_GATHER, values * sizeof(*v->preds));

@@ -1,6 +1,9 @@
 /*
  * bench/validate.h - what the network has learned: frame-mAP on the validation split.
  *
+ * Frames are looked at as PySlowFast does while it trains (the middle of each, square), or as in its test afterwards
+ * (whole): then videos of each size get a network of their own for as long as they are evaluated, with the same state.
+ *
  * Ranks share the keyframes without shuffling and without filling up: rank r of W takes r, r + W, ...
  * PySlowFast's sampler fills up, so that a few detections count twice there, as false ones.
  *
@@ -19,10 +22,11 @@
 
 struct validation_config {
 	const char *data, *out;		/* data set; run folder */
-	struct clip_geometry geometry;	/* with a rule of evaluation */
+	struct clip_geometry geometry;	/* with a rule of evaluation; width and height are found out */
 	unsigned every;			/* keyframes in seconds that this divides */
 	size_t clips;			/* per batch: what the kernels were opened for */
 	size_t threads;			/* that make clips */
+	unsigned kernel_threads;	/* of networks for whole frames */
 	size_t rank, world;
 };
 

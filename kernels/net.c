@@ -291,12 +291,12 @@ static void add_head(struct net *net, int slow, int fast)
 
 static void build(struct net *net)
 {
-	size_t side = net->crop / 4;	/* behind the stems: two strides of two */
+	size_t h = (net->height + 3) / 4, w = (net->width + 3) / 4;	/* behind the stems: two strides of two, rounded up */
 	int slow, fast, joined;
 
-	slow = add_tensor(net, "slow", (const size_t[]){ 3, net->slow_frames, net->crop, net->crop }, own);
-	fast = add_tensor(net, "fast", (const size_t[]){ 3, net->frames, net->crop, net->crop }, own);
-	joined = add_concatenation(net, "s1_fuse", width_of(net, SLOW), side, side);
+	slow = add_tensor(net, "slow", (const size_t[]){ 3, net->slow_frames, net->height, net->width }, own);
+	fast = add_tensor(net, "fast", (const size_t[]){ 3, net->frames, net->height, net->width }, own);
+	joined = add_concatenation(net, "s1_fuse", width_of(net, SLOW), h, w);
 	add_stem(net, SLOW, slow, (struct place){ joined, 0 });
 	fast = add_stem(net, FAST, fast, own);
 	add_fuse(net, "s1_fuse", fast, joined);
@@ -304,8 +304,9 @@ static void build(struct net *net)
 	for (size_t i = 0; i < ARRAY_LEN(stage_rows); i++) {
 		const struct stage_row *s = &stage_rows[i];
 
-		side /= s->stride;
-		joined = s->fuse ? add_concatenation(net, s->fuse, 4 * s->inner * width_of(net, SLOW), side, side) : -1;
+		h = (h + s->stride - 1) / s->stride;
+		w = (w + s->stride - 1) / s->stride;
+		joined = s->fuse ? add_concatenation(net, s->fuse, 4 * s->inner * width_of(net, SLOW), h, w) : -1;
 		slow = add_blocks(net, s, SLOW, slow, (struct place){ joined, 0 });
 		fast = add_blocks(net, s, FAST, fast, own);
 		if (!s->fuse)
@@ -342,30 +343,47 @@ const struct net_preset *net_preset_find(const char *name)
 	return NULL;
 }
 
-int net_init(struct net *net, const struct net_preset *preset, size_t frames, size_t crop)
+static int init(struct net *net)
 {
-	*net = (struct net){ .preset = preset, .frames = frames ? frames : preset->frames,
-			     .crop = crop ? crop : preset->crop };
-	if (net->frames % NET_ALPHA || net->frames < FRAMES_MIN || net->frames > FRAMES_MAX)
-		return err(USAGE, "frames '%zu': wants a multiple of %d from %d to %d", net->frames, NET_ALPHA,
-			   FRAMES_MIN, FRAMES_MAX);
-	if (net->crop % NET_ROI_STRIDE || net->crop < CROP_MIN || net->crop > CROP_MAX)
-		return err(USAGE, "crop '%zu': wants a multiple of %d from %d to %d", net->crop, NET_ROI_STRIDE,
-			   CROP_MIN, CROP_MAX);
 	net->slow_frames = net->frames / NET_ALPHA;
 	net->params = calloc(PARAMS, sizeof(*net->params));
 	net->buffers = calloc(CONVS, sizeof(*net->buffers));
 	net->tensors = calloc(TENSORS, sizeof(*net->tensors));
 	net->ops = calloc(OPS, sizeof(*net->ops));
 	if (!net->params || !net->buffers || !net->tensors || !net->ops) {
+		const char *name = net->preset->name;
+
 		net_release(net);
-		return err(NO_MEMORY, "no memory for the rows of net '%s'", preset->name);
+		return err(NO_MEMORY, "no memory for the rows of net '%s'", name);
 	}
 	build(net);
 	assert(net->param_count == PARAMS && net->buffer_count == CONVS && net->op_count == OPS &&
 	       net->tensor_count == TENSORS);
 	count_ready(net);
 	return OK;
+}
+
+int net_init(struct net *net, const struct net_preset *preset, size_t frames, size_t crop)
+{
+	*net = (struct net){ .preset = preset, .frames = frames ? frames : preset->frames,
+			     .crop = crop ? crop : preset->crop };
+	net->height = net->width = net->crop;
+	if (net->frames % NET_ALPHA || net->frames < FRAMES_MIN || net->frames > FRAMES_MAX)
+		return err(USAGE, "frames '%zu': wants a multiple of %d from %d to %d", net->frames, NET_ALPHA,
+			   FRAMES_MIN, FRAMES_MAX);
+	if (net->crop % NET_ROI_STRIDE || net->crop < CROP_MIN || net->crop > CROP_MAX)
+		return err(USAGE, "crop '%zu': wants a multiple of %d from %d to %d", net->crop, NET_ROI_STRIDE,
+			   CROP_MIN, CROP_MAX);
+	return init(net);
+}
+
+int net_init_whole(struct net *net, const struct net *like, size_t height, size_t width)
+{
+	*net = (struct net){ .preset = like->preset, .frames = like->frames, .crop = like->crop, .height = height,
+			     .width = width };
+	if (height < CROP_MIN || height > CROP_MAX || width < CROP_MIN || width > CROP_MAX)
+		return err(UNSUPPORTED, "frames of %zu x %zu: wants %d to %d each way", width, height, CROP_MIN, CROP_MAX);
+	return init(net);
 }
 
 void net_release(struct net *net)

@@ -77,6 +77,7 @@ struct net_op {
 struct net {
 	const struct net_preset *preset;
 	size_t frames, slow_frames, crop;
+	size_t height, width;	/* of the input: crop by crop, or a whole frame */
 	struct net_param *params;	/* owned */
 	size_t param_count;
 	struct net_buffer *buffers;	/* owned */
@@ -92,6 +93,8 @@ struct net {
 
 /* `frames` and `crop` replace the preset's when not 0.  USAGE (said) when they do not fit. */
 int net_init(struct net *, const struct net_preset *, size_t frames, size_t crop);
+/* The same network for whole frames, whatever their size from 64 up: its state fits, its activations do not. */
+int net_init_whole(struct net *, const struct net *, size_t height, size_t width);
 void net_release(struct net *);
 
 /* MACs of backward's convolutions, one clip, until the gradient with this ready index exists: as much as forward

@@ -42,8 +42,8 @@ static size_t padded(size_t crop)
 int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 {
 	*m = (struct clip_maker){ .geometry = *geometry };
-	m->columns = calloc(padded(geometry->crop), sizeof(*m->columns));
-	m->rows = calloc(2 * 4 * padded(geometry->crop), sizeof(*m->rows));
+	m->columns = calloc(padded(clip_wide(geometry)), sizeof(*m->columns));
+	m->rows = calloc(2 * 4 * padded(clip_wide(geometry)), sizeof(*m->rows));
 	if (m->columns && m->rows && !jpeg_reader_init(&m->jpeg))
 		return OK;
 	clip_maker_release(m);
@@ -118,25 +118,31 @@ void clip_view_val(struct clip_view *v, const struct clip_geometry *g, size_t wi
 	v->y = (v->high - g->crop + 1) / 2;
 }
 
+void clip_view_test(struct clip_view *v, const struct clip_geometry *g, size_t width, size_t height)
+{
+	*v = (struct clip_view){ .width = width, .height = height };
+	scale(v, g->crop);
+}
+
 static double clamp(double value, double most)
 {
 	return value < 0 ? 0 : value > most ? most : value;
 }
 
-void clip_roi(const struct clip_view *v, size_t crop, const struct ava_box *box, float roi[4])
+void clip_roi(const struct clip_view *v, const struct clip_geometry *g, const struct ava_box *box, float roi[4])
 {
 	double scale = v->width < v->height ? (double)v->high / (double)v->height : (double)v->wide / (double)v->width;
-	double last = (double)crop - 1;
+	double last_x = (double)clip_wide(g) - 1, last_y = (double)clip_high(g) - 1;
 	double x1 = clamp((double)box->x1 * (double)v->width, (double)v->width - 1) * scale - (double)v->x;
 	double x2 = clamp((double)box->x2 * (double)v->width, (double)v->width - 1) * scale - (double)v->x;
 	double y1 = clamp((double)box->y1 * (double)v->height, (double)v->height - 1) * scale - (double)v->y;
 	double y2 = clamp((double)box->y2 * (double)v->height, (double)v->height - 1) * scale - (double)v->y;
 
 	/* A box outside the crop ends with no area on its border, and stays. */
-	roi[0] = (float)clamp(v->flip ? last - x2 : x1, last);
-	roi[1] = (float)clamp(y1, last);
-	roi[2] = (float)clamp(v->flip ? last - x1 : x2, last);
-	roi[3] = (float)clamp(y2, last);
+	roi[0] = (float)clamp(v->flip ? last_x - x2 : x1, last_x);
+	roi[1] = (float)clamp(y1, last_y);
+	roi[2] = (float)clamp(v->flip ? last_x - x1 : x2, last_x);
+	roi[3] = (float)clamp(y2, last_y);
 }
 
 /* ---- pixels ---------------------------------------------------------------------------- */
@@ -153,7 +159,7 @@ static long source_at(size_t at, size_t source, size_t scaled, float *next)
 
 void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 {
-	size_t crop = m->geometry.crop;
+	size_t crop = clip_wide(&m->geometry);
 
 	m->view = *v;
 	for (size_t i = 0; i < crop; i++) {
@@ -265,10 +271,10 @@ static void row_blend(const int16_t *upper, const int16_t *lower, int16_t upper_
 void clip_pixels(struct clip_maker *m, float *tensor, size_t frames, size_t t)
 {
 	const struct clip_view *v = &m->view;
-	size_t crop = m->geometry.crop;
+	size_t wide = clip_wide(&m->geometry), high = clip_high(&m->geometry);
 	long held[2] = { -1, -1 };	/* source rows that lie in m->rows, row r in place r % 2 */
 
-	for (size_t i = 0; i < crop; i++) {
+	for (size_t i = 0; i < high; i++) {
 		float next, *out[3];
 		long above = source_at(v->y + i, v->height, v->high, &next);
 		const int16_t *row[2];
@@ -278,15 +284,15 @@ void clip_pixels(struct clip_maker *m, float *tensor, size_t frames, size_t t)
 			int16_t *place;
 
 			r = r < 0 ? 0 : r;
-			place = m->rows + (size_t)(r % 2) * 4 * padded(crop);
+			place = m->rows + (size_t)(r % 2) * 4 * padded(wide);
 			if (held[r % 2] != r)
-				row_scale(m->columns, crop, m->jpeg.rgb + 3 * v->width * (size_t)r, place);
+				row_scale(m->columns, wide, m->jpeg.rgb + 3 * v->width * (size_t)r, place);
 			held[r % 2] = r;
 			row[k] = place;
 		}
 		for (size_t c = 0; c < 3; c++)
-			out[c] = tensor + ((c * frames + t) * crop + i) * crop;
-		row_blend(row[0], row[1], (int16_t)lrintf((1 - next) * ONE), (int16_t)lrintf(next * ONE), crop, out);
+			out[c] = tensor + ((c * frames + t) * high + i) * wide;
+		row_blend(row[0], row[1], (int16_t)lrintf((1 - next) * ONE), (int16_t)lrintf(next * ONE), wide, out);
 	}
 }
 
@@ -294,7 +300,7 @@ void clip_pixels(struct clip_maker *m, float *tensor, size_t frames, size_t t)
 
 static void slow_copy(const struct clip_geometry *g, const float *fast, float *slow)
 {
-	size_t plane = g->crop * g->crop, slow_frames = g->frames / g->alpha;
+	size_t plane = clip_wide(g) * clip_high(g), slow_frames = g->frames / g->alpha;
 
 	for (size_t c = 0; c < 3; c++)
 		for (size_t i = 0; i < slow_frames; i++)
@@ -302,8 +308,8 @@ static void slow_copy(const struct clip_geometry *g, const float *fast, float *s
 			       fast + (c * g->frames + clip_slow_frame(g, i)) * plane, plane * sizeof(*slow));
 }
 
-void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_view *v, size_t crop,
-		const struct clip_tensors *to)
+void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_view *v,
+		const struct clip_geometry *g, const struct clip_tensors *to)
 {
 	const struct ava_example *e = &ix->examples[example];
 
@@ -311,7 +317,7 @@ void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_vi
 		const struct ava_box *box = &ix->boxes[e->first_box + k];
 
 		to->rois[5 * k] = (float)to->place;
-		clip_roi(v, crop, box, to->rois + 5 * k + 1);
+		clip_roi(v, g, box, to->rois + 5 * k + 1);
 		for (size_t a = 0; a < AVA_CLASSES; a++)
 			to->labels[AVA_CLASSES * k + a] = (float)(box->labels[a / 8] >> a % 8 & 1);
 		to->meta[2 * k] = e->video;
@@ -343,8 +349,15 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 
 			if (g->rule == CLIP_TRAIN)
 				clip_view_draw(&v, g, m->jpeg.width, m->jpeg.height, seed, epoch, example);
-			else
+			else if (g->rule == CLIP_VAL)
 				clip_view_val(&v, g, m->jpeg.width, m->jpeg.height);
+			else
+				clip_view_test(&v, g, m->jpeg.width, m->jpeg.height);
+			if (g->rule == CLIP_TEST && (v.wide != g->width || v.high != g->height)) {
+				snprintf(why, why_bytes, "'%s' comes to %zu x %zu pixels, the first frame of its video to %zu x %zu",
+					 path, v.wide, v.high, g->width, g->height);
+				return FAILED;
+			}
 			clip_view_use(m, &v);
 		}
 		if (m->jpeg.width != m->view.width || m->jpeg.height != m->view.height) {
@@ -357,7 +370,7 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 	}
 	slow_copy(g, to->fast, to->slow);
 	stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
-	clip_boxes(ix, example, &m->view, g->crop, to);
+	clip_boxes(ix, example, &m->view, g, to);
 	stage_end(&m->jpeg.stages, STAGE_HAND_OVER);
 	return OK;
 }

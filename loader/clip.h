@@ -21,6 +21,7 @@ enum { CLIP_FRAMES_MAX = 256 };
 enum clip_rule {
 	CLIP_TRAIN,		/* scaled, cut out and mirrored at random */
 	CLIP_VAL,		/* short side scaled to the crop, its middle */
+	CLIP_TEST,		/* the same, whole: `width` by `height` */
 };
 
 struct clip_geometry {
@@ -30,6 +31,7 @@ struct clip_geometry {
 	size_t rate;
 	bool old_linspace;
 	size_t crop;
+	size_t width, height;	/* CLIP_TEST: that frames must come to, as clip_view_test() says; else unused */
 	size_t scale_min, scale_max;	/* CLIP_TRAIN: short side, both ends included */
 };
 
@@ -59,6 +61,17 @@ struct clip_tensors {
 	size_t place;		/* of the clip in its batch: first column of rois */
 };
 
+/* Of the clip, in pixels. */
+static inline size_t clip_wide(const struct clip_geometry *g)
+{
+	return g->rule == CLIP_TEST ? g->width : g->crop;
+}
+
+static inline size_t clip_high(const struct clip_geometry *g)
+{
+	return g->rule == CLIP_TEST ? g->height : g->crop;
+}
+
 int clip_maker_init(struct clip_maker *, const struct clip_geometry *);
 void clip_maker_release(struct clip_maker *);
 
@@ -74,14 +87,15 @@ size_t clip_slow_frame(const struct clip_geometry *, size_t i);
 void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example);
 void clip_view_val(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);
+void clip_view_test(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);
 /* From now on clip_pixels() sees frames through this view. */
 void clip_view_use(struct clip_maker *, const struct clip_view *);
-/* The frame that lies in `jpeg`, as frame `t` of a (3,frames,crop,crop) tensor. */
+/* The frame that lies in `jpeg`, as frame `t` of a (3,frames,H,W) tensor. */
 void clip_pixels(struct clip_maker *, float *tensor, size_t frames, size_t t);
-/* `roi`: x1, y1, x2, y2 in pixels of the crop. */
-void clip_roi(const struct clip_view *, size_t crop, const struct ava_box *, float roi[4]);
+/* `roi`: x1, y1, x2, y2 in pixels of the clip. */
+void clip_roi(const struct clip_view *, const struct clip_geometry *, const struct ava_box *, float roi[4]);
 /* Fills rois, labels and meta. */
-void clip_boxes(const struct ava_index *, size_t example, const struct clip_view *, size_t crop,
+void clip_boxes(const struct ava_index *, size_t example, const struct clip_view *, const struct clip_geometry *,
 		const struct clip_tensors *);
 
 #endif

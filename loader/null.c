@@ -52,7 +52,7 @@ void loader_null_fill(const struct batch_maker *m, const struct ring *ring)
 			.place = i,
 		};
 
-		clip_boxes(m->index, 0, &view, crop, &tensors);
+		clip_boxes(m->index, 0, &view, &p->geometry, &tensors);
 	}
 }
 

@@ -354,18 +354,22 @@ static void a_box_moves_with_the_pixels(void **state)
 	const struct ava_box box = { .x1 = 0.25f, .y1 = 0, .x2 = 0.5f, .y2 = 1 };
 	/* A frame of 64 x 48 at twice its size, the crop of 32 at (20, 10). */
 	struct clip_view v = { .width = 64, .height = 48, .wide = 128, .high = 96, .x = 20, .y = 10 };
+	const struct clip_geometry g = { .crop = 32 }, whole = { .rule = CLIP_TEST, .crop = 96, .width = 128, .height = 96 };
 	float roi[4];
 
 	(void)state;
-	clip_roi(&v, 32, &box, roi);
+	clip_roi(&v, &g, &box, roi);
 	assert_true(roi[0] == 12 && roi[1] == 0 && roi[2] == 31 && roi[3] == 31);
 	v.flip = true;
-	clip_roi(&v, 32, &box, roi);
+	clip_roi(&v, &g, &box, roi);
 	assert_true(roi[0] == 0 && roi[2] == 19);
 	v.x = 90;		/* right of the box: nothing is left of it, and it stays */
 	v.flip = false;
-	clip_roi(&v, 32, &box, roi);
+	clip_roi(&v, &g, &box, roi);
 	assert_true(roi[0] == 0 && roi[2] == 0);
+	clip_view_test(&v, &whole, 64, 48);
+	clip_roi(&v, &whole, &box, roi);
+	assert_true(v.wide == 128 && v.high == 96 && roi[0] == 32 && roi[1] == 0 && roi[2] == 64 && roi[3] == 94);
 }
 
 static void the_view_of_a_clip_depends_on_seed_epoch_and_example(void **state)
