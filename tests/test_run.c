@@ -191,6 +191,12 @@ static void a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_aga
 	assert_int_equal(sh("$S run %s --epochs 1 --iterations 1 --lr 0 --warmup-lr 0 --threads 1 --eval-period 1 --out $W/v1 &&"
 			    "mpirun --oversubscribe -n 2 $S run %s --epochs 1 --iterations 1 --lr 0 --warmup-lr 0 --threads 1 --eval-period 1 "
 			    "--out $W/v2 && cmp $W/v1/detections.csv $W/v2/detections.csv", in_run, in_run), 0);
+	/* The middle of a square frame is all of it, though another instance of the network sees it. */
+	assert_int_equal(sh("$S data make $W/square --videos 1 --val-videos 1 --seconds 2 --width 96 --height 96 >/dev/null &&"
+			    "for f in middle whole; do $S run --data $W/square --net nano --clips 1 --log-period 0 --epochs 1 --iterations 2 "
+			    "--eval-period 1 --eval-seconds 1 --eval-frames $f --out $W/s-$f || exit 9; done;"
+			    "cmp $W/s-middle/detections.csv $W/s-whole/detections.csv"), 0);
+	assert_int_equal(sh("$S run %s --epochs 1 --iterations 2 --eval-period 1 --eval-frames whole --out $W/s-wide", in_run), 0);
 }
 
 static void every_policy_trains_on_the_same_samples_to_the_same_loss(void **state)
