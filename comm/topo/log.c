@@ -16,6 +16,8 @@
  */
 #include "comm/topo/log_reader.h"
 
+#include "bench/base/err.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +28,8 @@ struct message {
 	struct topo_span host, text;
 	uint64_t pid, tid;
 	int32_t dev;			/* -1: none */
-	const char *begin;		/* of the anchor */
+	const char *begin, *end;	/* of the anchor */
+	uint32_t thread;		/* whose anchor it is; TOPO_NONE: to be found */
 	bool warn, torn_head;
 	struct topo_at at;
 };
@@ -42,14 +45,14 @@ static bool host_char(int c)
 static bool back_number(const char **p, const char *from, uint64_t *v)
 {
 	const char *end = *p, *at = end;
-	struct topo_span s;
+	uint64_t n = 0, unit = 1;
 
-	while (at > from && isdigit((unsigned char)at[-1]))
-		at--;
-	s = (struct topo_span){ at, end };
-	if (at == end || end - at > 18 || !topo_take_u64(&s, v))
+	for (; at > from && at[-1] >= '0' && at[-1] <= '9'; unit *= 10)
+		n += unit * (uint64_t)(*--at - '0');
+	if (at == end || end - at > 18)
 		return false;
 	*p = at;
+	*v = n;
 	return true;
 }
 
@@ -95,9 +98,53 @@ static bool anchor_before(const char *from, const char *nccl, struct message *m)
 	return true;
 }
 
+static void version_set(struct topo_log *log, struct topo_span s)
+{
+	uint64_t major, minor, patch = 0;
+	struct topo_span from = s;
+
+	if (log->version || !topo_take_u64(&s, &major) || !topo_take(&s, ".") || !topo_take_u64(&s, &minor) ||
+	    major > 9 || minor > 99)
+		return;
+	if (topo_take(&s, ".") && (!topo_take_u64(&s, &patch) || patch > 99))
+		patch = 0;
+	log->version = topo_name(&log->names, (struct topo_span){ from.at, s.at });
+	log->version_number = (int)(10000 * major + 100 * minor + patch);
+}
+
+/* Where an anchor that ends at `end` is remembered; NULL: there is too little before it to be one. */
+static struct anchor *anchor_slot(struct topo_reader *r, const char *from, const char *end)
+{
+	uint64_t tail[2];
+
+	if (end - from < (ptrdiff_t)sizeof(tail))
+		return NULL;
+	memcpy(tail, end - sizeof(tail), sizeof(tail));
+	return &r->anchors[((tail[0] * 31 ^ tail[1]) * 0x9e3779b97f4a7c15u >> 32) % ANCHORS];
+}
+
+/* The same bytes as an anchor before, with nothing in front that would belong to it. */
+static bool anchor_again(struct topo_reader *r, const char *from, const char *end, struct message *m)
+{
+	const struct anchor *a = anchor_slot(r, from, end);
+	const char *begin;
+
+	if (!a || !a->at || a->bytes > (size_t)(end - from))
+		return false;
+	begin = end - a->bytes;
+	if (memcmp(begin, a->at, a->bytes) || (begin > from && host_char((unsigned char)begin[-1])))
+		return false;
+	m->begin = begin;
+	m->torn_head = false;
+	m->dev = a->dev;
+	m->thread = a->thread;
+	return true;
+}
+
 /* The next message of `line` behind `from`; its text still runs to the end of the line.  memchr() for a capital
- * N is several times as fast as memmem() for the word: little else has one. */
-static bool message_next(const char *from, struct topo_span line, struct message *m)
+ * N is several times as fast as memmem() for the word: little else has one.  `log` learns the version where a line
+ * without an anchor has it; NULL: only whether there is a message. */
+static bool message_next(struct topo_log *log, const char *from, struct topo_span line, struct message *m)
 {
 	const char *p = from;
 
@@ -106,10 +153,15 @@ static bool message_next(const char *from, struct topo_span line, struct message
 
 		if (topo_take(&s, "NCCL ")) {
 			m->warn = topo_take(&s, "WARN ");
-			if ((m->warn || topo_take(&s, "INFO ")) && anchor_before(from, p, m)) {
+			m->end = p;
+			m->thread = TOPO_NONE;
+			if ((m->warn || topo_take(&s, "INFO ")) &&
+			    ((log && anchor_again(log->reader, from, p, m)) || anchor_before(from, p, m))) {
 				m->text = s;
 				return true;
 			}
+			if (log && topo_take(&s, "version "))
+				version_set(log, s);
 		}
 		p++;
 	}
@@ -122,7 +174,7 @@ bool topo_log_is(const char *text, size_t bytes)
 	struct message m;
 
 	while (topo_line(&rest, &line))
-		if (message_next(line.at, line, &m))
+		if (message_next(NULL, line.at, line, &m))
 			return true;
 	return false;
 }
@@ -198,41 +250,73 @@ static uint64_t speaker_key(const struct message *m)
 	return h;
 }
 
+/* By its tid among those that are known; TOPO_NONE. */
+static uint32_t thread_known(struct topo_log *log, const struct message *m)
+{
+	struct topo_reader *r = log->reader;
+	uint32_t t = topo_map_get(&r->tids, m->tid);
+
+	for (; t != TOPO_NONE; t = r->threads[t].next) {
+		struct process *p = &r->processes[r->threads[t].process];
+
+		if (m->torn_head)
+			if (pid_fits(p->pid, m->pid))
+				return t;
+		if (!m->torn_head && p->pid == m->pid && host_fits(p, m->host)) {
+			host_count(&log->names, p, m->host);
+			return t;
+		}
+	}
+	return t;
+}
+
+static uint32_t thread_new(struct topo_log *log, const struct message *m)
+{
+	struct topo_reader *r = log->reader;
+	uint32_t process = process_find(log, m), index = (uint32_t)r->thread_count;
+
+	host_count(&log->names, &r->processes[process], m->host);
+	TOPO_PUSH(r->threads, r->thread_count, r->thread_room) =
+		(struct thread){ .tid = m->tid, .process = process, .next = topo_map_get(&r->tids, m->tid),
+				 .open = TOPO_NONE, .last = TOPO_NONE };
+	topo_map_set(&r->tids, m->tid, index);
+	topo_map_set(&r->speakers, speaker_key(m), index);
+	return index;
+}
+
+/* The next line with these bytes needs no search, if they spell the host as the process's first line does. */
+static void anchor_remember(struct topo_reader *r, const struct message *m, uint32_t thread)
+{
+	struct anchor *slot = anchor_slot(r, m->begin, m->end);
+
+	if (slot && m->dev >= 0 && !m->warn)
+		*slot = (struct anchor){ .at = m->begin, .bytes = (size_t)(m->end - m->begin), .thread = thread,
+					 .dev = m->dev };
+}
+
 /* The thread that speaks; TOPO_NONE when a torn head leaves it open. */
 static uint32_t thread_find(struct topo_log *log, const struct message *m)
 {
 	struct topo_reader *r = log->reader;
-	uint64_t key = speaker_key(m);
-	uint32_t known = topo_map_get(&r->speakers, key), first, process;
+	uint32_t t = m->thread;
 
-	if (known != TOPO_NONE && r->threads[known].tid == m->tid && !m->torn_head) {
-		struct process *p = &r->processes[r->threads[known].process];
+	if (t == TOPO_NONE && !m->torn_head) {
+		t = topo_map_get(&r->speakers, speaker_key(m));
+		if (t != TOPO_NONE) {
+			struct process *p = &r->processes[r->threads[t].process];
 
-		if (p->pid == m->pid && topo_span_is(m->host, p->host[0].name)) {
-			p->host[0].count++;
-			return known;
+			if (r->threads[t].tid != m->tid || p->pid != m->pid || !topo_span_is(m->host, p->host[0].name))
+				t = TOPO_NONE;
+			else
+				anchor_remember(r, m, t);
 		}
 	}
-	first = topo_map_get(&r->tids, m->tid);
-	for (uint32_t t = first; t != TOPO_NONE; t = r->threads[t].next) {
-		struct process *p = &r->processes[r->threads[t].process];
-
-		if (m->torn_head ? pid_fits(p->pid, m->pid) : p->pid == m->pid && host_fits(p, m->host)) {
-			if (!m->torn_head)
-				host_count(&log->names, p, m->host);
-			return t;
-		}
+	if (t != TOPO_NONE) {
+		r->processes[r->threads[t].process].host[0].count++;
+		return t;
 	}
-	if (m->torn_head)
-		return TOPO_NONE;
-	process = process_find(log, m);
-	host_count(&log->names, &r->processes[process], m->host);
-	TOPO_PUSH(r->threads, r->thread_count, r->thread_room) = (struct thread){
-		.tid = m->tid, .process = process, .next = first, .open = TOPO_NONE, .last = TOPO_NONE
-	};
-	topo_map_set(&r->tids, m->tid, (uint32_t)r->thread_count - 1);
-	topo_map_set(&r->speakers, key, (uint32_t)r->thread_count - 1);
-	return (uint32_t)r->thread_count - 1;
+	t = thread_known(log, m);
+	return t != TOPO_NONE || m->torn_head ? t : thread_new(log, m);
 }
 
 /* ---- members ---- */
@@ -292,20 +376,6 @@ static void note(struct topo_log *log, enum topo_note_kind kind, uint32_t proces
 		}
 	TOPO_PUSH(log->notes, log->note_count, log->note_room) =
 		(struct topo_note){ .kind = kind, .host = process, .text = name, .count = 1, .at = at };
-}
-
-static void version_set(struct topo_log *log, struct topo_span s)
-{
-	uint64_t major, minor, patch = 0;
-	struct topo_span from = s;
-
-	if (log->version || !topo_take_u64(&s, &major) || !topo_take(&s, ".") || !topo_take_u64(&s, &minor) ||
-	    major > 9 || minor > 99)
-		return;
-	if (topo_take(&s, ".") && (!topo_take_u64(&s, &patch) || patch > 99))
-		patch = 0;
-	log->version = topo_name(&log->names, (struct topo_span){ from.at, s.at });
-	log->version_number = (int)(10000 * major + 100 * minor + patch);
 }
 
 static void setting_add(struct topo_log *log, uint32_t process, struct topo_span name, struct topo_span value,
@@ -444,23 +514,8 @@ static bool take_local(struct topo_log *log, struct topo_span s, struct half *h)
 }
 
 /* Behind "Channel 00/0 : a -> b": how.  False: no form that NCCL prints. */
-static bool take_connection(struct topo_log *log, struct topo_span s, struct half *h, struct member **by_pointer)
+static bool take_way(struct topo_log *log, struct topo_span s, struct half *h)
 {
-	struct topo_span comm = s;
-	uint64_t pointer;
-
-	*by_pointer = NULL;
-	if (topo_take_past(&comm, " comm 0x")) {	/* RCCL says which communicator */
-		s.end = comm.at - strlen(" comm 0x");
-		if (topo_take_hex(&comm, &pointer)) {
-			struct topo_reader *r = log->reader;
-
-			for (size_t i = r->member_count; i-- > 0 && !*by_pointer;)
-				if (r->members[i].pointer == pointer && r->members[i].known && !r->members[i].gone &&
-				    (r->members[i].rank == h->from || r->members[i].rank == h->to))
-					*by_pointer = &r->members[i];
-		}
-	}
 	while (s.end > s.at && s.end[-1] == ' ')
 		s.end--;
 	if (topo_take(&s, " [send] via NET/")) {
@@ -472,6 +527,29 @@ static bool take_connection(struct topo_log *log, struct topo_span s, struct hal
 		return take_net(log, s, h);
 	}
 	return topo_take(&s, " via ") && take_local(log, s, h);
+}
+
+/* The same, and the communicator where RCCL names it behind that: " comm 0x7f.. nRanks 08". */
+static bool take_connection(struct topo_log *log, struct topo_span s, struct half *h, struct member **by_pointer)
+{
+	struct topo_reader *r = log->reader;
+	struct topo_span comm = s;
+	struct half plain = *h;
+	uint64_t pointer;
+
+	*by_pointer = NULL;
+	if (take_way(log, s, h))
+		return true;
+	*h = plain;
+	if (!topo_take_past(&comm, " comm 0x"))
+		return false;
+	s.end = comm.at - strlen(" comm 0x");
+	if (topo_take_hex(&comm, &pointer))
+		for (size_t i = r->member_count; i-- > 0 && !*by_pointer;)
+			if (r->members[i].pointer == pointer && r->members[i].known && !r->members[i].gone &&
+			    (r->members[i].rank == h->from || r->members[i].rank == h->to))
+				*by_pointer = &r->members[i];
+	return take_way(log, s, h);
 }
 
 /* Channel 00/04 :    0   1   2   3 ...; the last number may be cut when the list is. */
@@ -589,17 +667,20 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 {
 	struct topo_reader *r = log->reader;
 	struct process *p = &r->processes[t->process];
-	struct topo_span parent;
+	struct topo_span event, parent;
 	struct member said = { .rank = -1, .rank_count = -1, .cuda_dev = -1, .nvml_dev = -1 }, *i;
-	bool start, complete, closing;
+	bool start, complete, aborted, closing;
 	uint32_t index;
 
 	if (!topo_take_past(&s, "comm 0x") || !topo_take_hex(&s, &said.pointer))
 		return;
-	start = topo_span_has(s, "- Init START");
-	complete = !start && topo_span_has(s, "- Init COMPLETE");
-	closing = !start && !complete &&
-		  (topo_span_has(s, "- Destroy COMPLETE") || topo_span_has(s, "- Abort COMPLETE"));
+	event = s;
+	if (!topo_take_past(&event, " - "))
+		event.at = event.end;
+	start = topo_take(&event, "Init START");
+	complete = topo_take(&event, "Init COMPLETE");
+	aborted = topo_take(&event, "Abort COMPLETE");
+	closing = aborted || topo_take(&event, "Destroy COMPLETE");
 	if (!start && !complete && topo_span_has(s, "nNodes ")) {
 		struct topo_span nodes = s;
 		int32_t count;
@@ -613,7 +694,7 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 		for (size_t k = 0; k < r->member_count; k++)
 			if (r->members[k].pointer == said.pointer && r->members[k].process == t->process)
 				r->members[k].gone = true;
-		if (topo_span_has(s, "- Abort"))
+		if (aborted)
 			note(log, NOTE_ABORT, t->process, m->text, m->at);
 		return;
 	}
@@ -639,8 +720,9 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 		i->known = true;
 		i->earlier = p->newest;
 		p->newest = index;
-		for (uint32_t k = i->earlier; k != TOPO_NONE; k = r->members[k].earlier)
-			i->ordinal += r->members[k].rank_count == said.rank_count && r->members[k].rank == said.rank;
+		for (uint32_t k = i->earlier; k != TOPO_NONE && !i->ordinal; k = r->members[k].earlier)
+			if (r->members[k].rank_count == said.rank_count && r->members[k].rank == said.rank)
+				i->ordinal = r->members[k].ordinal + 1;
 		i->rank = said.rank;
 		i->rank_count = said.rank_count;
 		i->cuda_dev = said.cuda_dev;
@@ -748,17 +830,9 @@ static void net_line(struct topo_log *log, uint32_t process, const struct messag
 		nic_list(log, process, s, NULL, m->at);
 	} else if (topo_take(&s, "IB : Made virtual device ")) {
 		nic_virtual(log, process, s, m->at);
-	} else if (topo_take(&s, "IB : No device found")) {
-		note(log, NOTE_NO_IB, process, m->text, m->at);
 	} else if (topo_take(&s, "Socket : Using")) {
 		nic_list(log, process, s, "Socket", m->at);
 		interface_note(log, process, s, m->at);
-	} else if (topo_take(&s, "IB : Unable to open device")) {
-		note(log, NOTE_OPEN_FAILED, process, m->text, m->at);
-	} else if (topo_take(&s, "IB :SHARP coll init error")) {
-		note(log, NOTE_SHARP, process, m->text, m->at);
-	} else if (topo_take(&s, "IB : GPU Direct RDMA Disabled")) {
-		note(log, NOTE_GDR_DISABLED, process, m->text, m->at);
 	}
 }
 
@@ -768,6 +842,37 @@ static void bootstrap_line(struct topo_log *log, uint32_t process, const struct 
 	subnet_note(log, process, s, m->at);
 }
 
+/* Messages that are kept as they stand, for the rules: all of one, or what follows its beginning. */
+static const struct { const char *begin, *has; enum topo_note_kind kind; bool rest; } kept[] = {
+	{ "Using network ", "", NOTE_NETWORK, true },
+	{ "Assigned NET plugin ", "", NOTE_NETWORK, true },
+	{ "Setting affinity for ", "", NOTE_AFFINITY, true },
+	{ "ncclTopoGetCpuAffinity: Affinity for ", "", NOTE_AFFINITY, true },
+	{ "NET/IB : No device found", "", NOTE_NO_IB, false },
+	{ "NET/IB : Unable to open device", "", NOTE_OPEN_FAILED, false },
+	{ "NET/IB :SHARP coll init error", "", NOTE_SHARP, false },
+	{ "NET/IB : GPU Direct RDMA Disabled", "", NOTE_GDR_DISABLED, false },
+	{ "PXN Disabled", "", NOTE_PXN_OFF, false },
+	{ "Pattern ", "", NOTE_PATTERN, false },
+	{ "Could not find a path for pattern ", "", NOTE_SIMPLE_ORDER, false },
+	{ "CUDA Dev ", "NIC distance", NOTE_DISTANCE, false },
+	{ "NVLS multicast support is available", "", NOTE_NVLS, false },
+	{ "Mismatched NCCL version", "", NOTE_VERSION_MISMATCH, false },
+};
+
+static bool message_keep(struct topo_log *log, uint32_t process, const struct message *m)
+{
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
+		struct topo_span s = m->text;
+
+		if (*s.at != *kept[i].begin || !topo_take(&s, kept[i].begin) || !topo_span_has(s, kept[i].has))
+			continue;
+		note(log, kept[i].kind, process, kept[i].rest ? s : m->text, m->at);
+		return true;
+	}
+	return false;
+}
+
 static void message_read(struct topo_log *log, const struct message *m)
 {
 	uint32_t index = thread_find(log, m);
@@ -775,37 +880,21 @@ static void message_read(struct topo_log *log, const struct message *m)
 	struct topo_span s = m->text, name;
 	struct thread *t;
 
-	if (index == TOPO_NONE)
+	if (index == TOPO_NONE || s.at == s.end)
 		return;
 	t = &r->threads[index];
-	if (s.at == s.end)
-		return;
 	if (topo_take(&s, "Channel ") || topo_take(&s, "Ring "))
 		channel_line(log, t, m, s);
+	else if (message_keep(log, t->process, m))
+		return;
 	else if (topo_take(&s, "NET/"))
 		net_line(log, t->process, m, s);
 	else if (topo_take(&s, "Bootstrap : Using ") || topo_take(&s, "Bootstrap: Using "))
 		bootstrap_line(log, t->process, m, s);
-	else if (topo_take(&s, "Using network ") || topo_take(&s, "Assigned NET plugin "))
-		note(log, NOTE_NETWORK, t->process, s, m->at);
 	else if (topo_take(&s, "Connected all") || topo_take(&s, "Connected NVLS tree"))
 		connected_line(log, t, m);
 	else if (topo_take(&s, "NCCL version ") || topo_take(&s, "RCCL version "))
 		version_set(log, s);
-	else if (topo_take(&s, "PXN Disabled"))
-		note(log, NOTE_PXN_OFF, t->process, m->text, m->at);
-	else if (topo_take(&s, "Pattern "))
-		note(log, NOTE_PATTERN, t->process, m->text, m->at);
-	else if (topo_take(&s, "Could not find a path for pattern "))
-		note(log, NOTE_SIMPLE_ORDER, t->process, m->text, m->at);
-	else if (topo_take(&s, "CUDA Dev ") && topo_span_has(s, "NIC distance"))
-		note(log, NOTE_DISTANCE, t->process, m->text, m->at);
-	else if (topo_take(&s, "NVLS multicast support is available"))
-		note(log, NOTE_NVLS, t->process, m->text, m->at);
-	else if (topo_take(&s, "Setting affinity for ") || topo_take(&s, "ncclTopoGetCpuAffinity: Affinity for "))
-		note(log, NOTE_AFFINITY, t->process, s, m->at);
-	else if (topo_take(&s, "Mismatched NCCL version"))
-		note(log, NOTE_VERSION_MISMATCH, t->process, m->text, m->at);
 	else if (topo_take(&s, "NCCL_") && topo_take_word(&s, " ", &name) && topo_take(&s, " set by environment to "))
 		setting_add(log, t->process, (struct topo_span){ name.at - 5, name.end }, s, m->at);
 	else if (*m->text.at >= '0' && *m->text.at <= '9' && topo_span_has(m->text, " coll channels"))
@@ -819,13 +908,10 @@ static void message_read(struct topo_log *log, const struct message *m)
 static void line_read(struct topo_log *log, struct topo_span line, struct topo_at at)
 {
 	struct message m = { .at = at }, next = { .at = at };
-	struct topo_span version = line;
-	bool have = message_next(line.at, line, &m);
+	bool have = message_next(log, line.at, line, &m);
 
-	if (!log->version && topo_take_past(&version, "NCCL version "))
-		version_set(log, version);
 	while (have) {
-		bool more = message_next(m.text.at, line, &next);
+		bool more = message_next(log, m.text.at, line, &next);
 
 		if (more) {		/* this message was torn, unless it was a blank before the next */
 			m.text.end = next.begin;
@@ -851,6 +937,7 @@ void topo_log_parse(struct topo_log *log, const char *file, const char *text, si
 
 	if (!log->reader)
 		log->reader = topo_alloc(1, sizeof(*log->reader));
+	memset(log->reader->anchors, 0, sizeof(log->reader->anchors));	/* they point into the text before */
 	TOPO_PUSH(log->files, log->file_count, log->file_room) = topo_name_of(&log->names, file);
 	while (topo_line(&rest, &line)) {
 		at.line++;

@@ -26,6 +26,15 @@ struct thread {
 	uint32_t last;			/* member of the latest connection line */
 };
 
+/* "host:pid:tid [dev] " as it stands in the text, and who that is: a thread's next line has the same bytes there. */
+struct anchor {
+	const char *at;			/* borrowed from the text being parsed; NULL: none */
+	size_t bytes;
+	uint32_t thread;
+	int32_t dev;
+};
+enum { ANCHORS = 1024 };		/* a power of two; more than processes that write at the same time */
+
 struct member {
 	uint32_t process;
 	uint64_t pointer, id;
@@ -81,6 +90,7 @@ struct topo_reader {
 	struct topo_map pids;		/* pid -> first process */
 	struct topo_map nics;		/* host, name and port, mixed -> NIC */
 	struct topo_map speakers;	/* host, pid and tid -> thread: all lines but torn ones and a thread's first */
+	struct anchor anchors[ANCHORS];	/* by their last bytes; one that meets another takes its place */
 };
 
 #endif

@@ -5,7 +5,6 @@
 
 #include "bench/base/err.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,47 +97,23 @@ bool topo_line(struct topo_span *rest, struct topo_span *line)
 	return true;
 }
 
-bool topo_take_u64(struct topo_span *s, uint64_t *v)
-{
-	const char *p = s->at;
-	uint64_t n = 0;
-
-	while (p < s->end && *p >= '0' && *p <= '9') {
-		if (n > (UINT64_MAX - 9) / 10)
-			return false;
-		n = 10 * n + (uint64_t)(*p++ - '0');
-	}
-	if (p == s->at)
-		return false;
-	s->at = p;
-	*v = n;
-	return true;
-}
-
-bool topo_take_int(struct topo_span *s, int32_t *v)
-{
-	struct topo_span t = *s;
-	bool minus = topo_take(&t, "-");
-	uint64_t n;
-
-	if (!topo_take_u64(&t, &n) || n > INT32_MAX)
-		return false;
-	*v = minus ? -(int32_t)n : (int32_t)n;
-	*s = t;
-	return true;
-}
-
 bool topo_take_hex(struct topo_span *s, uint64_t *v)
 {
 	const char *p = s->at;
 	uint64_t n = 0;
 
-	for (; p < s->end && isxdigit((unsigned char)*p); p++) {
-		int c = tolower((unsigned char)*p);
+	for (; p < s->end; p++) {
+		unsigned digit = (unsigned char)*p - '0';
 
+		if (digit > 9) {
+			digit = ((unsigned char)*p | 32u) - 'a';
+			if (digit > 5)
+				break;
+			digit += 10;
+		}
 		if (p - s->at == 16)
 			return false;
-		n = 16 * n + (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+		n = 16 * n + digit;
 	}
 	if (p == s->at)
 		return false;
@@ -198,18 +173,18 @@ bool topo_take_date(struct topo_span *s, uint32_t *day)
 	return true;
 }
 
-void topo_skip_blanks(struct topo_span *s)
-{
-	while (s->at < s->end && (*s->at == ' ' || *s->at == '\t'))
-		s->at++;
-}
-
 bool topo_take_word(struct topo_span *s, const char *stops, struct topo_span *word)
 {
 	const char *p = s->at;
 
-	while (p < s->end && *p && !strchr(stops, *p))
-		p++;
+	for (; p < s->end && *p; p++) {
+		const char *stop = stops;	/* a few: strchr() would cost more than it looks at */
+
+		while (*stop && *stop != *p)
+			stop++;
+		if (*stop)
+			break;
+	}
 	if (p == s->at)
 		return false;
 	*word = (struct topo_span){ s->at, p };
@@ -236,21 +211,13 @@ bool topo_span_has(struct topo_span s, const char *text)
 	return memmem(s.at, topo_span_length(s), text, strlen(text)) != NULL;
 }
 
-/* FNV-1a. */
-static size_t hash_bytes(const char *at, size_t n)
+/* Where the name is, or would be. */
+static struct topo_names_slot *name_slot(const struct topo_names *names, const char *at, size_t bytes, uint32_t hash)
 {
-	uint64_t h = 0xcbf29ce484222325u;
+	size_t i = hash & (names->room - 1);
 
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ (unsigned char)at[i]) * 0x100000001b3u;
-	return (size_t)(h ^ h >> 29);
-}
-
-static char **name_slot(const struct topo_names *names, const char *at, size_t n)
-{
-	size_t i = hash_bytes(at, n) & (names->room - 1);
-
-	while (names->slots[i] && (strncmp(names->slots[i], at, n) || names->slots[i][n]))
+	while (names->slots[i].text && (names->slots[i].hash != hash || names->slots[i].bytes != bytes ||
+					memcmp(names->slots[i].text, at, bytes)))
 		i = (i + 1) & (names->room - 1);
 	return &names->slots[i];
 }
@@ -260,26 +227,34 @@ static void names_widen(struct topo_names *names)
 	struct topo_names wide = { .room = names->room ? 2 * names->room : 64, .count = names->count };
 
 	wide.slots = topo_alloc(wide.room, sizeof(*wide.slots));
-	for (size_t i = 0; i < names->room; i++)
-		if (names->slots[i])
-			*name_slot(&wide, names->slots[i], strlen(names->slots[i])) = names->slots[i];
+	for (size_t i = 0; i < names->room; i++) {
+		const struct topo_names_slot *old = &names->slots[i];
+
+		if (old->text)
+			*name_slot(&wide, old->text, old->bytes, old->hash) = *old;
+	}
 	free(names->slots);
 	*names = wide;
 }
 
 const char *topo_name(struct topo_names *names, struct topo_span s)
 {
-	size_t n = strnlen(s.at, topo_span_length(s));
-	char **slot;
+	uint64_t h = 0xcbf29ce484222325u;	/* FNV-1a */
+	struct topo_names_slot *slot;
+	const char *end = s.at;
 
+	for (; end < s.end && *end; end++)
+		h = (h ^ (unsigned char)*end) * 0x100000001b3u;
 	if (2 * (names->count + 1) > names->room)
 		names_widen(names);
-	slot = name_slot(names, s.at, n);
-	if (!*slot) {
-		*slot = must(strndup(s.at, n), n);
+	slot = name_slot(names, s.at, (size_t)(end - s.at), (uint32_t)(h ^ h >> 29));
+	if (!slot->text) {
+		*slot = (struct topo_names_slot){ .text = strndup(s.at, (size_t)(end - s.at)),
+						  .bytes = (size_t)(end - s.at), .hash = (uint32_t)(h ^ h >> 29) };
+		must(slot->text, slot->bytes);
 		names->count++;
 	}
-	return *slot;
+	return slot->text;
 }
 
 const char *topo_name_of(struct topo_names *names, const char *text)
@@ -290,7 +265,7 @@ const char *topo_name_of(struct topo_names *names, const char *text)
 void topo_names_release(struct topo_names *names)
 {
 	for (size_t i = 0; i < names->room; i++)
-		free(names->slots[i]);
+		free(names->slots[i].text);
 	free(names->slots);
 	*names = (struct topo_names){ 0 };
 }

@@ -35,8 +35,8 @@ static inline size_t topo_span_length(struct topo_span s)
 /* The next line of `rest` without its end ("\n" or "\r\n"); false: nothing left. */
 bool topo_line(struct topo_span *rest, struct topo_span *line);
 
-/* Each takes what it names from the front and tells whether it was there; if not, nothing moves.  The first is
- * inline so that a literal's length and bytes are known where it is called: readers try many. */
+/* Each takes what it names from the front and tells whether it was there; if not, nothing moves.  Inline are those
+ * that a log's lines consist of; of a literal, length and bytes are then known where it is taken. */
 static inline bool topo_take(struct topo_span *s, const char *literal)
 {
 	size_t n = strlen(literal);
@@ -46,13 +46,49 @@ static inline bool topo_take(struct topo_span *s, const char *literal)
 	s->at += n;
 	return true;
 }
-bool topo_take_u64(struct topo_span *, uint64_t *);		/* decimal */
-bool topo_take_int(struct topo_span *, int32_t *);		/* decimal with sign, refused beyond 2^31 - 1 */
+
+/* Decimal. */
+static inline bool topo_take_u64(struct topo_span *s, uint64_t *v)
+{
+	const char *p = s->at;
+	uint64_t n = 0;
+
+	for (; p < s->end && *p >= '0' && *p <= '9'; p++) {
+		if (n > (UINT64_MAX - 9) / 10)
+			return false;
+		n = 10 * n + (uint64_t)(*p - '0');
+	}
+	if (p == s->at)
+		return false;
+	s->at = p;
+	*v = n;
+	return true;
+}
+
+/* Decimal with sign, refused beyond 2^31 - 1. */
+static inline bool topo_take_int(struct topo_span *s, int32_t *v)
+{
+	struct topo_span t = *s;
+	bool minus = topo_take(&t, "-");
+	uint64_t n;
+
+	if (!topo_take_u64(&t, &n) || n > INT32_MAX)
+		return false;
+	*v = minus ? -(int32_t)n : (int32_t)n;
+	*s = t;
+	return true;
+}
+
+static inline void topo_skip_blanks(struct topo_span *s)
+{
+	while (s->at < s->end && (*s->at == ' ' || *s->at == '\t'))
+		s->at++;
+}
+
 bool topo_take_hex(struct topo_span *, uint64_t *);		/* without 0x, at most 16 digits */
 bool topo_take_real(struct topo_span *, double *);		/* digits and one point */
 /* "Mon Mar 11 07:30:59 2019" or "2019-03-11" as 20190311. */
 bool topo_take_date(struct topo_span *, uint32_t *day);
-void topo_skip_blanks(struct topo_span *);
 /* A run of bytes that are none of `stops`; false when it would be empty. */
 bool topo_take_word(struct topo_span *, const char *stops, struct topo_span *word);
 /* From just behind the first `literal`; false: it is not there. */
@@ -62,8 +98,8 @@ bool topo_span_has(struct topo_span, const char *text);
 
 /* Strings kept once: equal names are equal pointers. */
 struct topo_names {
-	char **slots;		/* owned, the strings too; open addressing, a power of two */
-	size_t room, count;
+	struct topo_names_slot { char *text; size_t bytes; uint32_t hash; } *slots;	/* owned, the strings too */
+	size_t room, count;	/* open addressing: room is a power of two */
 };
 
 const char *topo_name(struct topo_names *, struct topo_span);
