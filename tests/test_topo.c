@@ -521,6 +521,96 @@ static void a_preset_host_has_the_distances_that_its_machine_is_known_for(void *
 	}
 }
 
+/* Two sockets of the CPU given, a GPU of the capability given and an HCA on each, the GPUs joined by two NVLinks. */
+static const char two_sockets[] =
+	"<system version=\"1\"><cpu numaid=\"0\" %s>"
+	"<pci busid=\"0000:10:00.0\" class=\"0x030200\" link_speed=\"8 GT/s\" link_width=\"16\">"
+	"<gpu dev=\"0\" sm=\"%d\"><nvlink target=\"0000:11:00.0\" count=\"%d\" tclass=\"0x030200\"/></gpu></pci>"
+	"<pci busid=\"0000:20:00.0\" class=\"0x020700\" link_speed=\"8 GT/s\" link_width=\"16\"><nic>"
+	"<net name=\"mlx5_0\" port=\"1\" guid=\"0x1\" speed=\"100000\" gdr=\"1\"/></nic></pci></cpu>"
+	"<cpu numaid=\"1\" %s><pci busid=\"0000:11:00.0\" class=\"0x030200\" link_speed=\"8 GT/s\" link_width=\"16\">"
+	"<gpu dev=\"1\" sm=\"%d\"><nvlink target=\"0000:10:00.0\" count=\"%d\" tclass=\"0x030200\"/></gpu></pci>"
+	"<pci busid=\"0000:21:00.0\" class=\"0x020700\" link_speed=\"8 GT/s\" link_width=\"16\"><nic>"
+	"<net name=\"mlx5_1\" port=\"1\" guid=\"0x2\" speed=\"100000\" gdr=\"1\"/></nic></pci></cpu></system>";
+
+static void two_sockets_text(char out[4096], const char *cpu, int sm, int links)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	assert_in_range(snprintf(out, 4096, two_sockets, cpu, sm, links, cpu, sm, links), 1, 4095);
+#pragma GCC diagnostic pop
+}
+
+static void links_carry_what_their_generation_does(void **state)
+{
+	static const struct { const char *cpu; int sm; double nvlink, socket; const char *link; } cases[] = {
+		{ "arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" modelid=\"79\"", 60, 20, 6, "QPI" },
+		{ "arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" modelid=\"85\"", 70, 25, 10, "UPI" },
+		{ "arch=\"x86_64\" vendor=\"AuthenticAMD\" familyid=\"175\" modelid=\"1\"", 80, 25, 24, "xGMI" },
+		{ "arch=\"x86_64\" vendor=\"AuthenticAMD\" familyid=\"23\" modelid=\"49\"", 86, 14.0625, 16, "xGMI" },
+		{ "arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" modelid=\"143\"", 90, 25, 22, "UPI" },
+		{ "arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" modelid=\"207\"", 100, 50, 40, "UPI" },
+		{ "arch=\"ppc64\"", 70, 25, 32, "X-Bus" },
+		{ "arch=\"arm64\"", 0, 25, 0, NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char text[4096];
+		struct topo_model m;
+
+		two_sockets_text(text, cases[i].cpu, cases[i].sm, 2);
+		m = xml_of(text);
+		assert_float_equal(m.nodes[0].gpus[0].nvlink_gbps, cases[i].nvlink, 1e-4);
+		assert_int_equal(m.nodes[0].nvlinks[1], 2);
+		assert_float_equal(m.nodes[0].socket_gbps, cases[i].socket, 1e-4);
+		assert_int_equal(!m.nodes[0].socket_link, !cases[i].link);
+		if (cases[i].link)
+			assert_string_equal(m.nodes[0].socket_link, cases[i].link);
+		topo_model_release(&m);
+	}
+}
+
+/* Channel 1's receivers sit across the sockets from their HCA; channel 0 may join them in that direction. */
+static void hops_between_sockets_are_counted_per_direction_and_limit_nothing_by_an_estimate(void **state)
+{
+	static const struct { const char *send, *receive; int links; double hops, bound, nvlink; } cases[] = {
+		{ "1/GDRDMA", "0/GDRDMA", 2, 1, 20, 50 },
+		{ "0/GDRDMA", "0/GDRDMA", 2, 2, 10, 50 },
+		{ "0/GDRDMA", "1/GDRDMA", 2, 3, 20.0 / 3, 50 },
+		{ "1/GDRDMA", "0/GDRDMA", 0, 2, 10, NAN },	/* no NVLinks: P2P from socket 0 to 1 */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m = { 0 };
+		struct topo_report r;
+		const struct topo_bound *socket, *nvlink;
+		char log[4096], xml[4096];
+
+		two_hosts_text(log, cases[i].send, cases[i].receive, cases[i].send, cases[i].receive);
+		two_sockets_text(xml, "arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" modelid=\"85\"", 70,
+				 cases[i].links);
+		model_of(&m, log, INPUT_LOG);
+		model_of(&m, xml, INPUT_NCCL_XML);
+		topo_model_settle(&m);
+		topo_report_make(&r, &m, 0);
+		socket = topo_bound_of(&r.main.bounds, "socket");
+		nvlink = topo_bound_of(&r.main.bounds, "nvlink");
+		assert_non_null(socket);
+		assert_float_equal(socket->hops, cases[i].hops, 1e-4);
+		assert_float_equal(socket->ideal, cases[i].bound, 1e-4);
+		assert_true(socket->estimate);
+		assert_null(strstr(r.main.bounds.limit, "socket"));
+		if (isnan(cases[i].nvlink))
+			assert_null(nvlink);
+		else
+			assert_float_equal(nvlink->ideal, cases[i].nvlink, 1e-4);
+		topo_report_release(&r);
+		topo_model_release(&m);
+	}
+}
+
 /* ---- fabric ---- */
 
 static void one_cable_reads_the_same_from_every_kind_of_text(void **state)
@@ -1265,6 +1355,8 @@ int main(void)
 		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),
 		cmocka_unit_test(xml_that_is_cut_deep_a_bomb_or_of_another_kind_is_refused),
 		cmocka_unit_test(a_preset_host_has_the_distances_that_its_machine_is_known_for),
+		cmocka_unit_test(links_carry_what_their_generation_does),
+		cmocka_unit_test(hops_between_sockets_are_counted_per_direction_and_limit_nothing_by_an_estimate),
 		cmocka_unit_test(one_cable_reads_the_same_from_every_kind_of_text),
 		cmocka_unit_test(a_broken_fabric_is_refused_with_its_line),
 		cmocka_unit_test(loops_and_cycles_in_a_fabric_end_nothing),

@@ -123,7 +123,7 @@ static void bound_nvlink(const struct topo_model *m, const struct topo_comm *c, 
 			continue;
 		seen = topo_map_get(&hops, key) == TOPO_NONE ? 1 : topo_map_get(&hops, key) + 1;
 		topo_map_set(&hops, key, seen);
-		capacity = 25.0 * facts->nvlinks[x * facts->gpu_count + y];
+		capacity = facts->gpus[x].nvlink_gbps * facts->nvlinks[x * facts->gpu_count + y];
 		if ((double)c->channel_count * capacity / seen < row.ideal) {
 			row.ideal = (double)c->channel_count * capacity / seen;
 			row.capacity = capacity;
@@ -137,6 +137,83 @@ static void bound_nvlink(const struct topo_model *m, const struct topo_comm *c, 
 		*n = row;
 		n->worst = n->fixed = n->ideal;
 	}
+}
+
+/* Which GPU a rank drives; NULL unknown. */
+static const struct topo_gpu *gpu_of(const struct topo_model *m, const struct topo_comm *c, int32_t rank)
+{
+	const struct topo_rank *r = rank >= 0 && rank < (int32_t)c->rank_count && c->ranks[rank].present
+					? &c->ranks[rank] : NULL;
+	const struct topo_node *n = r ? topo_model_facts(m, r->host) : NULL;
+	uint32_t gpu = n ? topo_node_gpu(n, r->bus) : (uint32_t)TOPO_NONE;
+
+	return gpu == TOPO_NONE ? NULL : &n->gpus[gpu];
+}
+
+/* Hops that cross from one socket of a host to another. */
+struct crossings {
+	const struct topo_model *m;
+	struct topo_map hops;		/* host, from, to -> hops */
+	struct topo_bound row;
+	size_t channels;
+};
+
+static void socket_crossing(struct crossings *x, uint32_t host, int from, int to)
+{
+	const struct topo_node *n = topo_model_facts(x->m, host);
+	uint64_t key = (uint64_t)host << 16 | (uint64_t)(from & 0xff) << 8 | (uint64_t)(to & 0xff);
+	uint32_t seen;
+	double ideal;
+
+	if (!n || n->socket_gbps <= 0 || from < 0 || to < 0 || from == to)
+		return;
+	seen = topo_map_get(&x->hops, key) == TOPO_NONE ? 1 : topo_map_get(&x->hops, key) + 1;
+	topo_map_set(&x->hops, key, seen);
+	ideal = (double)x->channels * n->socket_gbps / seen;
+	if (ideal >= x->row.ideal)
+		return;
+	x->row.ideal = x->row.worst = x->row.fixed = ideal;
+	x->row.capacity = n->socket_gbps;
+	x->row.hops = seen;
+	snprintf(x->row.where, sizeof(x->row.where), "%s: %s from socket %d to %d, with NCCL's estimate of it",
+		 x->m->log.hosts[host].name, n->socket_link, from, to);
+}
+
+/* Between a GPU and the NIC that serves it, and between GPUs that reach each other neither by NVLink nor, as far as
+ * is known, otherwise than through the sockets. */
+static void bound_sockets(const struct topo_model *m, const struct topo_comm *c, struct topo_bounds *b)
+{
+	struct crossings x = { .m = m, .channels = c->channel_count, .row = { .ideal = INFINITY, .estimate = true } };
+	struct topo_bound *n;
+
+	snprintf(x.row.level, sizeof(x.row.level), "socket");
+	for (size_t i = 0; i < c->edge_count; i++) {
+		const struct topo_edge *e = &c->edges[i];
+		const struct topo_gpu *from = gpu_of(m, c, e->send.proxy >= 0 ? e->send.proxy : e->from);
+		const struct topo_gpu *to = gpu_of(m, c, e->to);
+		const struct topo_node *facts = from ? topo_model_facts(m, c->ranks[e->from].host) : NULL;
+
+		if (!e->ring)
+			continue;
+		if (e->via == TOPO_VIA_NET) {
+			const struct topo_hca *send = e->send.nic == TOPO_NONE ? NULL : topo_model_hca(m, e->send.nic);
+			const struct topo_hca *receive =
+				e->recv.nic == TOPO_NONE ? NULL : topo_model_hca(m, e->recv.nic);
+
+			if (from && send)
+				socket_crossing(&x, m->log.nics[e->send.nic].host, from->package, send->package);
+			if (to && receive)
+				socket_crossing(&x, m->log.nics[e->recv.nic].host, receive->package, to->package);
+		} else if (from && to && c->ranks[e->from].host == c->ranks[e->to].host &&
+			   (e->via == TOPO_VIA_SHM ||
+			    (facts->nvlinks && !facts->nvlinks[(from - facts->gpus) * (ptrdiff_t)facts->gpu_count +
+							       (to - facts->gpus)]))) {
+			socket_crossing(&x, c->ranks[e->from].host, from->package, to->package);
+		}
+	}
+	topo_map_release(&x.hops);
+	if (isfinite(x.row.ideal) && (n = bound_add(b, x.row.level)))
+		*n = x.row;
 }
 
 /* Hops per NIC and direction against its port and its PCIe link. */
@@ -351,6 +428,7 @@ void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const
 {
 	*b = (struct topo_bounds){ .ideal = INFINITY, .worst = INFINITY };
 	bound_nvlink(m, c, b);
+	bound_sockets(m, c, b);
 	bound_nics(m, f, b);
 	if (m->has_fabric && m->fabric.levels)
 		for (uint32_t cut = 1; cut < m->fabric.levels && b->count < BOUND_LEVELS; cut++)
@@ -358,6 +436,8 @@ void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const
 	if (m->has_routes && m->has_fabric)
 		bound_static(m, f, b);
 	for (size_t i = 0; i < b->count; i++) {
+		if (b->at[i].estimate)
+			continue;
 		if (b->at[i].ideal < b->ideal) {
 			b->ideal = b->at[i].ideal;
 			snprintf(b->limit, sizeof(b->limit), "%s: %.150s", b->at[i].level, b->at[i].where);

@@ -36,13 +36,14 @@ void topo_flows_release(struct topo_flows *);
 
 enum { BOUND_LEVELS = 12 };
 struct topo_bound {
-	char level[16];		/* "nvlink", "pcie", "hca", "leaf", "rack", "level 3" */
+	char level[16];		/* "nvlink", "pcie", "socket", "hca", "leaf", "rack", "level 3" */
 	char where[160];	/* the limiting link or group */
 	double ideal, fixed, worst;	/* GB/s bus bandwidth; 0 unknown, infinity: not used */
 	double capacity;	/* GB/s of that link or group */
 	double hops;		/* channel hops on it */
 	size_t crossings, crossings_least;	/* of all channels; groups only */
 	size_t groups;
+	bool estimate;		/* capacity is what NCCL reckons with, which hardware may exceed: no part of the least */
 };
 struct topo_bounds {
 	struct topo_bound at[BOUND_LEVELS];

@@ -53,6 +53,42 @@ uint32_t topo_node_hca(const struct topo_node *n, const char *name)
 	return TOPO_NONE;
 }
 
+double topo_nvlink_gbps(int capability)
+{
+	if (capability >= 100)
+		return 50;		/* NVLink5 */
+	if (capability == 86)
+		return 14.0625;		/* a bridge between PCIe boards */
+	return capability >= 60 && capability < 70 ? 20 : 25;
+}
+
+/* Hardware could carry more where a processor has several such links; these are what NCCL reckons with, from its topo.h. */
+void topo_node_sockets(struct topo_node *n, const char *architecture, const char *vendor, int family, int model)
+{
+	static const struct { const char *architecture, *vendor; int family, model_from; double gbps; const char *link; } rows[] = {
+		{ "ppc64", "", 0, 0, 32, "X-Bus" },
+		{ "x86_64", "GenuineIntel", 6, 0xcf, 40, "UPI" },	/* Emerald Rapids */
+		{ "x86_64", "GenuineIntel", 6, 0x8f, 22, "UPI" },	/* Sapphire Rapids */
+		{ "x86_64", "GenuineIntel", 6, 0x55, 10, "UPI" },	/* Skylake */
+		{ "x86_64", "GenuineIntel", 6, 0, 6, "QPI" },
+		{ "x86_64", "AuthenticAMD", 26, 0, 32, "xGMI" },	/* Zen 5 */
+		{ "x86_64", "AuthenticAMD", 25, 0, 24, "xGMI" },	/* Zen 3 and 4 */
+		{ "x86_64", "AuthenticAMD", 23, 0, 16, "xGMI" },
+	};
+
+	/* NCCL adds the extended family shifted by four: 175 is 15 and 10, which CPUID's manual makes 25. */
+	if (!strcmp(vendor, "AuthenticAMD") && family > 0x8e)
+		family = (family & 0xf) + (family >> 4);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (!strncmp(architecture, rows[i].architecture, strlen(rows[i].architecture)) &&
+		    !strcmp(vendor, rows[i].vendor) && (!rows[i].family || rows[i].family == family) &&
+		    model >= rows[i].model_from) {
+			n->socket_link = rows[i].link;
+			n->socket_gbps = rows[i].gbps;
+			return;
+		}
+}
+
 /* The object itself or its nearest ancestor of this type. */
 static hwloc_obj_t up_to(hwloc_obj_t o, hwloc_obj_type_t type)
 {
@@ -194,6 +230,23 @@ static const char *cpus_of(struct topo_names *names, hwloc_obj_t cpu)
 	return name;
 }
 
+/* hwloc has no compute capability; its PCI id tells the generations whose NVLinks are not like V100's. */
+static double nvlink_gbps_of(hwloc_obj_t pci)
+{
+	static const struct { unsigned first, last; int capability; } rows[] = {
+		{ 0x15f0, 0x15ff, 60 },		/* GP100 */
+		{ 0x2200, 0x22ff, 86 },		/* GA102 */
+		{ 0x2900, 0x29ff, 100 },	/* GB100: B100, B200, GB200 */
+		{ 0x3180, 0x31ff, 103 },	/* GB110: B300, GB300 */
+	};
+	unsigned id = pci->attr->pcidev.device_id;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows) && pci->attr->pcidev.vendor_id == 0x10de; i++)
+		if (id >= rows[i].first && id <= rows[i].last)
+			return topo_nvlink_gbps(rows[i].capability);
+	return topo_nvlink_gbps(0);
+}
+
 struct devices {
 	hwloc_obj_t *gpus, *hcas;	/* PCI devices; borrowed from the topology */
 	size_t gpu_room, hca_room;
@@ -213,7 +266,7 @@ static void devices_find(struct topo_node *n, struct topo_names *names, hwloc_to
 		TOPO_PUSH(d->gpus, n->gpu_count, d->gpu_room) = o;
 		n->gpu_count--;
 		TOPO_PUSH(n->gpus, n->gpu_count, n->gpu_room) = (struct topo_gpu){ .bus = bus_of(o), .name = name,
-			.pcie_gbps = o->attr->pcidev.linkspeed,
+			.pcie_gbps = o->attr->pcidev.linkspeed, .nvlink_gbps = nvlink_gbps_of(o),
 			.package = package_of(cpu) ? (int)package_of(cpu)->logical_index : -1,
 			.located = cpu && cpu->type != HWLOC_OBJ_MACHINE, .cpus = cpus_of(names, cpu) };
 	}
@@ -271,18 +324,40 @@ static void nvlinks_fill(struct topo_node *n, hwloc_topology_t t)
 			uint32_t x = a ? topo_node_gpu(n, bus_of(a)) : (uint32_t)TOPO_NONE;
 			uint32_t y = b ? topo_node_gpu(n, bus_of(b)) : (uint32_t)TOPO_NONE;
 			hwloc_uint64_t v = d->values[i * d->nbobjs + k];
-			uint64_t per_link = v % 25000 && !(v % 20000) ? 20000 : 25000;	/* MB/s: P100, and all after */
 
 			if (x != TOPO_NONE && y != TOPO_NONE && x != y && v < 10000000)
-				n->nvlinks[x * n->gpu_count + y] = (int)(v / per_link);
+				n->nvlinks[x * n->gpu_count + y] = (int)((double)v / 1e3 / n->gpus[x].nvlink_gbps + 0.5);
 		}
 	hwloc_distances_release(t, d);
+}
+
+/* hwloc 3 keeps them beside the root object. */
+static const char *machine_info(hwloc_topology_t t, const char *name)
+{
+	const char *v = hwloc_obj_get_info_by_name(hwloc_get_root_obj(t), name);
+
+#if HWLOC_API_VERSION >= 0x30000
+	struct hwloc_infos_s *infos = hwloc_topology_get_infos(t);
+
+	for (unsigned i = 0; !v && i < infos->count; i++)
+		if (!strcmp(infos->array[i].name, name))
+			v = infos->array[i].value;
+#endif
+	return v;
+}
+
+static const char *info_of(hwloc_obj_t o, const char *name)
+{
+	const char *v = hwloc_obj_get_info_by_name(o, name);
+
+	return v ? v : "";
 }
 
 static int node_fill(struct topo_node *n, struct topo_names *names, hwloc_topology_t t)
 {
 	struct devices d = { 0 };
-	const char *host = hwloc_obj_get_info_by_name(hwloc_get_root_obj(t), "HostName");
+	const char *host = machine_info(t, "HostName"), *architecture = machine_info(t, "Architecture");
+	hwloc_obj_t socket = hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0);
 
 	n->host = topo_name_of(names, host ? host : "");
 	n->packages = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PACKAGE);
@@ -290,6 +365,9 @@ static int node_fill(struct topo_node *n, struct topo_names *names, hwloc_topolo
 	devices_find(n, names, t, &d);
 	classes_fill(n, &d);
 	nvlinks_fill(n, t);
+	if (n->packages > 1)
+		topo_node_sockets(n, architecture ? architecture : "", info_of(socket, "CPUVendor"),
+				  atoi(info_of(socket, "CPUFamilyNumber")), atoi(info_of(socket, "CPUModelNumber")));
 	free(d.gpus);
 	free(d.hcas);
 	return OK;

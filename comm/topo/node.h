@@ -48,6 +48,7 @@ struct topo_gpu {
 	uint64_t bus;
 	const char *name;	/* "cuda0", "nvml0" or "" */
 	double pcie_gbps;	/* of its own link, current; 0 unknown */
+	double nvlink_gbps;	/* of one of its NVLinks, one way, by its generation */
 	int package;		/* logical index; -1 unknown */
 	bool located;		/* has a CPU of its own */
 	const char *cpus;	/* of its socket, as a list "0-9,20-29"; NULL unknown */
@@ -80,6 +81,8 @@ struct topo_node {
 	uint8_t *gpu_gpu;	/* [gpu][gpu] */
 	int *nvlinks;		/* [gpu][gpu], links of a pair; NULL: no matrix */
 	int packages, numa_nodes;
+	const char *socket_link;	/* what joins the sockets: "UPI", "X-Bus", "xGMI"; NULL unknown */
+	double socket_gbps;	/* what NCCL reckons that it carries, one way */
 	bool bridges;		/* PCI bridges are in the file: PIX and PXB can be told apart */
 	bool nccl;		/* from NCCL's topology XML */
 	struct topo_defect *defects;
@@ -98,6 +101,11 @@ void topo_node_release(struct topo_node *);
 /* Index of the GPU at this bus id, or TOPO_NONE; likewise. */
 uint32_t topo_node_gpu(const struct topo_node *, uint64_t bus);
 uint32_t topo_node_hca(const struct topo_node *, const char *name);
+
+/* GB/s of one NVLink of a GPU of this compute capability (70, 90), one way; 0 means unknown, like V100 to H100. */
+double topo_nvlink_gbps(int capability);
+/* What joins the sockets of this CPU: socket_link and socket_gbps.  Family and model as CPUID has them. */
+void topo_node_sockets(struct topo_node *, const char *architecture, const char *vendor, int family, int model);
 
 /* "0000:1a:00.0" as NCCL counts it; false when it is none. */
 bool topo_bus_parse(const char *text, uint64_t *bus);

@@ -131,7 +131,7 @@ static double nics_even(const struct topo_judging *j)
 static double but_hcas(const struct topo_bounds *b, double limit)
 {
 	for (size_t i = 0; i < b->count; i++)
-		if (strcmp(b->at[i].level, "hca") && b->at[i].ideal < limit)
+		if (strcmp(b->at[i].level, "hca") && !b->at[i].estimate && b->at[i].ideal < limit)
 			limit = b->at[i].ideal;
 	return limit;
 }

@@ -383,8 +383,8 @@ static void summarise(struct topo_report *r)
 
 			if (!isfinite(row->ideal))
 				continue;
-			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " %s %.1f", row->level,
-						 row->ideal);
+			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, " %s %.1f%s", row->level,
+						 row->ideal, row->estimate ? " (estimate)" : "");
 			if (b->routed && row->groups && row->fixed > 0)
 				used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used,
 							 " (ideal) / %.1f (static)", row->fixed);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 200, NODES_MAX = 4096 };
+enum { DEPTH_MAX = 200, NODES_MAX = 4096, LINKS_MAX = 255 };
 
 struct check {
 	XML_Parser parser;
@@ -184,7 +184,8 @@ static void system_pci(struct system *s, const char **a)
 		TOPO_PUSH(s->gpus, n->gpu_count, s->gpu_room) = place_here(s);
 		n->gpu_count--;
 		TOPO_PUSH(n->gpus, n->gpu_count, n->gpu_room) = (struct topo_gpu){ .bus = here->bus, .name = "",
-			.pcie_gbps = gbps, .package = s->cpu, .located = s->cpu >= 0 };
+			.pcie_gbps = gbps, .nvlink_gbps = topo_nvlink_gbps(0), .package = s->cpu,
+			.located = s->cpu >= 0 };
 	} else if ((class >> 8 == 0x207 || class >> 8 == 0x200) && n->hca_count < NODES_MAX) {
 		here->nic = (uint32_t)n->hca_count;
 		TOPO_PUSH(s->nics, n->hca_count, s->nic_room) = place_here(s);
@@ -218,6 +219,24 @@ static void system_net(struct system *s, const char **a)
 		h->ports[number - 1].gbps = strtod(speed, NULL) / 8000;
 }
 
+/* The GPU in whose pci element this one stands; TOPO_NONE. */
+static uint32_t gpu_above(const struct system *s)
+{
+	for (int d = s->c.depth - 1; d > 0; d--)
+		if (s->path[d].pci && s->path[d].gpu != TOPO_NONE)
+			return s->path[d].gpu;
+	return TOPO_NONE;
+}
+
+static void system_cpu(struct system *s, const char **a)
+{
+	const char *architecture = attribute(a, "arch"), *vendor = attribute(a, "vendor");
+	const char *family = attribute(a, "familyid"), *model = attribute(a, "modelid");
+
+	topo_node_sockets(s->node, architecture ? architecture : "", vendor ? vendor : "", family ? atoi(family) : 0,
+			  model ? atoi(model) : 0);
+}
+
 static void system_open(void *user, const char *name, const char **a)
 {
 	struct system *s = user;
@@ -231,6 +250,7 @@ static void system_open(void *user, const char *name, const char **a)
 	s->path[s->c.depth] = (struct level){ .gpu = TOPO_NONE, .nic = TOPO_NONE };
 	if (!strcmp(name, "cpu")) {
 		s->cpu = s->node->packages++;
+		system_cpu(s, a);
 		value = attribute(a, "numaid");
 		if (value && !strcmp(value, "-1"))
 			defect(s, "numaid %s: a virtual machine without NUMA nodes", value);
@@ -238,10 +258,13 @@ static void system_open(void *user, const char *name, const char **a)
 		system_pci(s, a);
 	} else if (!strcmp(name, "net")) {
 		system_net(s, a);
+	} else if (!strcmp(name, "gpu")) {
+		gpu = gpu_above(s);
+		value = attribute(a, "sm");
+		if (gpu != TOPO_NONE && value)
+			s->node->gpus[gpu].nvlink_gbps = topo_nvlink_gbps(atoi(value));
 	} else if (!strcmp(name, "nvlink")) {
-		for (int d = s->c.depth - 1; d > 0 && gpu == TOPO_NONE; d--)
-			if (s->path[d].pci)
-				gpu = s->path[d].gpu;
+		gpu = gpu_above(s);
 		value = attribute(a, "target");
 		if (gpu == TOPO_NONE || !value || !topo_bus_parse(value, &target))
 			return;
@@ -251,7 +274,11 @@ static void system_open(void *user, const char *name, const char **a)
 			s->links[s->link_count].gpu = gpu;
 			s->links[s->link_count].target = target;
 			value = attribute(a, "count");
-			s->links[s->link_count++].count = value ? atoi(value) : 1;
+			s->links[s->link_count].count = value ? atoi(value) : 1;
+			if (s->links[s->link_count].count < 0 || s->links[s->link_count].count > LINKS_MAX)
+				defect(s, "nvlink has count '%s'", value);
+			else
+				s->link_count++;
 		}
 	}
 }
