@@ -6,7 +6,7 @@
  * when all is read.  An adapter whose own block is missing is made from the switch's line, a
  * switch never is: its other ports would be unknown.
  */
-#include "comm/topo/fabric.h"
+#include "comm/topo/reading.h"
 
 #include "bench/base/err.h"
 
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PORT_MAX = 255, LID_MAX = 0xbfff, HOSTS_OF_LIST_MAX = 65536 };
+enum { PORT_MAX = 255, LID_MAX = 0xbfff };
 
 /* Data rate of one lane in GB/s: 8b/10b up to QDR, 64b/66b after; and what iblinkinfo and .lst print for it. */
 static const struct lane { const char *name; double gbps, signalling; int spd; } lanes[] = {
@@ -32,21 +32,13 @@ double topo_lane_gbps(struct topo_span name)
 	return 0;
 }
 
-/* Where a reader is, for its complaints. */
-struct reading {
-	struct topo_fabric *f;
-	const char *source;
-	struct topo_at at;
-	struct topo_span rest, line;
-};
-
-static bool next_line(struct reading *r)
+bool topo_next_line(struct topo_reading *r)
 {
 	r->at.line++;
 	return topo_line(&r->rest, &r->line);
 }
 
-static int complain(const struct reading *r, const char *what)
+int topo_complain(const struct topo_reading *r, const char *what)
 {
 	return err(FAILED, "%s:%u: %s: '%.*s'", r->source, r->at.line, what,
 		   (int)(topo_span_length(r->line) < 60 ? topo_span_length(r->line) : 60), r->line.at);
@@ -143,7 +135,7 @@ static bool take_node_name(struct topo_span *s, char *kind, uint64_t *guid)
 /* ---- ibnetdiscover, and ibdiagnet2's spelling of it ---- */
 
 /* [1](506b4b03003fa98a) "S-..."[36](..) # lid 83 lmc 0 "SwitchIB ..." lid 48 4xEDR */
-static int netdiscover_port(struct reading *r, uint32_t node, bool is_switch)
+static int netdiscover_port(struct topo_reading *r, uint32_t node, bool is_switch)
 {
 	struct topo_span s = r->line, quoted, own = { s.at, s.at };
 	uint64_t port, guid, peer, peer_port, port_guid = 0, v;
@@ -151,16 +143,16 @@ static int netdiscover_port(struct reading *r, uint32_t node, bool is_switch)
 	char kind;
 
 	if (!topo_take(&s, "[") || !topo_take_u64(&s, &port) || !topo_take(&s, "]") || port > PORT_MAX)
-		return complain(r, "a port line starts with its number in brackets");
+		return topo_complain(r, "a port line starts with its number in brackets");
 	while (topo_take(&s, "["))
 		if (!topo_take_past(&s, "]"))		/* "[ext 2]" */
-			return complain(r, "unclosed bracket");
+			return topo_complain(r, "unclosed bracket");
 	if (topo_take(&s, "(") && (!topo_take_hex(&s, &port_guid) || !topo_take(&s, ")")))
-		return complain(r, "a port GUID is hexadecimal");
+		return topo_complain(r, "a port GUID is hexadecimal");
 	if (!take_node_name(&s, &kind, &peer))
-		return complain(r, "no GUID of the node at the other end");
+		return topo_complain(r, "no GUID of the node at the other end");
 	if (!topo_take(&s, "[") || !topo_take_u64(&s, &peer_port) || !topo_take(&s, "]") || peer_port > PORT_MAX)
-		return complain(r, "no port at the other end");
+		return topo_complain(r, "no port at the other end");
 	guid = 0;
 	while (topo_take(&s, "["))
 		topo_take_past(&s, "]");
@@ -199,17 +191,17 @@ static int netdiscover_port(struct reading *r, uint32_t node, bool is_switch)
 }
 
 /* Switch 37 "S-..." # "name" base port 0 lid 1085 lmc 0 */
-static int netdiscover_node(struct reading *r, char kind_wanted, uint64_t system_guid, uint32_t *node)
+static int netdiscover_node(struct topo_reading *r, char kind_wanted, uint64_t system_guid, uint32_t *node)
 {
 	struct topo_span s = r->line, name;
 	uint64_t ports, guid, lid;
 	char kind;
 
 	if (!topo_take_word(&s, " \t", &name))
-		return complain(r, "no node");
+		return topo_complain(r, "no node");
 	topo_skip_blanks(&s);
 	if (!topo_take_u64(&s, &ports) || !take_node_name(&s, &kind, &guid) || kind != kind_wanted)
-		return complain(r, "a node line gives its ports and its GUID in quotes");
+		return topo_complain(r, "a node line gives its ports and its GUID in quotes");
 	*node = vertex(r->f, guid, kind != 'H', r->at);
 	r->f->nodes[*node].is_switch = kind != 'H';
 	r->f->nodes[*node].system_guid = system_guid;
@@ -225,14 +217,14 @@ static int netdiscover_node(struct reading *r, char kind_wanted, uint64_t system
 	return OK;
 }
 
-static int netdiscover_read(struct reading *r)
+static int netdiscover_read(struct topo_reading *r)
 {
 	uint32_t node = TOPO_NONE;
 	uint64_t system_guid = 0;
 	size_t blocks = 0, ports = 0;
 	int rc = OK;
 
-	while (!rc && next_line(r)) {
+	while (!rc && topo_next_line(r)) {
 		struct topo_span s = r->line;
 
 		topo_skip_blanks(&s);
@@ -241,7 +233,7 @@ static int netdiscover_read(struct reading *r)
 			continue;
 		if (topo_take(&s, "sysimgguid=0x")) {
 			if (!topo_take_hex(&s, &system_guid))
-				rc = complain(r, "a GUID is hexadecimal");
+				rc = topo_complain(r, "a GUID is hexadecimal");
 		} else if (topo_take(&s, "Switch") || topo_take(&s, "Ca") || topo_take(&s, "Rt")) {
 			rc = netdiscover_node(r,
 					      *r->line.at == 'S'   ? 'S'
@@ -251,17 +243,17 @@ static int netdiscover_read(struct reading *r)
 			system_guid = 0;
 			blocks++;
 		} else if (*s.at == '[' && s.end - s.at > 1 && isdigit((unsigned char)s.at[1])) {
-			rc = node == TOPO_NONE ? complain(r, "a port before any node")
+			rc = node == TOPO_NONE ? topo_complain(r, "a port before any node")
 					       : netdiscover_port(r, node, r->f->nodes[node].is_switch);
 			ports++;
 		} else if (topo_take(&s, "switchguid=") || topo_take(&s, "caguid=") || topo_take(&s, "rtguid=")) {
 			uint64_t guid;
 
 			if (!topo_take(&s, "0x") || !topo_take_hex(&s, &guid))
-				rc = complain(r, "a GUID is hexadecimal");
+				rc = topo_complain(r, "a GUID is hexadecimal");
 		} else if (blocks && !topo_span_has(s, "vendid=") && !topo_span_has(s, "devid=") &&
 			   !topo_take(&s, "Chassis ") && !topo_take(&s, "Non-Chassis ") && !topo_take(&s, "DR path ")) {
-			rc = complain(r, "no line of ibnetdiscover");
+			rc = topo_complain(r, "no line of ibnetdiscover");
 		}
 	}
 	if (!rc && blocks && !ports)
@@ -294,7 +286,7 @@ static bool take_ports_end(struct topo_span *s, struct ports_end *e)
 }
 
 /* Adapters are known here by port GUID alone: one vertex per port. */
-static uint32_t ports_vertex(struct reading *r, const struct ports_end *e)
+static uint32_t ports_vertex(struct topo_reading *r, const struct ports_end *e)
 {
 	uint32_t v = vertex(r->f, e->guid, e->is_switch, r->at);
 
@@ -308,7 +300,7 @@ static uint32_t ports_vertex(struct reading *r, const struct ports_end *e)
 }
 
 /* CA 1326 1 0x.. 4x EDR - SW 27 28 0x.. ( 'lassen28 HCA-2' - 'SwitchIB ..' ); without a peer only 'name' */
-static int ports_line(struct reading *r)
+static int ports_line(struct topo_reading *r)
 {
 	struct topo_span s = r->line, t, name;
 	struct ports_end here, there;
@@ -316,13 +308,13 @@ static int ports_line(struct reading *r)
 	uint32_t a, b;
 
 	if (!take_ports_end(&s, &here))
-		return complain(r, "a line of 'ibnetdiscover -p' gives type, LID, port and GUID");
+		return topo_complain(r, "a line of 'ibnetdiscover -p' gives type, LID, port and GUID");
 	a = ports_vertex(r, &here);
 	topo_skip_blanks(&s);
 	t = s;
 	l = link_add(r->f, a, here.port, r->at);
 	if (!take_rate(&t, l))
-		return complain(r, "no width and speed");
+		return topo_complain(r, "no width and speed");
 	topo_skip_blanks(&t);
 	if (topo_take(&t, "- ") && take_ports_end(&t, &there)) {
 		b = ports_vertex(r, &there);
@@ -345,11 +337,11 @@ static int ports_line(struct reading *r)
 	return OK;
 }
 
-static int ports_read(struct reading *r)
+static int ports_read(struct topo_reading *r)
 {
 	int rc = OK;
 
-	while (!rc && next_line(r)) {
+	while (!rc && topo_next_line(r)) {
 		struct topo_span s = r->line;
 
 		topo_skip_blanks(&s);
@@ -363,7 +355,7 @@ static int ports_read(struct reading *r)
 /* ---- iblinkinfo -l ---- */
 
 /* 0xguid "name" lid port[  ] ==( 4X 25.78125 Gbps Active/ LinkUp)==> 0xguid lid port[  ] "name" ( .. ) */
-static int linkinfo_line(struct reading *r)
+static int linkinfo_line(struct topo_reading *r)
 {
 	struct topo_span s = r->line, name, rate;
 	uint64_t guid, lid = 0, port, width, peer, peer_port;
@@ -373,10 +365,10 @@ static int linkinfo_line(struct reading *r)
 	double signalling;
 
 	if (!topo_take(&s, "0x") || !topo_take_hex(&s, &guid) || !arrow)
-		return complain(r, "a line of 'iblinkinfo -l' starts with a GUID and has an arrow");
+		return topo_complain(r, "a line of 'iblinkinfo -l' starts with a GUID and has an arrow");
 	s.end = arrow;
 	if (!take_quoted(&s, &name))
-		return complain(r, "no name in quotes");
+		return topo_complain(r, "no name in quotes");
 	node = vertex(r->f, guid, true, r->at);
 	describe(r->f, node, name);
 	topo_skip_blanks(&s);
@@ -386,12 +378,12 @@ static int linkinfo_line(struct reading *r)
 	}
 	topo_skip_blanks(&s);
 	if (!topo_take_u64(&s, &port) || port > PORT_MAX)
-		return complain(r, "no port number");
+		return topo_complain(r, "no port number");
 	s = (struct topo_span){ arrow + 3, r->line.end };
 	topo_skip_blanks(&s);
 	rate = s;
 	if (!topo_take_past(&s, "==>"))
-		return complain(r, "the arrow has no head");
+		return topo_complain(r, "the arrow has no head");
 	topo_skip_blanks(&s);
 	if (!topo_take(&s, "0x") || !topo_take_hex(&s, &peer))
 		return OK;				/* Down: no cable */
@@ -432,7 +424,7 @@ static int linkinfo_line(struct reading *r)
 	return OK;
 }
 
-static int linkinfo_read(struct reading *r)
+static int linkinfo_read(struct topo_reading *r)
 {
 	struct topo_span all = r->rest, line;
 	struct topo_map ports = { 0 };
@@ -453,7 +445,7 @@ static int linkinfo_read(struct reading *r)
 				topo_map_set(&r->f->by_port_guid, ports.slots[i].key, v);
 		}
 	topo_map_release(&ports);
-	while (!rc && next_line(r)) {
+	while (!rc && topo_next_line(r)) {
 		topo_skip_blanks(&r->line);
 		if (r->line.at < r->line.end && *r->line.at != '#')
 			rc = linkinfo_line(r);
@@ -501,7 +493,7 @@ static bool take_lst_end(struct topo_span *s, struct lst_end *e)
 	return true;
 }
 
-static uint32_t lst_vertex(struct reading *r, const struct lst_end *e)
+static uint32_t lst_vertex(struct topo_reading *r, const struct lst_end *e)
 {
 	uint32_t v = vertex(r->f, e->node_guid, e->is_switch, r->at);
 
@@ -517,9 +509,9 @@ static uint32_t lst_vertex(struct reading *r, const struct lst_end *e)
 	return v;
 }
 
-static int lst_read(struct reading *r)
+static int lst_read(struct topo_reading *r)
 {
-	while (next_line(r)) {
+	while (topo_next_line(r)) {
 		struct topo_span s = r->line;
 		struct lst_end a = { 0 }, b = { 0 };
 		uint32_t from, to;
@@ -530,7 +522,7 @@ static int lst_read(struct reading *r)
 		if (s.at == s.end || *s.at == '#')
 			continue;
 		if (!take_lst_end(&s, &a) || !take_lst_end(&s, &b))
-			return complain(r, "a line of a .lst file gives both ends in braces");
+			return topo_complain(r, "a line of a .lst file gives both ends in braces");
 		from = lst_vertex(r, &a);
 		to = lst_vertex(r, &b);
 		if (!topo_take_past(&s, "PHY=") || !topo_take_u64(&s, &width) || width > 16)
@@ -549,177 +541,6 @@ static int lst_read(struct reading *r)
 			l->gbps = (float)((double)width * gbps);
 		}
 	}
-	return OK;
-}
-
-/* ---- Slurm's topology.conf, sharp_cmd, and host lists ---- */
-
-/* Splits at commas outside brackets. */
-static bool take_list_item(struct topo_span *s, struct topo_span *item)
-{
-	const char *p = s->at;
-	int depth = 0;
-
-	if (s->at == s->end)
-		return false;
-	for (; p < s->end && (depth || *p != ','); p++)
-		depth += *p == '[' ? 1 : *p == ']' ? -1 : 0;
-	*item = (struct topo_span){ s->at, p };
-	s->at = p < s->end ? p + 1 : p;
-	return true;
-}
-
-/* prefix[ranges]suffix, or a plain name. */
-static bool expand_item(struct topo_span item, void (*each)(void *, const char *), void *user, size_t *budget)
-{
-	const char *open = memchr(item.at, '[', topo_span_length(item));
-	const char *close = open ? memchr(open, ']', (size_t)(item.end - open)) : NULL;
-	char name[256];
-
-	if (topo_span_length(item) > 200 || (open && !close))
-		return false;
-	if (!open) {
-		snprintf(name, sizeof(name), "%.*s", (int)topo_span_length(item), item.at);
-		each(user, name);
-		return (*budget)-- > 0;
-	}
-	for (struct topo_span ranges = { open + 1, close }, range; take_list_item(&ranges, &range);) {
-		uint64_t low, high;
-		int digits = (int)topo_span_length(range);
-
-		if (!topo_take_u64(&range, &low))
-			return false;
-		digits -= (int)topo_span_length(range);
-		high = low;
-		if (topo_take(&range, "-") && !topo_take_u64(&range, &high))
-			return false;
-		if (range.at != range.end || high < low || high - low >= *budget)
-			return false;
-		*budget -= high - low + 1;
-		for (uint64_t n = low; n <= high; n++) {
-			snprintf(name, sizeof(name), "%.*s%0*llu%.*s", (int)(open - item.at), item.at,
-				 digits > 20 ? 20 : digits, (unsigned long long)n, (int)(item.end - close - 1),
-				 close + 1);
-			each(user, name);
-		}
-	}
-	return true;
-}
-
-bool topo_hostlist(struct topo_span list, void (*each)(void *user, const char *host), void *user)
-{
-	struct topo_span item;
-	size_t budget = HOSTS_OF_LIST_MAX;
-	bool good = true;
-
-	while (good && take_list_item(&list, &item))
-		if (topo_span_length(item))
-			good = expand_item(item, each, user, &budget);
-	return good;
-}
-
-static uint32_t group_named(struct topo_fabric *f, const char *name, struct topo_at at)
-{
-	for (size_t i = 0; i < f->group_count; i++)
-		if (f->groups[i].name == name)
-			return (uint32_t)i;
-	TOPO_PUSH(f->groups, f->group_count, f->group_room) = (struct topo_group){ .name = name, .parent = TOPO_NONE,
-										   .at = at };
-	return (uint32_t)f->group_count - 1;
-}
-
-struct joining {
-	struct reading *r;
-	uint32_t group;
-};
-
-static void join_host(void *user, const char *host)
-{
-	struct joining *j = user;
-	struct topo_fabric *f = j->r->f;
-	const char *name = topo_name_of(f->names, host);
-
-	f->members = topo_grow(f->members, f->member_count, &f->member_room, sizeof(*f->members));
-	f->members[f->member_count].host = name;
-	f->members[f->member_count].group = j->group;
-	f->members[f->member_count++].at = j->r->at;
-}
-
-static void join_switch(void *user, const char *child)
-{
-	struct joining *j = user;
-	uint32_t group = group_named(j->r->f, topo_name_of(j->r->f->names, child), j->r->at);
-
-	if (group != j->group)
-		j->r->f->groups[group].parent = j->group;
-}
-
-static int slurm_read(struct reading *r)
-{
-	while (next_line(r)) {
-		struct topo_span s = r->line, word, key;
-		struct joining j = { .r = r, .group = TOPO_NONE };
-
-		for (;;) {
-			topo_skip_blanks(&s);
-			if (s.at == s.end || *s.at == '#')
-				break;
-			if (!topo_take_word(&s, " \t", &word))
-				break;
-			if (!topo_take_word(&word, "=", &key) || !topo_take(&word, "="))
-				return complain(r, "topology.conf has key=value pairs");
-			if (topo_span_is(key, "SwitchName")) {
-				j.group = group_named(r->f, topo_name(r->f->names, word), r->at);
-				r->f->groups[j.group].at = r->at;
-			} else if (topo_span_is(key, "Nodes") || topo_span_is(key, "Switches")) {
-				if (j.group == TOPO_NONE)
-					return complain(r, "Nodes= or Switches= before SwitchName=");
-				if (!topo_hostlist(word, topo_span_is(key, "Nodes") ? join_host : join_switch, &j))
-					return complain(r, "malformed host list");
-			}
-		}
-	}
-	return OK;
-}
-
-/* "SLURM_TOPOLOGY_ADDR=top.leaf.node" as a job's environment has it, a line per host, with anything in front: switches
- * from the top down, then the host. */
-static int slurm_addr_read(struct reading *r)
-{
-	struct topo_map seen = { 0 };		/* a host says it once per rank */
-
-	while (next_line(r)) {
-		struct topo_span s = r->line, part, host;
-		struct joining j = { .r = r, .group = TOPO_NONE };
-		const char *dot, *name;
-
-		if (!topo_take_past(&s, "SLURM_TOPOLOGY_ADDR="))
-			continue;
-		while (s.end > s.at && strchr("\"' \t", s.end[-1]))
-			s.end--;
-		for (dot = s.end; dot > s.at && dot[-1] != '.'; dot--)
-			;
-		host = (struct topo_span){ dot, s.end };
-		s.end = dot;
-		while (topo_take_word(&s, ".", &part) && topo_take(&s, ".")) {
-			uint32_t group = group_named(r->f, topo_name(r->f->names, part), r->at);
-
-			if (j.group != TOPO_NONE && group != j.group)
-				r->f->groups[group].parent = j.group;
-			j.group = group;
-		}
-		if (s.at < s.end || host.at == host.end || j.group == TOPO_NONE) {
-			topo_map_release(&seen);
-			return complain(r, "an address is SWITCH.SWITCH.HOST");
-		}
-		name = topo_name(r->f->names, host);
-		if (topo_map_get(&seen, (uintptr_t)name) != TOPO_NONE)
-			continue;
-		topo_map_set(&seen, (uintptr_t)name, j.group);
-		join_host(&j, name);
-	}
-	topo_map_release(&seen);
-	r->f->groups_of_job = true;
 	return OK;
 }
 
@@ -761,11 +582,11 @@ static enum kind kind_of(struct topo_span rest)
 int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, const char *text, size_t bytes)
 {
 	enum { HEAD_BYTES = 4096 };		/* where a file says when it was written */
-	struct reading r = { .f = f, .source = source, .at = { .file = file }, .rest = { text, text + bytes } };
-	static int (*const readers[])(struct reading *) = {
+	struct topo_reading r = { .f = f, .source = source, .at = { .file = file }, .rest = { text, text + bytes } };
+	static int (*const readers[])(struct topo_reading *) = {
 		[KIND_NETDISCOVER] = netdiscover_read, [KIND_PORTS] = ports_read, [KIND_LINKINFO] = linkinfo_read,
-		[KIND_LST] = lst_read, [KIND_SLURM] = slurm_read,
-		[KIND_SLURM_ADDR] = slurm_addr_read,
+		[KIND_LST] = lst_read, [KIND_SLURM] = topo_slurm_conf_read,
+		[KIND_SLURM_ADDR] = topo_slurm_addr_read,
 	};
 	enum kind kind = kind_of(r.rest);
 	struct topo_span head = { text, text + (bytes < HEAD_BYTES ? bytes : HEAD_BYTES) };
@@ -788,10 +609,10 @@ bool topo_routes_are(const char *text, size_t bytes)
 
 int topo_routes_read(struct topo_fabric *f, const char *source, uint32_t file, const char *text, size_t bytes)
 {
-	struct reading r = { .f = f, .source = source, .at = { .file = file }, .rest = { text, text + bytes } };
+	struct topo_reading r = { .f = f, .source = source, .at = { .file = file }, .rest = { text, text + bytes } };
 	size_t tables = 0, now = SIZE_MAX;
 
-	while (next_line(&r)) {
+	while (topo_next_line(&r)) {
 		struct topo_span s = r.line;
 		uint64_t guid, lid, port;
 		uint32_t node;
@@ -799,7 +620,7 @@ int topo_routes_read(struct topo_fabric *f, const char *source, uint32_t file, c
 		topo_skip_blanks(&s);
 		if (topo_take(&s, "Unicast lids [")) {
 			if (!topo_take_past(&s, " guid 0x") || !topo_take_hex(&s, &guid))
-				return complain(&r, "a table names its switch's GUID");
+				return topo_complain(&r, "a table names its switch's GUID");
 			node = vertex(f, guid, true, r.at);
 			now = topo_map_get(&f->table_of, node);
 			if (now == TOPO_NONE) {
@@ -815,12 +636,12 @@ int topo_routes_read(struct topo_fabric *f, const char *source, uint32_t file, c
 		if (!topo_take(&s, "0x"))
 			continue;
 		if (now == SIZE_MAX)
-			return complain(&r, "a route before any switch");
+			return topo_complain(&r, "a route before any switch");
 		if (!topo_take_hex(&s, &lid) || lid > LID_MAX)
-			return complain(&r, "no unicast LID");
+			return topo_complain(&r, "no unicast LID");
 		topo_skip_blanks(&s);
 		if (!topo_take_u64(&s, &port) || port > PORT_MAX)
-			return complain(&r, "no output port");
+			return topo_complain(&r, "no output port");
 		if (lid >= f->tables[now].lid_count) {
 			size_t count = lid + 1 > 2 * f->tables[now].lid_count ? lid + 1 : 2 * f->tables[now].lid_count;
 			uint8_t *ports = realloc(f->tables[now].ports, count);

@@ -1,0 +1,183 @@
+/*
+ * comm/topo/groups.c - hosts under switches by name, as a scheduler tells them: no links, no speeds.
+ *
+ * Slurm's topology.conf, which sharp_cmd writes too, with port GUIDs for hosts; and the address
+ * that Slurm gives to each process of a job.  Whether the groups can be true is a rule's question.
+ */
+#include "comm/topo/reading.h"
+
+#include "bench/base/err.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { HOSTS_OF_LIST_MAX = 65536 };
+
+/* Splits at commas outside brackets. */
+static bool take_list_item(struct topo_span *s, struct topo_span *item)
+{
+	const char *p = s->at;
+	int depth = 0;
+
+	if (s->at == s->end)
+		return false;
+	for (; p < s->end && (depth || *p != ','); p++)
+		depth += *p == '[' ? 1 : *p == ']' ? -1 : 0;
+	*item = (struct topo_span){ s->at, p };
+	s->at = p < s->end ? p + 1 : p;
+	return true;
+}
+
+/* prefix[ranges]suffix, or a plain name. */
+static bool expand_item(struct topo_span item, void (*each)(void *, const char *), void *user, size_t *budget)
+{
+	const char *open = memchr(item.at, '[', topo_span_length(item));
+	const char *close = open ? memchr(open, ']', (size_t)(item.end - open)) : NULL;
+	char name[256];
+
+	if (topo_span_length(item) > 200 || (open && !close))
+		return false;
+	if (!open) {
+		snprintf(name, sizeof(name), "%.*s", (int)topo_span_length(item), item.at);
+		each(user, name);
+		return (*budget)-- > 0;
+	}
+	for (struct topo_span ranges = { open + 1, close }, range; take_list_item(&ranges, &range);) {
+		uint64_t low, high;
+		int digits = (int)topo_span_length(range);
+
+		if (!topo_take_u64(&range, &low))
+			return false;
+		digits -= (int)topo_span_length(range);
+		high = low;
+		if (topo_take(&range, "-") && !topo_take_u64(&range, &high))
+			return false;
+		if (range.at != range.end || high < low || high - low >= *budget)
+			return false;
+		*budget -= high - low + 1;
+		for (uint64_t n = low; n <= high; n++) {
+			snprintf(name, sizeof(name), "%.*s%0*llu%.*s", (int)(open - item.at), item.at,
+				 digits > 20 ? 20 : digits, (unsigned long long)n, (int)(item.end - close - 1),
+				 close + 1);
+			each(user, name);
+		}
+	}
+	return true;
+}
+
+bool topo_hostlist(struct topo_span list, void (*each)(void *user, const char *host), void *user)
+{
+	struct topo_span item;
+	size_t budget = HOSTS_OF_LIST_MAX;
+	bool good = true;
+
+	while (good && take_list_item(&list, &item))
+		if (topo_span_length(item))
+			good = expand_item(item, each, user, &budget);
+	return good;
+}
+
+static uint32_t group_named(struct topo_fabric *f, const char *name, struct topo_at at)
+{
+	for (size_t i = 0; i < f->group_count; i++)
+		if (f->groups[i].name == name)
+			return (uint32_t)i;
+	TOPO_PUSH(f->groups, f->group_count, f->group_room) = (struct topo_group){ .name = name, .parent = TOPO_NONE,
+										   .at = at };
+	return (uint32_t)f->group_count - 1;
+}
+
+struct joining {
+	struct topo_reading *r;
+	uint32_t group;
+};
+
+static void join_host(void *user, const char *host)
+{
+	struct joining *j = user;
+	struct topo_fabric *f = j->r->f;
+	const char *name = topo_name_of(f->names, host);
+
+	f->members = topo_grow(f->members, f->member_count, &f->member_room, sizeof(*f->members));
+	f->members[f->member_count].host = name;
+	f->members[f->member_count].group = j->group;
+	f->members[f->member_count++].at = j->r->at;
+}
+
+static void join_switch(void *user, const char *child)
+{
+	struct joining *j = user;
+	uint32_t group = group_named(j->r->f, topo_name_of(j->r->f->names, child), j->r->at);
+
+	if (group != j->group)
+		j->r->f->groups[group].parent = j->group;
+}
+
+int topo_slurm_conf_read(struct topo_reading *r)
+{
+	while (topo_next_line(r)) {
+		struct topo_span s = r->line, word, key;
+		struct joining j = { .r = r, .group = TOPO_NONE };
+
+		for (;;) {
+			topo_skip_blanks(&s);
+			if (s.at == s.end || *s.at == '#')
+				break;
+			if (!topo_take_word(&s, " \t", &word))
+				break;
+			if (!topo_take_word(&word, "=", &key) || !topo_take(&word, "="))
+				return topo_complain(r, "topology.conf has key=value pairs");
+			if (topo_span_is(key, "SwitchName")) {
+				j.group = group_named(r->f, topo_name(r->f->names, word), r->at);
+				r->f->groups[j.group].at = r->at;
+			} else if (topo_span_is(key, "Nodes") || topo_span_is(key, "Switches")) {
+				if (j.group == TOPO_NONE)
+					return topo_complain(r, "Nodes= or Switches= before SwitchName=");
+				if (!topo_hostlist(word, topo_span_is(key, "Nodes") ? join_host : join_switch, &j))
+					return topo_complain(r, "malformed host list");
+			}
+		}
+	}
+	return OK;
+}
+
+/* "SLURM_TOPOLOGY_ADDR=top.leaf.node" as a job's environment has it, a line per host, with anything in front: switches
+ * from the top down, then the host. */
+int topo_slurm_addr_read(struct topo_reading *r)
+{
+	struct topo_map seen = { 0 };		/* a host says it once per rank */
+
+	while (topo_next_line(r)) {
+		struct topo_span s = r->line, part, host;
+		struct joining j = { .r = r, .group = TOPO_NONE };
+		const char *dot, *name;
+
+		if (!topo_take_past(&s, "SLURM_TOPOLOGY_ADDR="))
+			continue;
+		while (s.end > s.at && strchr("\"' \t", s.end[-1]))
+			s.end--;
+		for (dot = s.end; dot > s.at && dot[-1] != '.'; dot--)
+			;
+		host = (struct topo_span){ dot, s.end };
+		s.end = dot;
+		while (topo_take_word(&s, ".", &part) && topo_take(&s, ".")) {
+			uint32_t group = group_named(r->f, topo_name(r->f->names, part), r->at);
+
+			if (j.group != TOPO_NONE && group != j.group)
+				r->f->groups[group].parent = j.group;
+			j.group = group;
+		}
+		if (s.at < s.end || host.at == host.end || j.group == TOPO_NONE) {
+			topo_map_release(&seen);
+			return topo_complain(r, "an address is SWITCH.SWITCH.HOST");
+		}
+		name = topo_name(r->f->names, host);
+		if (topo_map_get(&seen, (uintptr_t)name) != TOPO_NONE)
+			continue;
+		topo_map_set(&seen, (uintptr_t)name, j.group);
+		join_host(&j, name);
+	}
+	topo_map_release(&seen);
+	r->f->groups_of_job = true;
+	return OK;
+}
