@@ -18,11 +18,11 @@
 
 struct topo_options {
 	struct opt_names logs, hwloc, fabric, routes, sysfs, diff;
-	const char *nccl_topo, *nccl_graph, *hosts, *measured, *out;
+	const char *nccl_topo, *nccl_graph, *rack_rule, *hosts, *measured, *out;
 	const char *generate, *order;
 	uint64_t nodes, seed;
 	double nic_gbps;
-	bool asymmetric, live, json, all;
+	bool asymmetric, live, adaptive, json, all;
 };
 
 #define AT(field) offsetof(struct topo_options, field)
@@ -35,9 +35,13 @@ static const struct opt opts[] = {
 	{ "sysfs", OPT_NAMES, AT(sysfs), NULL,
 	  "'HOST: /sys/class/infiniband/...:value' lines (see README), gathered before and after the run", NULL },
 	{ "fabric", OPT_NAMES, AT(fabric), NULL,
-	  "ibnetdiscover (also -p), iblinkinfo -l, .lst, topology.conf, or each host's SLURM_TOPOLOGY_ADDR=",
+	  "ibnetdiscover (also -p), iblinkinfo -l, .lst, topology.conf or .yaml, each host's SLURM_TOPOLOGY_ADDR=",
 	  NULL },
 	{ "routes", OPT_NAMES, AT(routes), NULL, "forwarding tables: dump_fts, ibroute, opensm's dump", NULL },
+	{ "adaptive-routing", OPT_BOOL, AT(adaptive), "no",
+	  "switches choose ways themselves: --routes says what would be without", NULL },
+	{ "rack-rule", OPT_NAME, AT(rack_rule), NULL,
+	  "racks from host names where no file tells: g%d/34 puts g0001 to g0034 into the first", NULL },
 	{ "hosts", OPT_NAME, AT(hosts), NULL, "instead of a log: hosts in rank order, to judge a job before it runs",
 	  NULL },
 	{ "measured", OPT_NAME, AT(measured), NULL, "bus bandwidth in GB/s, or a table or JSON of nccl-tests", NULL },
@@ -296,6 +300,8 @@ static int run_topo(int argc, char **argv)
 	}
 	if (!rc && o.measured)
 		rc = topo_measured(o.measured, &measured);
+	if (!rc && o.rack_rule)
+		rc = topo_rack_rule_parse(&m.rack_rule, o.rack_rule);
 	rc = rc ? rc : read_all(&m, &o, operands, operand_count);
 	free(operands);
 	if (rc) {
@@ -303,6 +309,7 @@ static int run_topo(int argc, char **argv)
 		return rc;
 	}
 	m.nic_gbps = o.nic_gbps;
+	m.adaptive = o.adaptive;
 	topo_model_settle(&m);
 	topo_report_make(&r, &m, measured);
 	if (o.json) {

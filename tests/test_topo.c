@@ -736,6 +736,68 @@ static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
 	}
 }
 
+static void a_topology_yaml_says_what_a_topology_conf_does(void **state)
+{
+	static const struct { const char *text; int rc; size_t hosts, groups; } cases[] = {
+		{ "---\n# written by the site\n- topology: top\n  cluster_default: true\n  tree:\n    switches:\n"
+		  "      - switch: spine\n        children: s[0-1]\n      - switch: \"s0\"\n        nodes: n[01-02]  # left\n"
+		  "      - switch: s1\n        nodes: 'n[03-04]'\n- topology: again\n  tree:\n    switches:\n"
+		  "      - switch: s9\n        nodes: n[01-04]\n", OK, 4, 3 },
+		{ "- topology: b\n  block:\n    block_sizes: [2, 4]\n    blocks:\n      - block: s0\n        nodes: n[01-02]\n"
+		  "      - block: s1\n        nodes: n[03-04]\n", OK, 4, 2 },
+		{ "- topology: flat\n  cluster_default: true\n  flat: true\n", FAILED, 0, 0 },
+		{ "- topology: r\n  ring:\n    rings:\n      - ring: r0\n        nodes: n[1-4]\n", FAILED, 0, 0 },
+		{ "- topology: t\n  tree:\n    switches:\n      - switch:\n", FAILED, 0, 0 },
+		{ "- topology: t\n  tree:\n    switches:\n      - switch: a\n        nodes: n[1-\n", FAILED, 0, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m = { 0 };
+
+		assert_int_equal(topo_model_take(&m, "yaml", cases[i].text, strlen(cases[i].text), INPUT_AUTO), cases[i].rc);
+		if (cases[i].rc == OK) {
+			model_of(&m, "n01\nn03\nn02\nn04\n", INPUT_HOSTS);
+			topo_model_settle(&m);
+			assert_int_equal(m.fabric.member_count, cases[i].hosts);
+			assert_int_equal(m.fabric.group_count, cases[i].groups);
+			assert_int_equal(verdict_of(&m, "groups-valid"), TOPO_OK);
+			assert_int_equal(verdict_of(&m, "leaf-crossings"), TOPO_FAULT);
+		}
+		topo_model_release(&m);
+	}
+}
+
+static void a_rule_for_racks_makes_groups_of_host_names(void **state)
+{
+	static const char *const bad[] = { "", "g%d", "g/34", "g%d/0", "g%d/34x", "g%d/-1" };
+	static const struct { const char *rule, *hosts; size_t members, groups; enum topo_verdict crossings; } cases[] = {
+		{ "g%d/34", "g0033\ng0034\ng0035\ng0036\n", 4, 2, TOPO_OK },
+		{ "g%d/34", "g0033\ng0035\ng0034\ng0036\n", 4, 2, TOPO_FAULT },
+		{ "r%d-ib/2", "r1-ib\nr3-ib\nr2-ib\nr4-ib\n", 4, 2, TOPO_FAULT },
+		{ "g%d/34", "login1\ng0000\ng34x\n", 1, 1, TOPO_OK },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct topo_rack_rule rule;
+
+		assert_int_equal(topo_rack_rule_parse(&rule, bad[i]), USAGE);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m = { 0 };
+
+		assert_int_equal(topo_rack_rule_parse(&m.rack_rule, cases[i].rule), OK);
+		model_of(&m, cases[i].hosts, INPUT_HOSTS);
+		topo_model_settle(&m);
+		assert_int_equal(m.fabric.member_count, cases[i].members);
+		assert_int_equal(m.fabric.group_count, cases[i].groups);
+		if (cases[i].members > 1)
+			assert_int_equal(verdict_of(&m, "leaf-crossings"), cases[i].crossings);
+		topo_model_release(&m);
+	}
+}
+
 static void a_jobs_own_addresses_are_its_groups(void **state)
 {
 	static const char addresses[] = "0: SLURM_TOPOLOGY_ADDR=top.s0.n01\n1: SLURM_TOPOLOGY_ADDR=top.s1.n03\n"
@@ -963,6 +1025,12 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 		assert_int_equal(verdict_of(&m, "static-collision"),
 				 rows[i].fixed < rows[i].ideal ? TOPO_FAULT : TOPO_OK);
 		assert_int_equal(verdict_of(&m, "path-length"), TOPO_OK);
+		assert_true(fabs(topo_bounds_least(&j.bounds) - rows[i].fixed) < 1e-6);
+		topo_judging_release(&j);
+		m.adaptive = true;		/* then the tables decide nothing, and what they would is still known */
+		topo_judging_init(&j, &m, &m.log.comms[0]);
+		assert_true(fabs(topo_bounds_least(&j.bounds) - rows[i].ideal) < 1e-6);
+		assert_true(fabs(j.bounds.fixed - rows[i].fixed) < 1e-6);
 		topo_judging_release(&j);
 		topo_model_release(&m);
 	}
@@ -1361,6 +1429,8 @@ int main(void)
 		cmocka_unit_test(a_broken_fabric_is_refused_with_its_line),
 		cmocka_unit_test(loops_and_cycles_in_a_fabric_end_nothing),
 		cmocka_unit_test(a_schedulers_topology_is_checked_and_counts_crossings),
+		cmocka_unit_test(a_topology_yaml_says_what_a_topology_conf_does),
+		cmocka_unit_test(a_rule_for_racks_makes_groups_of_host_names),
 		cmocka_unit_test(a_jobs_own_addresses_are_its_groups),
 		cmocka_unit_test(the_rack_model_of_abci_gives_the_published_bounds),
 		cmocka_unit_test(reversing_a_ring_or_renaming_its_hosts_changes_no_bound),

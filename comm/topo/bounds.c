@@ -423,10 +423,15 @@ const struct topo_bound *topo_bound_of(const struct topo_bounds *b, const char *
 	return NULL;
 }
 
+double topo_bounds_least(const struct topo_bounds *b)
+{
+	return b->routed && b->fixed > 0 && !b->adaptive ? b->fixed : b->ideal;
+}
+
 void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const struct topo_flows *f,
 		    struct topo_bounds *b)
 {
-	*b = (struct topo_bounds){ .ideal = INFINITY, .worst = INFINITY };
+	*b = (struct topo_bounds){ .ideal = INFINITY, .worst = INFINITY, .adaptive = m->adaptive };
 	bound_nvlink(m, c, b);
 	bound_sockets(m, c, b);
 	bound_nics(m, f, b);
@@ -446,7 +451,7 @@ void topo_bounds_of(const struct topo_model *m, const struct topo_comm *c, const
 	}
 	if (b->routed && b->ideal <= b->fixed)
 		b->fixed = b->ideal;
-	else if (b->routed && b->fixed > 0)
+	else if (b->routed && b->fixed > 0 && !b->adaptive)
 		snprintf(b->limit, sizeof(b->limit), "%.0f hops on %.150s", b->collision_hops, b->collision);
 	if (!isfinite(b->ideal))
 		b->ideal = b->worst = 0;

@@ -51,11 +51,14 @@ struct topo_bounds {
 	double ideal, fixed, worst;	/* least of all levels; 0 unknown */
 	char limit[192];
 	bool routed;			/* every flow was found in the forwarding tables */
+	bool adaptive;			/* the tables are what would be without adaptive routing */
 	char collision[256];		/* with tables: the fullest link and its flows */
 	double collision_hops;
 };
 void topo_bounds_of(const struct topo_model *, const struct topo_comm *, const struct topo_flows *,
 		    struct topo_bounds *);
+/* What the bus bandwidth is at most: static where forwarding tables decide, else ideal; 0 unknown. */
+double topo_bounds_least(const struct topo_bounds *);
 /* The bound of one level; NULL: there is none. */
 const struct topo_bound *topo_bound_of(const struct topo_bounds *, const char *level);
 

@@ -546,7 +546,7 @@ static int lst_read(struct topo_reading *r)
 
 /* ---- which reader ---- */
 
-enum kind { KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM, KIND_SLURM_ADDR };
+enum kind { KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM, KIND_SLURM_YAML, KIND_SLURM_ADDR };
 
 static enum kind kind_of(struct topo_span rest)
 {
@@ -565,6 +565,8 @@ static enum kind kind_of(struct topo_span rest)
 			return KIND_NETDISCOVER;
 		if (topo_take(&s, "SwitchName="))
 			return KIND_SLURM;
+		if (topo_take(&s, "- topology:") || topo_take(&s, "tree:") || topo_take(&s, "block:"))
+			return KIND_SLURM_YAML;
 		if (topo_span_has(s, "SLURM_TOPOLOGY_ADDR="))
 			return KIND_SLURM_ADDR;
 		if (topo_take(&s, "{ CA Ports:") || topo_take(&s, "{ SW Ports:"))
@@ -586,6 +588,7 @@ int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, c
 	static int (*const readers[])(struct topo_reading *) = {
 		[KIND_NETDISCOVER] = netdiscover_read, [KIND_PORTS] = ports_read, [KIND_LINKINFO] = linkinfo_read,
 		[KIND_LST] = lst_read, [KIND_SLURM] = topo_slurm_conf_read,
+		[KIND_SLURM_YAML] = topo_slurm_yaml_read,
 		[KIND_SLURM_ADDR] = topo_slurm_addr_read,
 	};
 	enum kind kind = kind_of(r.rest);
@@ -593,7 +596,8 @@ int topo_fabric_read(struct topo_fabric *f, const char *source, uint32_t file, c
 
 	if (kind == KIND_UNKNOWN)
 		return err(FAILED,
-			   "%s: neither ibnetdiscover, iblinkinfo -l, .lst, topology.conf nor SLURM_TOPOLOGY_ADDR",
+			   "%s: neither ibnetdiscover, iblinkinfo -l, .lst, topology.conf, topology.yaml nor "
+			   "SLURM_TOPOLOGY_ADDR",
 			   source);
 	if (topo_take_past(&head, "generated on "))
 		topo_take_date(&head, &f->day);

@@ -88,6 +88,16 @@ bool topo_routes_are(const char *text, size_t bytes);
 /* GB/s of one lane by its name ("EDR"); 0 unknown. */
 double topo_lane_gbps(struct topo_span name);
 
+/* Racks by the number in a host's name, counted from 1: the text must outlive the rule. */
+struct topo_rack_rule {
+	struct topo_span before, after;	/* what stands around the number */
+	uint64_t hosts;			/* of a rack; 0: no rule */
+};
+/* "g%d/34".  USAGE, said. */
+int topo_rack_rule_parse(struct topo_rack_rule *, const char *text);
+/* Puts the host into its rack, or leaves it out when its name is of another form. */
+void topo_rack_rule_join(struct topo_fabric *, const struct topo_rack_rule *, const char *host);
+
 /* "n[001-003,7]" into one call per host; false: malformed. */
 bool topo_hostlist(struct topo_span list, void (*each)(void *user, const char *host), void *user);
 

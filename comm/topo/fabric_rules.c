@@ -226,9 +226,10 @@ void judge_static_collision(const struct topo_judging *j, struct topo_finding *f
 		judge_needs(f, "forwarding tables of all switches on the way",
 			    "some hops cannot be followed through the tables");
 	} else if (j->bounds.fixed < 0.999 * fmin(j->bounds.ideal, hca_bound(j))) {
-		judge_say(f, TOPO_FAULT, TOPO_WARNING,
-			  "the tables send %.0f channel hops through %s: bound %.1f GB/s, ideally spread %.1f",
-			  j->bounds.collision_hops, j->bounds.collision, j->bounds.fixed, j->bounds.ideal);
+		judge_say(f, TOPO_FAULT, j->bounds.adaptive ? TOPO_INFO : TOPO_WARNING,
+			  "%sthe tables send %.0f channel hops through %s: bound %.1f GB/s, ideally spread %.1f",
+			  j->bounds.adaptive ? "without adaptive routing " : "", j->bounds.collision_hops,
+			  j->bounds.collision, j->bounds.fixed, j->bounds.ideal);
 		judge_advise(f,
 			     "adaptive routing, another routing engine (ftree), or hosts swapped within a leaf; sorted "
 			     "by switch %.1f",

@@ -1,8 +1,10 @@
 /*
  * comm/topo/groups.c - hosts under switches by name, as a scheduler tells them: no links, no speeds.
  *
- * Slurm's topology.conf, which sharp_cmd writes too, with port GUIDs for hosts; and the address
- * that Slurm gives to each process of a job.  Whether the groups can be true is a rule's question.
+ * Slurm's topology.conf, which sharp_cmd writes too, with port GUIDs for hosts; topology.yaml,
+ * which takes its place in current Slurm; the address that Slurm gives to each process of a
+ * job; and a rule for sites whose host names count through the racks.  Whether the groups can be
+ * true is a rule's question.
  */
 #include "comm/topo/reading.h"
 
@@ -180,4 +182,94 @@ int topo_slurm_addr_read(struct topo_reading *r)
 	topo_map_release(&seen);
 	r->f->groups_of_job = true;
 	return OK;
+}
+
+/* "- key: value" or "key: value", quoted or not; false: another kind of line. */
+static bool take_pair(struct topo_span s, struct topo_span *key, struct topo_span *value, bool *item)
+{
+	topo_skip_blanks(&s);
+	*item = topo_take(&s, "-");
+	topo_skip_blanks(&s);
+	if (!topo_take_word(&s, ": \t#", key) || !topo_take(&s, ":"))
+		return false;
+	topo_skip_blanks(&s);
+	for (const char *p = s.at; p < s.end; p++)
+		if (*p == '#' && (p == s.at || p[-1] == ' '))
+			s.end = p;
+	while (s.end > s.at && strchr(" \t\"'", s.end[-1]))
+		s.end--;
+	while (s.at < s.end && strchr("\"'", *s.at))
+		s.at++;
+	*value = s;
+	return true;
+}
+
+/* Of the YAML only what its manual page shows: items of one key per line.  A tree gives groups with parents, a
+ * block groups without; of several topologies the first that has either. */
+int topo_slurm_yaml_read(struct topo_reading *r)
+{
+	struct joining j = { .r = r, .group = TOPO_NONE };
+	size_t before = r->f->group_count;
+
+	while (topo_next_line(r)) {
+		struct topo_span key, value;
+		bool item;
+
+		if (!take_pair(r->line, &key, &value, &item))
+			continue;
+		if (topo_span_is(key, "topology")) {
+			if (r->f->group_count > before)
+				break;
+		} else if (topo_span_is(key, "switch") || topo_span_is(key, "block")) {
+			if (!item)
+				continue;
+			if (value.at == value.end)
+				return topo_complain(r, "a group without a name");
+			j.group = group_named(r->f, topo_name(r->f->names, value), r->at);
+			r->f->groups[j.group].at = r->at;
+		} else if (topo_span_is(key, "nodes") || topo_span_is(key, "children")) {
+			bool nodes = topo_span_is(key, "nodes");
+
+			if (j.group == TOPO_NONE)
+				return topo_complain(r, "nodes or children before a switch or block; only topologies of those are read");
+			if (!topo_hostlist(value, nodes ? join_host : join_switch, &j))
+				return topo_complain(r, "malformed host list");
+		}
+	}
+	return r->f->group_count > before
+		       ? OK
+		       : err(FAILED, "%s: a topology.yaml without a tree or block topology", r->source);
+}
+
+int topo_rack_rule_parse(struct topo_rack_rule *rule, const char *text)
+{
+	const char *number = strstr(text, "%d"), *slash = number ? strrchr(number, '/') : NULL;
+	uint64_t hosts;
+	struct topo_span s = { slash ? slash + 1 : text, text + strlen(text) };
+
+	if (!slash || !topo_take_u64(&s, &hosts) || s.at != s.end || !hosts || hosts > HOSTS_OF_LIST_MAX)
+		return err(USAGE, "--rack-rule: '%s' is not NAME%%d/HOSTS, such as g%%d/34", text);
+	*rule = (struct topo_rack_rule){ .before = { text, number }, .after = { number + 2, slash }, .hosts = hosts };
+	return OK;
+}
+
+/* g0035 under g%d/34 is the first host of rack 2. */
+void topo_rack_rule_join(struct topo_fabric *f, const struct topo_rack_rule *rule, const char *host)
+{
+	struct topo_reading r = { .f = f };
+	struct joining j = { .r = &r };
+	struct topo_span s = { host, host + strlen(host) };
+	size_t before = topo_span_length(rule->before), after = topo_span_length(rule->after);
+	uint64_t number;
+	char rack[32];
+
+	if (topo_span_length(s) < before || memcmp(s.at, rule->before.at, before))
+		return;
+	s.at += before;
+	if (!topo_take_u64(&s, &number) || !number || topo_span_length(s) < after || memcmp(s.at, rule->after.at, after))
+		return;
+	snprintf(rack, sizeof(rack), "rack %llu", (unsigned long long)((number - 1) / rule->hosts + 1));
+	j.group = group_named(f, topo_name_of(f->names, rack), r.at);
+	join_host(&j, host);
+	f->groups_of_job = true;
 }

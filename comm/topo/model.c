@@ -437,6 +437,11 @@ void topo_model_settle(struct topo_model *m)
 	if (!m->fabric.settled)
 		topo_fabric_settle(&m->fabric);
 	members_name(m);
+	for (size_t i = 0; i < m->log.host_count && m->rack_rule.hosts && !m->has_groups; i++) {
+		m->fabric.names = &m->log.names;
+		topo_rack_rule_join(&m->fabric, &m->rack_rule, m->log.hosts[i].name);
+	}
+	m->has_groups = m->fabric.member_count > 0;
 	if (!m->has_fabric)
 		return;
 	nics_join(m);

@@ -14,6 +14,8 @@ struct topo_model {
 	struct topo_fabric fabric;
 	struct topo_graphs graphs;
 	bool has_log, has_hwloc, has_nccl_topo, has_fabric, has_groups, has_routes, has_sysfs;
+	struct topo_rack_rule rack_rule;	/* where no file tells groups; hosts 0: none */
+	bool adaptive;		/* switches choose ways themselves: forwarding tables are a fallback */
 	double nic_gbps;	/* what a NIC carries where no input tells; 0 */
 	size_t joined_by_guid, joined_by_name, not_joined;	/* NICs that the rings use, in the fabric */
 };

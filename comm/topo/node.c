@@ -62,10 +62,16 @@ double topo_nvlink_gbps(int capability)
 	return capability >= 60 && capability < 70 ? 20 : 25;
 }
 
-/* Hardware could carry more where a processor has several such links; these are what NCCL reckons with, from its topo.h. */
+/* Hardware could carry more where a processor has several such links; these are what NCCL reckons with, by its
+ * topo.h. */
 void topo_node_sockets(struct topo_node *n, const char *architecture, const char *vendor, int family, int model)
 {
-	static const struct { const char *architecture, *vendor; int family, model_from; double gbps; const char *link; } rows[] = {
+	static const struct {
+		const char *architecture, *vendor;
+		int family, model_from;		/* 0: any */
+		double gbps;
+		const char *link;
+	} rows[] = {
 		{ "ppc64", "", 0, 0, 32, "X-Bus" },
 		{ "x86_64", "GenuineIntel", 6, 0xcf, 40, "UPI" },	/* Emerald Rapids */
 		{ "x86_64", "GenuineIntel", 6, 0x8f, 22, "UPI" },	/* Sapphire Rapids */

@@ -19,6 +19,7 @@ int topo_complain(const struct topo_reading *, const char *what);
 
 /* groups.c */
 int topo_slurm_conf_read(struct topo_reading *);
+int topo_slurm_yaml_read(struct topo_reading *);
 int topo_slurm_addr_read(struct topo_reading *);
 
 #endif

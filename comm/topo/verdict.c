@@ -387,16 +387,17 @@ static void summarise(struct topo_report *r)
 						 row->ideal, row->estimate ? " (estimate)" : "");
 			if (b->routed && row->groups && row->fixed > 0)
 				used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used,
-							 " (ideal) / %.1f (static)", row->fixed);
+							 " (ideal) / %.1f (static%s)", row->fixed,
+							 b->adaptive ? " if adaptive routing is off" : "");
 			used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used, ",");
 		}
 		used--;
 		used += (size_t)snprintf(r->summary + used, sizeof(r->summary) - used,
 					 " -> busbw <= %.1f GB/s, limited by %s",
-					 b->routed && b->fixed > 0 ? b->fixed : b->ideal, b->limit);
+					 topo_bounds_least(b), b->limit);
 	}
 	if (r->measured_gbps > 0 && used < sizeof(r->summary) - 60) {
-		double bound = r->main.c ? (b->routed && b->fixed > 0 ? b->fixed : b->ideal) : 0;
+		double bound = r->main.c ? topo_bounds_least(b) : 0;
 
 		used = strlen(r->summary);
 		if (bound > 0)
