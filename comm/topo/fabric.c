@@ -546,7 +546,9 @@ static int lst_read(struct topo_reading *r)
 
 /* ---- which reader ---- */
 
-enum kind { KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM, KIND_SLURM_YAML, KIND_SLURM_ADDR };
+enum kind {
+	KIND_UNKNOWN, KIND_NETDISCOVER, KIND_PORTS, KIND_LINKINFO, KIND_LST, KIND_SLURM, KIND_SLURM_YAML, KIND_SLURM_ADDR,
+};
 
 static enum kind kind_of(struct topo_span rest)
 {

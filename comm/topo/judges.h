@@ -13,6 +13,16 @@ void judge_advise(struct topo_finding *, const char *format, ...) __attribute__(
 void judge_needs(struct topo_finding *, const char *input, const char *what);
 void judge_cite(struct topo_finding *, struct topo_at);
 
+/* "?" for TOPO_NONE. */
+const char *judge_host_name(const struct topo_judging *, uint32_t host);
+/* Both ends of a connection sit on one host. */
+bool judge_in_host(const struct topo_comm *, const struct topo_edge *);
+bool judge_is_socket(const struct topo_nic *);
+/* Rules of the network do not apply to one host, those of connections not to a plan or a log without any: false, and
+ * the finding says so. */
+bool judge_several_hosts(const struct topo_judging *, struct topo_finding *);
+bool judge_connections_known(const struct topo_judging *, struct topo_finding *);
+
 #define JUDGE(name) void judge_##name(const struct topo_judging *, struct topo_finding *)
 JUDGE(log_form);
 JUDGE(comm_complete);

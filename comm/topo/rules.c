@@ -1,8 +1,9 @@
 /*
  * comm/topo/rules.c - the table of rules, and how they are put to a model.
  *
- * Judges live by subject: ring_rules.c (what NCCL said), node_rules.c (against node layout),
- * fabric_rules.c (against cabling).  Equal answers of several communicators become one.
+ * Judges live by subject: ring_rules.c, nic_rules.c and setting_rules.c (what NCCL said),
+ * node_rules.c (against node layout), fabric_rules.c (against cabling).  Equal answers of
+ * several communicators become one.
  */
 #include "comm/topo/rules.h"
 
@@ -109,6 +110,43 @@ void judge_cite(struct topo_finding *f, struct topo_at at)
 	if (f->evidence_count < EVIDENCE_MAX)
 		f->evidence[f->evidence_count] = at;
 	f->evidence_count++;
+}
+
+const char *judge_host_name(const struct topo_judging *j, uint32_t host)
+{
+	return host == TOPO_NONE ? "?" : j->m->log.hosts[host].name;
+}
+
+bool judge_in_host(const struct topo_comm *c, const struct topo_edge *e)
+{
+	return c->ranks[e->from].present && c->ranks[e->to].present && c->ranks[e->from].host == c->ranks[e->to].host;
+}
+
+bool judge_is_socket(const struct topo_nic *n)
+{
+	return !strcmp(n->net, "Socket");
+}
+
+/* Single-host rules of the network do not apply; false also says so. */
+bool judge_several_hosts(const struct topo_judging *j, struct topo_finding *f)
+{
+	if (j->c->host_count > 1)
+		return true;
+	judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "one host");
+	return false;
+}
+
+bool judge_connections_known(const struct topo_judging *j, struct topo_finding *f)
+{
+	if (j->c->planned) {
+		judge_say(f, TOPO_NOT_APPLICABLE, TOPO_INFO, "a planned job");
+		return false;
+	}
+	if (j->c->edge_count)
+		return true;
+	judge_needs(f, "a log with connections: NCCL_DEBUG=INFO, and NCCL_RUNTIME_CONNECT=0 from 2.22 on",
+		    "the log has no connection lines");
+	return false;
 }
 
 /* What HCAs would carry with channels spread evenly over all of a host's NICs of the kind in use, one NIC both ways. */
