@@ -662,17 +662,68 @@ static void member_identify(struct member *i, struct topo_span s)
 	}
 }
 
+/* "comm 0x.. nNodes 2 ..." of the communicator that the thread makes, or made last. */
+static void nodes_line(struct topo_reader *r, const struct thread *t, const struct message *m, struct topo_span s)
+{
+	uint32_t member = t->open != TOPO_NONE ? t->open : member_fitting(r, t, m->dev, -1, -1);
+	int32_t count;
+
+	if (topo_take_past(&s, "nNodes ") && topo_take_int(&s, &count) && member != TOPO_NONE)
+		r->members[member].nodes = count;
+}
+
+/* The member that START or COMPLETE speaks of: the open one, or COMPLETE's whose START came from another thread, or a
+ * new one. */
+static uint32_t member_said(struct topo_reader *r, const struct thread *t, const struct member *said, bool complete,
+			    struct topo_at at)
+{
+	if (t->open != TOPO_NONE)
+		return t->open;
+	for (uint32_t k = r->processes[t->process].newest; k != TOPO_NONE && complete; k = r->members[k].earlier)
+		if (r->members[k].pointer == said->pointer && r->members[k].rank == said->rank && !r->members[k].complete)
+			return k;
+	return member_new(r, t->process, at);
+}
+
+/* From now on the member is known, and its process's newest. */
+static void member_name(struct topo_log *log, uint32_t index, const struct member *said, struct topo_span s)
+{
+	struct topo_reader *r = log->reader;
+	struct member *i = &r->members[index];
+	struct process *p = &r->processes[i->process];
+	struct topo_span parent;
+	uint64_t pointer;
+
+	i->known = true;
+	i->rank = said->rank;
+	i->rank_count = said->rank_count;
+	i->cuda_dev = said->cuda_dev;
+	i->nvml_dev = said->nvml_dev;
+	i->bus = said->bus;
+	i->pointer = said->pointer;
+	i->id = said->id;
+	i->at = said->at;
+	i->earlier = p->newest;
+	p->newest = index;
+	for (uint32_t k = i->earlier; k != TOPO_NONE && !i->ordinal; k = r->members[k].earlier)
+		if (r->members[k].rank_count == said->rank_count && r->members[k].rank == said->rank)
+			i->ordinal = r->members[k].ordinal + 1;
+	if (topo_take_past(&s, "parent 0x") && topo_take_hex(&s, &pointer) &&	/* which differs between processes */
+	    topo_take_word(&s, "-", &parent))
+		i->parent = topo_name(&log->names, parent);
+}
+
 /* [Rank 1] ncclCommInitRankConfig comm 0x.. rank 0 nranks 8 ... - Init START|COMPLETE, - Destroy COMPLETE, ... */
 static void comm_line(struct topo_log *log, struct thread *t, const struct message *m, struct topo_span s)
 {
 	struct topo_reader *r = log->reader;
 	struct process *p = &r->processes[t->process];
-	struct topo_span event, parent;
-	struct member said = { .rank = -1, .rank_count = -1, .cuda_dev = -1, .nvml_dev = -1 }, *i;
-	bool start, complete, aborted, closing;
+	struct member said = { .rank = -1, .rank_count = -1, .cuda_dev = -1, .nvml_dev = -1, .at = m->at };
+	struct topo_span event;
+	bool start, complete, aborted;
 	uint32_t index;
 
-	if (!topo_take_past(&s, "comm 0x") || !topo_take_hex(&s, &said.pointer))
+	if ((!topo_take(&s, "comm 0x") && !topo_take_past(&s, "comm 0x")) || !topo_take_hex(&s, &said.pointer))
 		return;
 	event = s;
 	if (!topo_take_past(&event, " - "))
@@ -680,26 +731,17 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 	start = topo_take(&event, "Init START");
 	complete = topo_take(&event, "Init COMPLETE");
 	aborted = topo_take(&event, "Abort COMPLETE");
-	closing = aborted || topo_take(&event, "Destroy COMPLETE");
-	if (!start && !complete && topo_span_has(s, "nNodes ")) {
-		struct topo_span nodes = s;
-		int32_t count;
-
-		index = t->open != TOPO_NONE ? t->open : member_fitting(r, t, m->dev, -1, -1);
-		if (topo_take_past(&nodes, "nNodes ") && topo_take_int(&nodes, &count) && index != TOPO_NONE)
-			r->members[index].nodes = count;
-		return;
-	}
-	if (closing) {
-		for (size_t k = 0; k < r->member_count; k++)
-			if (r->members[k].pointer == said.pointer && r->members[k].process == t->process)
-				r->members[k].gone = true;
+	if (aborted || topo_take(&event, "Destroy COMPLETE")) {
+		for (uint32_t k = p->newest; k != TOPO_NONE; k = r->members[k].earlier)
+			r->members[k].gone |= r->members[k].pointer == said.pointer;
 		if (aborted)
 			note(log, NOTE_ABORT, t->process, m->text, m->at);
 		return;
 	}
-	if (!start && !complete)
+	if (!start && !complete) {
+		nodes_line(r, t, m, s);
 		return;
+	}
 	member_identify(&said, s);
 	if (said.rank < 0 || said.rank_count <= said.rank || said.rank_count > RANKS_MAX)
 		return;
@@ -707,40 +749,11 @@ static void comm_line(struct topo_log *log, struct thread *t, const struct messa
 		p->says_start = true;
 		t->open = TOPO_NONE;
 	}
-	if (t->open == TOPO_NONE && complete)		/* START in another thread, or lost */
-		for (uint32_t k = p->newest; k != TOPO_NONE && t->open == TOPO_NONE; k = r->members[k].earlier)
-			if (r->members[k].pointer == said.pointer && r->members[k].rank == said.rank &&
-			    !r->members[k].complete)
-				t->open = k;
-	if (t->open == TOPO_NONE)
-		t->open = member_new(r, t->process, m->at);
-	index = t->open;
-	i = &r->members[index];
-	if (!i->known) {
-		i->known = true;
-		i->earlier = p->newest;
-		p->newest = index;
-		for (uint32_t k = i->earlier; k != TOPO_NONE && !i->ordinal; k = r->members[k].earlier)
-			if (r->members[k].rank_count == said.rank_count && r->members[k].rank == said.rank)
-				i->ordinal = r->members[k].ordinal + 1;
-		i->rank = said.rank;
-		i->rank_count = said.rank_count;
-		i->cuda_dev = said.cuda_dev;
-		i->nvml_dev = said.nvml_dev;
-		i->bus = said.bus;
-		i->pointer = said.pointer;
-		i->id = said.id;
-		i->at = m->at;
-		if (topo_take_past(&s, "parent 0x")) {
-			uint64_t skipped;
-
-			topo_take_hex(&s, &skipped);	/* a pointer: differs from process to process */
-			if (topo_take_word(&s, "-", &parent))
-				i->parent = topo_name(&log->names, parent);
-		}
-	}
+	index = t->open = member_said(r, t, &said, complete, m->at);
+	if (!r->members[index].known)
+		member_name(log, index, &said, s);
 	if (complete) {
-		i->complete = true;
+		r->members[index].complete = true;
 		t->open = TOPO_NONE;
 	}
 }

@@ -194,10 +194,11 @@ bool topo_take_word(struct topo_span *s, const char *stops, struct topo_span *wo
 
 bool topo_take_past(struct topo_span *s, const char *literal)
 {
-	const char *p = memmem(s->at, topo_span_length(*s), literal, strlen(literal));
+	size_t room = topo_span_length(*s), n = strlen(literal);
+	const char *p = n == 1 ? memchr(s->at, *literal, room) : memmem(s->at, room, literal, n);
 
 	if (p)
-		s->at = p + strlen(literal);
+		s->at = p + n;
 	return p != NULL;
 }
 
