@@ -276,6 +276,40 @@ static void a_line_torn_by_another_process_gives_both_messages_to_their_owners(v
 	topo_model_release(&m);
 }
 
+/* A line whose anchor has been seen is known by its bytes: not by those of a text that is gone, nor by the end of a
+ * longer host's. */
+static void a_thread_is_known_again_behind_any_prefix_and_in_the_next_file(void **state)
+{
+	static const char *const parts[] = {
+		"n1:100:200 [0] NCCL INFO comm 0x1 rank 0 nranks 2 cudaDev 0 busId 10000 commId 0x9 - Init START\n"
+		"12:01 n1:100:200 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] via P2P/IPC\n"
+		"[1,0]<stdout>:n1:100:200 [0] NCCL INFO Channel 01/0 : 0[0] -> 1[0] via P2P/IPC\n",
+		"n1:100:200 [0] NCCL INFO Channel 02/0 : 0[0] -> 1[0] via P2P/IPC\n"
+		"wn1:101:200 [0] NCCL INFO comm 0x1 rank 1 nranks 2 cudaDev 0 busId 10000 commId 0x9 - Init START\n"
+		"wn1:101:200 [0] NCCL INFO Channel 00/0 : 1[0] -> 0[0] via P2P/IPC\n"
+		"n1:100:200 [0] NCCL INFO Channel 03/0 : 0[0] -> 1[0] via P2P/IPC\n",
+	};
+	struct topo_model m = { 0 };
+	size_t from[2] = { 0, 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		char *text = strdup(parts[i]);
+
+		model_of(&m, text, INPUT_LOG);
+		free(text);
+	}
+	topo_model_settle(&m);
+	assert_int_equal(m.log.host_count, 2);
+	assert_int_equal(m.log.torn, 0);
+	assert_int_equal(m.log.comm_count, 1);
+	for (size_t i = 0; i < m.log.comms[0].edge_count; i++)
+		from[m.log.comms[0].edges[i].from]++;
+	assert_int_equal(from[0], 4);
+	assert_int_equal(from[1], 1);
+	topo_model_release(&m);
+}
+
 static void communicators_without_an_id_are_told_apart_by_host_and_by_device(void **state)
 {
 	char text[16384] = "";
@@ -1416,6 +1450,7 @@ int main(void)
 		cmocka_unit_test(each_fault_of_a_hop_is_told_and_a_healthy_hop_is_silent),
 		cmocka_unit_test(a_log_cut_anywhere_never_gives_an_error_that_the_whole_does_not),
 		cmocka_unit_test(a_line_torn_by_another_process_gives_both_messages_to_their_owners),
+		cmocka_unit_test(a_thread_is_known_again_behind_any_prefix_and_in_the_next_file),
 		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
 		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
 		cmocka_unit_test(a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers),
