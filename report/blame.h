@@ -26,7 +26,6 @@
 #define SFSCALE_REPORT_BLAME_H
 
 #include "report/decompose.h"
-#include "report/match.h"
 
 /* Causes, in the order in which they are shown: name, title, colour, meaning. */
 #define CAUSES(X) \
@@ -86,8 +85,8 @@ void courses_close(struct courses *);
 
 int course_make(struct course *, const struct match *, size_t rank, int64_t begin_ns, int64_t end_ns);
 void course_release(struct course *);
-/* First for every rank that somebody waits for, with a ledger of its events, collectives split
- * (match_split_events), over its course; by several threads at a time ... */
+/* First for every rank that somebody waits for, with a ledger of its events, collectives split,
+ * over its course; by several threads at a time ... */
 bool courses_wanted(const struct courses *, size_t rank);
 int courses_add(struct courses *, size_t rank, const struct course *, struct ledger *);
 /* ... then once ... */

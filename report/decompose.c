@@ -62,19 +62,40 @@ static void edges_sort(struct edge *a, size_t n)
 		qsort(a, n, sizeof(*a), by_edge);
 }
 
-/* Two edges per event that reaches between the outer cuts. */
-static size_t edges_make(struct edge *edges, const struct event *events, size_t count, int64_t begin, int64_t end)
+static size_t edge_pair(struct edge *edges, enum event_class cls, int64_t from_ns, int64_t to_ns)
+{
+	edges[0] = (struct edge){ .at_ns = from_ns, .cls = cls, .step = 1 };
+	edges[1] = (struct edge){ .at_ns = to_ns, .cls = cls, .step = -1 };
+	return from_ns < to_ns ? 2 : 0;
+}
+
+static size_t edges_most(const struct event *events, size_t count, const struct match *m)
+{
+	size_t n = 2 * count + 2;	/* a pair is written before it is judged */
+
+	for (size_t i = 0; i < count && m; i++)
+		n += events[i].kind == KIND_COLLECTIVE ? 2 : 0;
+	return n;
+}
+
+/* Two edges per event that reaches between begin and end, and two more where it is wait and wire. */
+static size_t edges_make(struct edge *edges, const struct event *events, size_t count, const struct match *m, size_t rank,
+			 int64_t begin, int64_t end)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct event *e = &events[i];
-		int64_t from = e->t0 > begin ? e->t0 : begin, to = e->t1 < end ? e->t1 : end;
+		int64_t from = e->t0 > begin ? e->t0 : begin, to = e->t1 < end ? e->t1 : end, moves;
 
-		if (e->cls >= CLS_UNATTRIBUTED || from >= to)
+		if (e->cls >= CLS_UNATTRIBUTED)
 			continue;
-		edges[n++] = (struct edge){ .at_ns = from, .cls = e->cls, .step = 1 };
-		edges[n++] = (struct edge){ .at_ns = to, .cls = e->cls, .step = -1 };
+		if (m && match_moves_ns(m, rank, e, &moves)) {
+			n += edge_pair(edges + n, CLS_COMM_WAIT, from, moves < to ? moves : to);
+			n += edge_pair(edges + n, CLS_COMM_WIRE, moves > from ? moves : from, to);
+		} else {
+			n += edge_pair(edges + n, e->cls, from, to);
+		}
 	}
 	return n;
 }
@@ -167,9 +188,10 @@ static void *trimmed(void *list, size_t bytes)
 	return less ? less : list;
 }
 
-int ledger_make(struct ledger *l, const struct event *events, size_t event_count, int64_t begin_ns, int64_t end_ns)
+int ledger_make(struct ledger *l, const struct event *events, size_t event_count, const struct match *m, size_t rank,
+		int64_t begin_ns, int64_t end_ns)
 {
-	size_t room = 2 * event_count + 1, edge_count;
+	size_t room = edges_most(events, event_count, m), edge_count;
 	struct edge *edges = malloc(room * sizeof(*edges));
 	int rc;
 
@@ -181,7 +203,7 @@ int ledger_make(struct ledger *l, const struct event *events, size_t event_count
 		ledger_release(l);
 		return err(NO_MEMORY, "no memory for the account of %zu events", event_count);
 	}
-	edge_count = edges_make(edges, events, event_count, begin_ns, end_ns);
+	edge_count = edges_make(edges, events, event_count, m, rank, begin_ns, end_ns);
 	edges_sort(edges, edge_count);
 	segments_make(l, edges, edge_count);
 	free(edges);
@@ -267,7 +289,7 @@ int decompose(const struct event *events, size_t event_count, const int64_t *cut
 	      struct account *out)
 {
 	struct ledger l;
-	int rc = ledger_make(&l, events, event_count, cuts[0], cuts[windows]);
+	int rc = ledger_make(&l, events, event_count, NULL, 0, cuts[0], cuts[windows]);
 
 	for (size_t w = 0; w < windows && !rc; w++)
 		out[w] = ledger_between(&l, cuts[w], cuts[w + 1]);

@@ -7,7 +7,7 @@
 #ifndef SFSCALE_REPORT_DECOMPOSE_H
 #define SFSCALE_REPORT_DECOMPOSE_H
 
-#include "bench/base/span.h"
+#include "report/match.h"
 
 /* One window. */
 struct account {
@@ -54,8 +54,10 @@ struct ledger {
 	int64_t begin_ns, end_ns;
 };
 
-/* Of the time between `begin_ns` and `end_ns` (not before); outside of it nothing is active. */
-int ledger_make(struct ledger *, const struct event *events, size_t event_count, int64_t begin_ns, int64_t end_ns);
+/* Of the time between `begin_ns` and `end_ns` (not before), when these are the events of `rank`, whose collectives
+ * are wait and wire where `match` (may be NULL) has split them. */
+int ledger_make(struct ledger *, const struct event *events, size_t event_count, const struct match *, size_t rank,
+		int64_t begin_ns, int64_t end_ns);
 void ledger_release(struct ledger *);
 size_t ledger_bytes(const struct ledger *);
 

@@ -267,6 +267,16 @@ int64_t match_wait_ns(const struct match *m, const struct collective *c, size_t 
 	return wait < 0 ? 0 : wait > stay ? stay : wait;
 }
 
+bool match_moves_ns(const struct match *m, size_t rank, const struct event *e, int64_t *at_ns)
+{
+	const struct collective *c = match_find(m, e);
+
+	if (!c || !match_is_split(c))
+		return false;
+	*at_ns = e->t0 + match_wait_ns(m, c, rank);
+	return true;
+}
+
 /* ---- order ----------------------------------------------------------------------------- */
 
 struct begun {
@@ -398,40 +408,4 @@ int match_solve(struct match *m)
 		split(m, &m->list[i], groups);
 	free(groups);
 	return order_make(m);
-}
-
-int match_split_events(const struct match *m, size_t rank, struct record *rec)
-{
-	size_t n = 0, to;
-	struct event *more;
-
-	for (size_t i = 0; i < rec->event_count; i++) {
-		const struct collective *c = match_find(m, &rec->events[i]);
-
-		n += c && match_is_split(c);
-	}
-	more = realloc(rec->events, (rec->event_count + n + 1) * sizeof(*more));
-	if (!more)
-		return err(NO_MEMORY, "no memory for %zu collectives", n);
-	rec->events = more;
-	to = rec->event_count + n;
-	for (size_t i = rec->event_count; i-- > 0;) {	/* from the end, so that each piece has its place */
-		struct event e = more[i];
-		const struct collective *c = match_find(m, &e);
-
-		if (c && match_is_split(c)) {
-			int64_t moves_ns = e.t0 + match_wait_ns(m, c, rank);
-
-			assert(e.t0 <= moves_ns && moves_ns <= e.t1);
-			more[--to] = e;
-			more[to].t0 = moves_ns;
-			more[to].cls = CLS_COMM_WIRE;
-			e.t1 = moves_ns;
-			e.cls = CLS_COMM_WAIT;
-		}
-		more[--to] = e;
-	}
-	assert(!to);
-	rec->event_count += n;
-	return OK;
 }

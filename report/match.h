@@ -122,7 +122,7 @@ static inline uint32_t match_awaited(const struct match *m, const struct collect
 /* Of one that is split; 0 <= wait <= the stay. */
 int64_t match_wait_ns(const struct match *, const struct collective *, size_t rank);
 
-/* Makes each collective event of `rank` two: CLS_COMM_WAIT and CLS_COMM_WIRE, where it is split. */
-int match_split_events(const struct match *, size_t rank, struct record *);
+/* Whether this event of `rank` is a collective that is split, and if so where it stops waiting and begins to move. */
+bool match_moves_ns(const struct match *, size_t rank, const struct event *, int64_t *at_ns);
 
 #endif

@@ -26,7 +26,6 @@ struct rank {
 	struct marks marks;	/* owned; from the first pass to the second */
 	struct ledger ledger;	/* owned; kept from the second pass to the third, or empty */
 	bool usable, kept, accounted;
-	size_t event_count;	/* before collectives were split */
 	size_t kept_bytes;	/* of the record */
 	int64_t begin_ns, end_ns;
 };
@@ -222,7 +221,6 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 		if (!rc)
 			rc = match_add(&p->match, rank, f->rec.events, f->rec.event_count, clock);
 		k->usable = !rc;
-		k->event_count = f->rec.event_count;
 		k->begin_ns = f->marks.cuts[0];
 		k->end_ns = f->marks.cuts[f->marks.windows];
 		k->marks = f->marks;
@@ -241,7 +239,7 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 
 /* ---- second pass: account -------------------------------------------------------------- */
 
-/* The events of a rank, collectives split: the kept ones, or read again. */
+/* The events of a rank: the kept ones, or read again. */
 static int rank_read(struct passes *p, size_t rank, struct record *rec)
 {
 	struct rank *k = &p->ranks[rank];
@@ -260,7 +258,7 @@ static int rank_read(struct passes *p, size_t rank, struct record *rec)
 			rc = align(rec, &bound_ns);
 		}
 	}
-	return rc ? rc : match_split_events(&p->match, rank, rec);
+	return rc;
 }
 
 struct second_part {
@@ -284,7 +282,7 @@ static int second_work(void *context, size_t rank, void *part)
 	if (!rc) {
 		int64_t worked_ns = k->marks.work_cuts[k->marks.iterations];
 
-		rc = ledger_make(&s->ledger, s->rec.events, s->rec.event_count, k->begin_ns,
+		rc = ledger_make(&s->ledger, s->rec.events, s->rec.event_count, &p->match, rank, k->begin_ns,
 				 worked_ns > k->end_ns ? worked_ns : k->end_ns);
 	}
 	if (!rc)
@@ -314,7 +312,7 @@ static int second_take(void *context, size_t rank, void *part, int rc)
 		rc = windows_add(p->all, p->run, rank, &s->windows, &s->rec, path);
 	if (!rc)
 		rc = feed_add(&p->run->feed, &s->feed);
-	p->run->events += k->event_count;
+	p->run->events += s->rec.event_count;
 	p->kept_bytes -= k->kept_bytes;
 	k->accounted = !rc && p->kept_bytes + bytes <= KEEP_BYTES;
 	if (k->accounted) {
@@ -345,7 +343,7 @@ static int rank_ledger(struct passes *p, size_t rank, struct ledger *ledger)
 	}
 	rc = rank_read(p, rank, &rec);
 	if (!rc)
-		rc = ledger_make(ledger, rec.events, rec.event_count, k->begin_ns, k->end_ns);
+		rc = ledger_make(ledger, rec.events, rec.event_count, &p->match, rank, k->begin_ns, k->end_ns);
 	record_release(&rec);
 	return rc;
 }
