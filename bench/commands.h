@@ -17,6 +17,7 @@ extern const struct command command_report;
 extern const struct command command_bench;
 extern const struct command command_diagnose;
 extern const struct command command_eval;
+extern const struct command command_export;
 extern const struct command command_topo;
 extern const struct command command_verify;
 

@@ -23,6 +23,7 @@ static const struct command *const commands[] = {
 	&command_bench,
 	&command_diagnose,
 	&command_eval,
+	&command_export,
 	&command_topo,
 	&command_verify,
 	NULL

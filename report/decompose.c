@@ -228,11 +228,6 @@ size_t ledger_bytes(const struct ledger *l)
 	return l->count * (sizeof(*l->at_ns) + sizeof(*l->active)) + l->count / SUM_EVERY * sizeof(*l->upto);
 }
 
-enum event_class ledger_class(const struct ledger *l, size_t segment)
-{
-	return first_class(l->active[segment]);
-}
-
 /* The segment that the moment lies in: outward from the last answer in growing steps, then by halves. */
 static size_t segment_at(struct ledger *l, int64_t at_ns)
 {
@@ -283,6 +278,17 @@ struct account ledger_between(struct ledger *l, int64_t from_ns, int64_t to_ns)
 	}
 	assert(parts_sum_ns(a.parts_ns) == account_ns(&a));
 	return a;
+}
+
+enum event_class ledger_class(struct ledger *l, int64_t at_ns, int64_t limit_ns, int64_t *until_ns)
+{
+	size_t i = segment_at(l, at_ns);
+	enum event_class cls = first_class(l->active[i]);
+
+	do
+		*until_ns = ++i < l->count && l->at_ns[i] < limit_ns ? l->at_ns[i] : limit_ns;
+	while (*until_ns < limit_ns && first_class(l->active[i]) == cls);
+	return cls;
 }
 
 int decompose(const struct event *events, size_t event_count, const int64_t *cuts, size_t windows,

@@ -64,7 +64,7 @@ size_t ledger_bytes(const struct ledger *);
 /* Of [from, to); both between begin_ns and end_ns, and from <= to. */
 struct account ledger_between(struct ledger *, int64_t from_ns, int64_t to_ns);
 
-/* The class that a segment's time goes to. */
-enum event_class ledger_class(const struct ledger *, size_t segment);
+/* The class that the time from `at_ns` on goes to, and until when, at most `limit_ns`. */
+enum event_class ledger_class(struct ledger *, int64_t at_ns, int64_t limit_ns, int64_t *until_ns);
 
 #endif

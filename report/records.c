@@ -224,6 +224,7 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 		k->begin_ns = f->marks.cuts[0];
 		k->end_ns = f->marks.cuts[f->marks.windows];
 		k->marks = f->marks;
+		p->run->begin_ns = k->begin_ns < p->run->begin_ns ? k->begin_ns : p->run->begin_ns;
 		f->marks = (struct marks){ 0 };
 	}
 	if (k->usable && p->kept_bytes + bytes <= KEEP_BYTES) {
@@ -312,6 +313,8 @@ static int second_take(void *context, size_t rank, void *part, int rc)
 		rc = windows_add(p->all, p->run, rank, &s->windows, &s->rec, path);
 	if (!rc)
 		rc = feed_add(&p->run->feed, &s->feed);
+	if (!rc && p->all->watch)
+		rc = p->all->watch->rank(p->all->watch->context, p->run, &p->match, rank, &s->rec, &s->windows.marks, &s->ledger);
 	p->run->events += s->rec.event_count;
 	p->kept_bytes -= k->kept_bytes;
 	k->accounted = !rc && p->kept_bytes + bytes <= KEEP_BYTES;

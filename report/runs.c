@@ -208,7 +208,7 @@ static struct run *run_new(struct runs *all, const char *folder)
 	}
 	all->at = more;
 	r = &all->at[all->count++];
-	*r = (struct run){ .status = "ok", .repeat = -1, .workers = -1, .steady_ns = summarize(NULL, 0) };
+	*r = (struct run){ .status = "ok", .repeat = -1, .workers = -1, .begin_ns = INT64_MAX, .steady_ns = summarize(NULL, 0) };
 	append(&r->folder, "%s", folder);
 	return r;
 }
@@ -369,10 +369,15 @@ static int sweep_read(struct runs *all, const char *dir, const char *ledger)
 
 int runs_read(struct runs *all, const char *const *dirs, size_t dir_count)
 {
+	return runs_read_watched(all, dirs, dir_count, NULL);
+}
+
+int runs_read_watched(struct runs *all, const char *const *dirs, size_t dir_count, const struct watch *watch)
+{
 	size_t readable = 0;
 	int rc = OK;
 
-	*all = (struct runs){ 0 };
+	*all = (struct runs){ .watch = watch };
 	table_init(&all->warnings, "warnings", NULL, warning_fields, ARRAY_LEN(warning_fields));
 	for (size_t i = 0; i < dir_count && !rc; i++) {
 		char ledger[PATH_BYTES], run[PATH_BYTES];

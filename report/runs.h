@@ -61,6 +61,7 @@ struct run {
 	enum window_kind *kinds;	/* of each window; owned */
 	int64_t *slowest_ns;		/* longest over the ranks, of each window; owned */
 	int64_t wall_ns;		/* slowest rank, first epoch begin to run end */
+	int64_t begin_ns;		/* earliest rank, first epoch begin, in the common time */
 	struct window_sum sums[WINDOW_KINDS];
 	struct window_sum work;	/* steady iterations by the work that they launched (report/windows.h) */
 	struct waits waits;	/* sum of its waits: the CLS_COMM_WAIT of sums */
@@ -79,10 +80,21 @@ struct runs {
 	size_t count;
 	struct table warnings;		/* owned; all that is wrong but does not end the report */
 	size_t windows_checked, windows_unequal;	/* parts == wall, in integers, per rank and window */
+	const struct watch *watch;	/* borrowed; NULL: nobody */
+};
+
+/* Somebody who wants more of the records than their sums: sees each rank of a run whose record can be used while it is at hand,
+ * one at a time and in ascending order.  All of it is borrowed; collectives of all ranks are matched. */
+struct marks;
+struct watch {
+	int (*rank)(void *context, const struct run *, const struct match *, size_t rank, const struct record *,
+		    const struct marks *, struct ledger *);
+	void *context;
 };
 
 /* FAILED (said) when none of the folders holds anything readable; NO_MEMORY. */
 int runs_read(struct runs *, const char *const *dirs, size_t dir_count);
+int runs_read_watched(struct runs *, const char *const *dirs, size_t dir_count, const struct watch *);
 void runs_release(struct runs *);
 
 /* A row of `warnings`. */
