@@ -32,7 +32,7 @@ static int folder_remove(void **state)
 }
 
 /* The report of one folder, and its summary.json. */
-static cJSON *report_of(const char *dir)
+__attribute__((unused)) static cJSON *report_of(const char *dir)
 {
 	char out[PATH_BYTES], path[PATH_BYTES];
 	cJSON *summary;
@@ -44,7 +44,7 @@ static cJSON *report_of(const char *dir)
 	return summary;
 }
 
-static void near(const cJSON *row, const char *field, double want)
+__attribute__((unused)) static void near(const cJSON *row, const char *field, double want)
 {
 	double got = json_number(row, field, NAN);
 
