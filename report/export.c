@@ -166,7 +166,8 @@ static int take_events(struct slices *s, const struct job *j, const struct run *
 
 	for (size_t i = 0; i < rec->event_count && !rc; i++) {
 		const struct event *e = &rec->events[i];
-		struct slice one = { e->t0, e->t1, e->lane, 0, match_find(m, e) ? ABOUT_COLLECTIVE : ABOUT_SPAN, "", e, e->iter };
+		int64_t end = e->t1 > e->t0 ? e->t1 : e->t0;	/* a clock that jumped */
+		struct slice one = { e->t0, end, e->lane, 0, match_find(m, e) ? ABOUT_COLLECTIVE : ABOUT_SPAN, "", e, e->iter };
 		int64_t moves;
 
 		if (!is_chosen(j, e, marks, r))
@@ -178,8 +179,8 @@ static int take_events(struct slices *s, const struct job *j, const struct run *
 			continue;
 		if (moves > e->t0)
 			rc = slice_add(s, (struct slice){ e->t0, moves, e->lane, 0, ABOUT_CLASS, class_names[CLS_COMM_WAIT], NULL, e->iter });
-		if (!rc && moves < e->t1)
-			rc = slice_add(s, (struct slice){ moves, e->t1, e->lane, 0, ABOUT_CLASS, class_names[CLS_COMM_WIRE], NULL, e->iter });
+		if (!rc && moves < end)
+			rc = slice_add(s, (struct slice){ moves, end, e->lane, 0, ABOUT_CLASS, class_names[CLS_COMM_WIRE], NULL, e->iter });
 	}
 	return rc;
 }
