@@ -19,6 +19,8 @@
 #include "loader/jpeg.h"
 #include "loader/loader.h"
 #include "loader/synth.h"
+#include "report/runs.h"
+#include "tests/made_folder.h"	/* the job of which the tests know the truth */
 
 #include <build.h>
 #include <glob.h>
@@ -380,6 +382,86 @@ static int topo_log_speed(const struct bench_options *o, struct figure *f)
 	return OK;
 }
 
+/* ---- the report ------------------------------------------------------------------------ */
+
+/* A made job, whose records lie in a folder. */
+struct made_records {
+	char dir[PATH_BYTES];
+	uint64_t events, segments;
+};
+
+/* Every phase takes up to 0.3 ms longer, by chance: nearly every rank then waits in nearly every collective. */
+static int64_t made_noise(const void *context, int rank, int iteration, enum span_id id)
+{
+	struct rng r;
+
+	(void)context;
+	if (span_rows[id].kind == KIND_COLLECTIVE)
+		return 0;
+	rng_init(&r, (uint64_t)rank << 32 | (uint64_t)iteration, id);
+	return rng_below(&r, 300000);
+}
+
+static int made_records_make(struct made_records *m, const char *out, int iterations)
+{
+	enum { MS = 1000000, RANKS = 32, NODES = 8 };
+	struct made job = { .ranks = RANKS, .epochs = iterations / 100, .iterations = 100, .buckets = 2, .load = MS, .first_load = 9 * MS,
+			    .copy = MS, .bcast = MS / 10, .fwd = 30 * MS, .bwd = 30 * MS, .wire = 8 * MS, .opt = 5 * MS, .loss_wire = MS / 5,
+			    .log = MS / 2, .boundary = 20 * MS, .delay = made_noise };
+	size_t events;
+	int rc = path_make(m->dir, "%s/made-%d", out, iterations);
+
+	return rc ? rc : made_folder_write(m->dir, &job, NODES, &events);
+}
+
+/* From files to blame, in CPU time of all threads. */
+static int analysis_s(struct made_records *m, double *seconds)
+{
+	const char *dir = m->dir;
+	struct timespec begin, end;
+	struct runs all;
+	int rc;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
+	rc = runs_read(&all, &dir, 1);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+	*seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+	m->events = all.count ? all.at[0].events : 0;
+	m->segments = all.count ? all.at[0].segments : 0;
+	runs_release(&all);
+	return rc;
+}
+
+static int once_s(void *context, double *seconds)
+{
+	return analysis_s(context, seconds);
+}
+
+static int twice_s(void *context, double *seconds)
+{
+	return analysis_s((struct made_records *)context + 1, seconds);
+}
+
+/* Per second and core, for the CPU time of all threads is what is counted. */
+static int analysis_speed(const struct bench_options *o, struct figure *f)
+{
+	struct made_records m[2];
+	double once = 0, twice = 0;
+	int rc = made_records_make(&m[0], o->out, 1000);
+
+	rc = rc ? rc : made_records_make(&m[1], o->out, 2000);
+	rc = rc ? rc : turns(o, once_s, twice_s, m, &once, &twice);
+	if (!rc) {
+		f->value = (double)m[1].segments / twice;
+		snprintf(f->yardstick, sizeof(f->yardstick),
+			 "records of 32 ranks x 2,000 iterations to blame, %.0f ns an event; twice the events take %.2f times as long",
+			 1e9 * twice / (double)m[1].events, twice / once * (double)m[0].events * 2 / (double)m[1].events);
+	}
+	dir_remove(m[0].dir);
+	dir_remove(m[1].dir);
+	return rc;
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 static const struct bench_row rows[] = {
@@ -388,6 +470,7 @@ static const struct bench_row rows[] = {
 	{ "step_over_convolutions", "1", 1.3, false, step_over_convolutions },
 	{ "loader_over_decode", "1", 0.85, true, loader_over_decode },
 	{ "loader_two_over_one", "1", 1.9, true, loader_two_over_one },
+	{ "analysis_segments_per_s", "1/s", 5e6, true, analysis_speed },
 	{ "topo_log_mb_per_s", "MB/s", 200, true, topo_log_speed },
 };
 

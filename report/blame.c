@@ -74,6 +74,14 @@ static struct course_at *awaited_at(const struct courses *all, const struct coll
 
 /* ---- sharing out ----------------------------------------------------------------------- */
 
+/* total * run / sum, where run <= sum; most products are short, and long ones take ten times as long to divide. */
+static int64_t share(int64_t total, __int128 run, __int128 sum)
+{
+	__int128 product = run * total;
+
+	return product <= INT64_MAX && sum <= INT64_MAX ? (int64_t)product / (int64_t)sum : (int64_t)(product / sum);
+}
+
 void apportion(int64_t total, const int64_t *weights, size_t n, int64_t *shares)
 {
 	__int128 sum = 0, run = 0;
@@ -86,7 +94,7 @@ void apportion(int64_t total, const int64_t *weights, size_t n, int64_t *shares)
 
 		if (weights[i]) {	/* few are above 0, and dividing is slow */
 			run += weights[i];
-			upto = run == sum ? total : (int64_t)(run * total / sum);
+			upto = run == sum ? total : share(total, run, sum);
 		}
 		shares[i] = upto - given;
 		given = upto;
@@ -253,11 +261,9 @@ static int64_t came_ns(const struct course *c, const struct match *m, size_t ran
 
 static struct track between(struct ledger *l, int64_t from_ns, int64_t to_ns)
 {
-	struct account a = ledger_between(l, from_ns < to_ns ? from_ns : to_ns, to_ns);
 	struct track spent = { 0 };
 
-	for (int cls = 0; cls < CLS_COUNT; cls++)
-		spent.ns[track_of_class[cls]] += a.parts_ns[cls];
+	ledger_add(l, from_ns, to_ns, track_of_class, spent.ns);
 	return spent;
 }
 
@@ -315,7 +321,11 @@ static struct wait wait_of(const struct courses *all, const struct course *c, st
 
 static int64_t piece_exposed_ns(struct ledger *l, const struct piece *p)
 {
-	return ledger_between(l, p->begin_ns, p->end_ns).parts_ns[CLS_COMM_WAIT];
+	static const uint8_t waits[CLS_COUNT] = { [CLS_COMM_WAIT] = 1 };
+	int64_t ns[2] = { 0 };
+
+	ledger_add(l, p->begin_ns, p->end_ns, waits, ns);
+	return ns[1];
 }
 
 /* ---- those who are waited for ---------------------------------------------------------- */

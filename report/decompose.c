@@ -280,6 +280,25 @@ struct account ledger_between(struct ledger *l, int64_t from_ns, int64_t to_ns)
 	return a;
 }
 
+/* Short stretches, of which blame has millions, need no account; long ones are no matter. */
+void ledger_add(struct ledger *l, int64_t from_ns, int64_t to_ns, const uint8_t sum_of[CLS_COUNT], int64_t *sums_ns)
+{
+	size_t i = segment_at(l, from_ns), stop = i + SUM_EVERY < l->count ? i + SUM_EVERY : l->count;
+
+	for (; from_ns < to_ns && i < stop; i++) {
+		int64_t end = i + 1 < l->count && l->at_ns[i + 1] < to_ns ? l->at_ns[i + 1] : to_ns;
+
+		sums_ns[sum_of[first_class(l->active[i])]] += end - from_ns;
+		from_ns = end;
+	}
+	if (from_ns < to_ns) {
+		struct account rest = ledger_between(l, from_ns, to_ns);
+
+		for (int c = 0; c < CLS_COUNT; c++)
+			sums_ns[sum_of[c]] += rest.parts_ns[c];
+	}
+}
+
 enum event_class ledger_class(struct ledger *l, int64_t at_ns, int64_t limit_ns, int64_t *until_ns)
 {
 	size_t i = segment_at(l, at_ns);

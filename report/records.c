@@ -316,6 +316,7 @@ static int second_take(void *context, size_t rank, void *part, int rc)
 	if (!rc && p->all->watch)
 		rc = p->all->watch->rank(p->all->watch->context, p->run, &p->match, rank, &s->rec, &s->windows.marks, &s->ledger);
 	p->run->events += s->rec.event_count;
+	p->run->segments += s->ledger.count;
 	p->kept_bytes -= k->kept_bytes;
 	k->accounted = !rc && p->kept_bytes + bytes <= KEEP_BYTES;
 	if (k->accounted) {

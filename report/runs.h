@@ -70,6 +70,7 @@ struct run {
 	struct stretch *stretches;	/* owned; [0] is the start-up */
 	size_t stretch_count;
 	uint64_t dropped, events;
+	uint64_t segments;		/* of time in which the same classes were active, over all ranks */
 	struct summary steady_ns;	/* over the steady iterations */
 	struct interval median_ns;	/* how well this run alone knows its median steady iteration */
 	size_t block;			/* iterations that were resampled together for that */
