@@ -74,14 +74,6 @@ static struct course_at *awaited_at(const struct courses *all, const struct coll
 
 /* ---- sharing out ----------------------------------------------------------------------- */
 
-/* total * run / sum, where run <= sum; most products are short, and long ones take ten times as long to divide. */
-static int64_t share(int64_t total, __int128 run, __int128 sum)
-{
-	__int128 product = run * total;
-
-	return product <= INT64_MAX && sum <= INT64_MAX ? (int64_t)product / (int64_t)sum : (int64_t)(product / sum);
-}
-
 void apportion(int64_t total, const int64_t *weights, size_t n, int64_t *shares)
 {
 	__int128 sum = 0, run = 0;
@@ -94,7 +86,7 @@ void apportion(int64_t total, const int64_t *weights, size_t n, int64_t *shares)
 
 		if (weights[i]) {	/* few are above 0, and dividing is slow */
 			run += weights[i];
-			upto = run == sum ? total : share(total, run, sum);
+			upto = run == sum ? total : (int64_t)(run * total / sum);
 		}
 		shares[i] = upto - given;
 		given = upto;

@@ -64,7 +64,8 @@ size_t ledger_bytes(const struct ledger *);
 /* Of [from, to); both between begin_ns and end_ns, and from <= to. */
 struct account ledger_between(struct ledger *, int64_t from_ns, int64_t to_ns);
 
-/* The same in sums of the caller's choice: the time of class c is added to sums_ns[sum_of[c]]. */
+/* The same in sums of the caller's choice: the time of class c is added to sums_ns[sum_of[c]].  Nothing where `to_ns` lies
+ * before `from_ns`. */
 void ledger_add(struct ledger *, int64_t from_ns, int64_t to_ns, const uint8_t sum_of[CLS_COUNT], int64_t *sums_ns);
 
 /* The class that the time from `at_ns` on goes to, and until when, at most `limit_ns`. */
