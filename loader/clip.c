@@ -338,7 +338,7 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 		/* A short video ends with its last frame several times. */
 		if (!t || frames[t] != frames[t - 1]) {
 			if (ava_index_path(ix, e->video, frames[t], path)) {
-				snprintf(why, why_bytes, "%s", err_last());
+				snprintf(why, why_bytes, "%s", err_own());
 				return FAILED;
 			}
 			if (jpeg_read(&m->jpeg, path, why, why_bytes))

@@ -146,7 +146,7 @@ static int first_work(void *context, size_t rank, void *part)
 	}
 	rc = record_read(path, &f->rec);
 	if (rc && rc != NO_MEMORY) {
-		snprintf(f->why, sizeof(f->why), "%s", err_last());
+		snprintf(f->why, sizeof(f->why), "%s", err_own());
 		return OK;
 	}
 	if (rc)

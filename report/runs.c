@@ -248,7 +248,7 @@ static int run_read(struct runs *all, const char *folder, const cJSON *line)
 		return FAILED;
 	/* A failed point may have no run.json at all; for an ok one that is damage. */
 	if ((run_counts(r) || !access(path, R_OK)) && json_read(path, &r->json))
-		run_spoil(r, "damaged", "%s", err_last());
+		run_spoil(r, "damaged", "%s", err_own());
 	if (r->json && json_number(r->json, "schema", 0) != FOLDER_SCHEMA)
 		run_spoil(r, "damaged", "%s: schema %g, this program reads %d", path, json_number(r->json, "schema", 0),
 		      FOLDER_SCHEMA);
@@ -296,7 +296,7 @@ static int ledger_read(struct runs *all, const char *path, cJSON *lines)
 		if (!*in.line || flaw) {
 			if (*in.line) {
 				line_err(&in, FAILED, "%s, line left out", flaw);
-				runs_warn(all, path, "%s", err_last());
+				runs_warn(all, path, "%s", err_own());
 			}
 			cJSON_Delete(line);
 			continue;

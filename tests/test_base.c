@@ -11,6 +11,7 @@
 #include "bench/base/table.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -299,6 +300,25 @@ static void a_file_is_replaced_whole_or_not_at_all(void **state)
 	unlink(path);
 }
 
+static void *fail_elsewhere(void *arg)
+{
+	(void)arg;
+	err(FAILED, "theirs");
+	return NULL;
+}
+
+static void the_message_of_another_thread_is_not_mistaken_for_the_own(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	err(FAILED, "mine");
+	assert_int_equal(pthread_create(&thread, NULL, fail_elsewhere, NULL), 0);
+	pthread_join(thread, NULL);
+	assert_string_equal(err_own(), "mine");
+	assert_string_equal(err_last(), "theirs");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -312,6 +332,7 @@ int main(void)
 		cmocka_unit_test(a_record_is_good_to_its_last_whole_block),
 		cmocka_unit_test(a_full_lane_counts_what_it_drops),
 		cmocka_unit_test(a_file_is_replaced_whole_or_not_at_all),
+		cmocka_unit_test(the_message_of_another_thread_is_not_mistaken_for_the_own),
 	};
 
 	clock_init();

@@ -14,7 +14,8 @@
 
 static int own_rank = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char last[1024];	/* under the lock while threads run */
+static char last[1024];	/* of any thread, under the lock */
+static _Thread_local char own[sizeof(last)], copy[sizeof(last)];
 
 void err_rank(int rank)
 {
@@ -48,16 +49,25 @@ int err(int rc, const char *format, ...)
 	say("", format, args);
 	va_end(args);
 	va_start(args, format);
-	pthread_mutex_lock(&lock);
-	vsnprintf(last, sizeof(last), format, args);
-	pthread_mutex_unlock(&lock);
+	vsnprintf(own, sizeof(own), format, args);
 	va_end(args);
+	pthread_mutex_lock(&lock);
+	memcpy(last, own, sizeof(last));
+	pthread_mutex_unlock(&lock);
 	return rc;
 }
 
 const char *err_last(void)
 {
-	return last;
+	pthread_mutex_lock(&lock);
+	memcpy(copy, last, sizeof(copy));
+	pthread_mutex_unlock(&lock);
+	return copy;
+}
+
+const char *err_own(void)
+{
+	return own;
 }
 
 void warn(const char *format, ...)

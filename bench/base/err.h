@@ -26,8 +26,12 @@ enum rc {
  * and returns `rc`.  The message is lower case, the thing in quotes, what failed before why. */
 int err(int rc, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The latest message of err() in any thread, without prefix; "" before the first.  What a record gives as reason. */
+/* The latest message of err() in any thread, without prefix; "" before the first; good until this thread asks again.
+ * What a record gives as reason: the failure may have been that of a thread which is gone. */
 const char *err_last(void);
+
+/* The latest of this thread: why a call of its own failed, whatever other threads said meanwhile. */
+const char *err_own(void);
 
 /* The same line with "warning: " in front; nothing fails. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -84,7 +84,7 @@ static int cpu_probe(char *why, size_t why_bytes)
 	int rc = dnn_open(&dnn);
 
 	if (rc)
-		snprintf(why, why_bytes, "%s", err_last());
+		snprintf(why, why_bytes, "%s", err_own());
 	else
 		dnn_close(&dnn);
 	return rc;
