@@ -13,6 +13,7 @@
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
+#include "bench/base/hash.h"
 #include "bench/base/opt.h"
 #include "bench/base/span.h"
 #include "bench/commands.h"
@@ -137,6 +138,7 @@ struct run {
 	uint64_t first_epoch;
 	char *changes;			/* owned; what is not as in the run that wrote it; NULL: nothing */
 	char run_json[PATH_BYTES];
+	char id[17];		/* of this run, in run.json and in every record */
 	bool has_folder;	/* run.json is ours */
 	char *command;		/* owned */
 };
@@ -478,6 +480,7 @@ static int write_run_json(const struct run *r, const char *status, const char *r
 	cJSON_AddNumberToObject(o, "schema", FOLDER_SCHEMA);
 	cJSON_AddStringToObject(o, "status", status);
 	cJSON_AddItemToObject(o, "reason", reason ? cJSON_CreateString(reason) : cJSON_CreateNull());
+	cJSON_AddStringToObject(o, "id", r->id);
 	cJSON_AddStringToObject(o, "version", BUILD_VERSION);
 	cJSON_AddStringToObject(o, "build", BUILD_FLAGS);
 	cJSON_AddStringToObject(o, "command", r->command);
@@ -499,6 +502,7 @@ static int write_run_json(const struct run *r, const char *status, const char *r
 /* Rank 0 claims the folder: of two runs that want the same one, the second is refused. */
 static int claim_folder(struct run *r)
 {
+	char boot[CLOCK_BOOT_BYTES];
 	int rc = dir_make(r->o.out), fd;
 
 	if (rc)
@@ -511,6 +515,9 @@ static int claim_folder(struct run *r)
 		return err(FAILED, "cannot create '%s': %s", r->run_json, strerror(errno));
 	close(fd);
 	r->has_folder = true;
+	clock_boot_id(boot);
+	snprintf(r->id, sizeof(r->id), "%016" PRIx64,
+		 hash_word(hash_word(hash_text(HASH_START, boot), clock_ns(), 8), (uint64_t)getpid(), 8));
 	return write_run_json(r, "running", NULL);
 }
 
@@ -523,7 +530,8 @@ static int share_folder(struct run *r)
 	if (!rc && r->comm->rank == 0)
 		rc = claim_folder(r);
 	verdict = rc;
-	if (r->comm->backend->bcast(r->comm, &verdict, sizeof(verdict), 0))
+	if (r->comm->backend->bcast(r->comm, &verdict, sizeof(verdict), 0) ||
+	    r->comm->backend->bcast(r->comm, r->id, sizeof(r->id), 0))
 		return RANK_FAILED;
 	if (!verdict)
 		r->has_folder = true;
@@ -536,6 +544,7 @@ static cJSON *record_head(const struct run *r)
 	char host[256] = "", boot[CLOCK_BOOT_BYTES];
 
 	gethostname(host, sizeof(host) - 1);
+	cJSON_AddStringToObject(o, "run", r->id);
 	cJSON_AddNumberToObject(o, "rank", (double)r->comm->rank);
 	cJSON_AddNumberToObject(o, "world", (double)r->comm->world);
 	cJSON_AddNumberToObject(o, "node", (double)(r->comm->rank / r->place.ranks_per_node));

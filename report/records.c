@@ -95,15 +95,21 @@ static int64_t worst_bound(const struct sync *s, int64_t begin_ns, int64_t end_n
 	return worst;
 }
 
-/* Brings the events to the reference clock of the run and says how wrong that may be; a record without sync
- * points keeps its own time, which nobody else's can be compared with. */
-static int align(struct record *rec, int64_t *bound_ns)
+/* How a record's clock stands to the reference clock of the run. */
+struct alignment {
+	int64_t bound_ns;	/* how wrong that may be; MATCH_UNALIGNED */
+	size_t jumps, left_out;	/* as in struct sync */
+};
+
+/* Brings the events to the reference clock; a record without sync points keeps its own time, which nobody else's can be
+ * compared with. */
+static int align(struct record *rec, struct alignment *a)
 {
 	int64_t begin = INT64_MAX, end = INT64_MIN;
 	struct sync s;
 	int rc = sync_init(&s, rec->syncs, rec->sync_count);
 
-	*bound_ns = MATCH_UNALIGNED;
+	*a = (struct alignment){ MATCH_UNALIGNED, s.jumps, s.left_out };
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < rec->event_count && s.count; i++) {
@@ -111,7 +117,7 @@ static int align(struct record *rec, int64_t *bound_ns)
 		end = rec->events[i].t1 > end ? rec->events[i].t1 : end;
 	}
 	if (s.count && rec->event_count)
-		*bound_ns = worst_bound(&s, begin, end);
+		a->bound_ns = worst_bound(&s, begin, end);
 	for (size_t i = 0; i < rec->event_count && s.count && s.points[0].hops; i++) {
 		rec->events[i].t0 = sync_ref_ns(&s, rec->events[i].t0);
 		rec->events[i].t1 = sync_ref_ns(&s, rec->events[i].t1);
@@ -127,7 +133,8 @@ struct first_part {
 	struct marks marks;
 	char why[PATH_BYTES + 256];	/* it cannot be read; "": it can */
 	bool absent;
-	int64_t bound_ns;	/* of its clock against the reference */
+	size_t impossible;	/* events with times that cannot be */
+	struct alignment clock;
 };
 
 static int first_work(void *context, size_t rank, void *part)
@@ -151,8 +158,8 @@ static int first_work(void *context, size_t rank, void *part)
 	}
 	if (rc)
 		return rc;
-	windows_translate(&f->rec);
-	rc = align(&f->rec, &f->bound_ns);
+	f->impossible = windows_translate(&f->rec);
+	rc = align(&f->rec, &f->clock);
 	return rc ? rc : marks_make(&f->marks, &f->rec);
 }
 
@@ -176,14 +183,15 @@ static int clock_of(struct passes *p, const struct first_part *f, size_t rank, s
 			return err(NO_MEMORY, "no memory for the clocks of %zu ranks", rank);
 		p->clock_count++;
 	}
-	*clock = (struct match_clock){ (uint32_t)i, f->bound_ns };
+	*clock = (struct match_clock){ (uint32_t)i, f->clock.bound_ns };
 	return OK;
 }
 
-/* Whether the record is of this rank of this run, and its time runs forward. */
+/* Whether the record is of this rank of this run, and its time runs forward, at one pace. */
 static bool record_fits(struct passes *p, size_t rank, const struct first_part *f)
 {
 	const cJSON *head = f->rec.head;
+	const char *id = json_string(p->run->json, "id", json_string(head, "run", ""));
 	char path[PATH_BYTES];
 
 	if (record_path(p, rank, path))
@@ -199,6 +207,12 @@ static bool record_fits(struct passes *p, size_t rank, const struct first_part *
 	if (json_number(head, "rank", -1) != (double)rank || json_number(head, "world", -1) != (double)p->run->ranks)
 		run_spoil(p->run, "damaged", "%s: is rank %g of %g, not %zu of %zu: a record of another run", path,
 			  json_number(head, "rank", -1), json_number(head, "world", -1), rank, p->run->ranks);
+	else if (strcmp(id, json_string(head, "run", id)))
+		run_spoil(p->run, "damaged", "%s: a record of another run, '%s', not of '%s'", path,
+			  json_string(head, "run", ""), id);
+	else if (f->clock.jumps)
+		run_spoil(p->run, "damaged", "%s: its clock, or the reference clock, jumped in %zu of the stretches between its %zu "
+			  "comparisons", path, f->clock.jumps, f->rec.sync_count - f->clock.left_out);
 	else if (!f->marks.ascend)
 		run_spoil(p->run, "damaged", "%s: its windows run backwards", path);
 	else
@@ -217,6 +231,12 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 	if (!rc && *f->why) {	/* of a run that is known to have failed it is no news */
 		run_spoil(p->run, f->absent && p->unfinished ? "cut off" : "damaged", "%s", f->why);
 	} else if (!rc && record_fits(p, rank, f)) {
+		if (f->impossible)
+			runs_warn(p->all, p->run->folder, "rank %zu: %zu of %zu events have times that cannot be and are left out", rank,
+				  f->impossible, f->rec.event_count);
+		if (f->clock.left_out)
+			runs_warn(p->all, p->run->folder, "rank %zu: %zu of %zu comparisons of its clock cannot be and are left out",
+				  rank, f->clock.left_out, f->rec.sync_count);
 		rc = clock_of(p, f, rank, &clock);
 		if (!rc)
 			rc = match_add(&p->match, rank, f->rec.events, f->rec.event_count, clock);
@@ -238,6 +258,28 @@ static int first_take(void *context, size_t rank, void *part, int rc)
 	return rc;
 }
 
+/* The first contradiction that two ranks of one clock make: either its stamps are wrong, or it is not the same collective. */
+static void contradiction_warn(const struct passes *p)
+{
+	const struct match *m = &p->match;
+	const struct collective *c = m->list;
+
+	while (c < m->list + m->count && c->split != SPLIT_CONTRADICTION)
+		c++;
+	for (size_t left = 0; c < m->list + m->count && left < m->ranks; left++)
+		for (size_t came = 0; came < m->ranks; came++) {
+			int64_t gap_ns = match_stay(m, c, came).begin_ns - match_stay(m, c, left).end_ns;
+
+			if (!match_member(m, c->lane, left) || !match_member(m, c->lane, came) || gap_ns <= MATCH_STAMP_NS ||
+			    m->strips[left].clock.group != m->strips[came].clock.group)
+				continue;
+			runs_warn(p->all, p->run->folder, "rank %zu left the %s of iteration %u %.3f ms before rank %zu came to it, by "
+				  "one clock: a clock jumped, or they are not the same collective", left, span_rows[c->name].name,
+				  c->iter, 1e-6 * (double)gap_ns, came);
+			return;
+		}
+}
+
 /* ---- second pass: account -------------------------------------------------------------- */
 
 /* The events of a rank: the kept ones, or read again. */
@@ -245,7 +287,7 @@ static int rank_read(struct passes *p, size_t rank, struct record *rec)
 {
 	struct rank *k = &p->ranks[rank];
 	char path[PATH_BYTES];
-	int64_t bound_ns;
+	struct alignment clock;
 	int rc = OK;
 
 	if (k->kept) {
@@ -256,7 +298,7 @@ static int rank_read(struct passes *p, size_t rank, struct record *rec)
 		rc = rc ? rc : record_read(path, rec);
 		if (!rc) {
 			windows_translate(rec);
-			rc = align(rec, &bound_ns);
+			rc = align(rec, &clock);
 		}
 	}
 	return rc;
@@ -436,8 +478,11 @@ int records_read(struct runs *all, struct run *r)
 {
 	struct passes p = { .all = all, .run = r, .asked = !run_counts(r),
 			    .unfinished = !strcmp(json_string(r->json, "status", ""), "running") };
+	char path[PATH_BYTES];
 	int rc = match_open(&p.match, r->ranks);
 
+	if (r->ranks && !record_path(&p, r->ranks, path) && !access(path, F_OK))
+		runs_warn(all, path, "a record of a rank that this run, of %zu, has not: left out", r->ranks);
 	memory_keep();
 	p.plan = plan_of(r);
 	p.ranks = calloc(r->ranks + 1, sizeof(*p.ranks));
@@ -450,6 +495,8 @@ int records_read(struct runs *all, struct run *r)
 		rc = crew_run(&(struct crew){ first_work, first_take, &p, r->ranks, sizeof(struct first_part) });
 	if (!rc)
 		rc = match_solve(&p.match);
+	if (!rc && run_counts(r))
+		contradiction_warn(&p);
 	if (!rc)
 		rc = courses_open(&p.courses, &p.match);
 	if (!rc)

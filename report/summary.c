@@ -347,12 +347,41 @@ static void losses_say(cJSON *list, const struct curve *c)
 			 undecided == 1 ? "" : "s");
 }
 
+/* What these numbers do not tell of. */
+static void uncovered_say(cJSON *list, const struct runs *all)
+{
+	size_t left_out = 0, unsplit = 0, calls = 0;
+	unsigned long long dropped = 0;
+
+	for (size_t i = 0; i < all->count; i++) {
+		const struct run *r = &all->at[i];
+
+		if (!run_counts(r)) {
+			left_out++;
+			continue;
+		}
+		dropped += r->dropped;
+		for (int name = 0; name < SPAN_COUNT; name++) {
+			calls += r->waits.calls[name].calls;
+			for (int s = SPLIT_UNMATCHED; s < SPLIT_COUNT; s++)
+				unsplit += r->waits.calls[name].splits[s];
+		}
+	}
+	if (left_out)
+		sentence(list, "%zu of %zu runs did not end well and are in no median: see tables runs and warnings.",
+			 left_out, all->count);
+	if (unsplit)
+		sentence(list, "%zu of %zu collectives are not told apart into waiting and moving: see unsplit_ms in tables breakdown "
+			 "and collectives, and table warnings.", unsplit, calls);
+	if (dropped)
+		sentence(list, "%llu events were lost to full rings; their time stands under other classes: see table warnings.", dropped);
+}
+
 /* A sentence per variant, on its greatest number of nodes that has a run. */
 static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 {
 	cJSON *list = cJSON_CreateArray();
 	const struct point *last = NULL;
-	size_t left_out = 0;
 
 	for (size_t i = 0; i < c->count; i++) {
 		const struct point *p = &c->points[i];
@@ -376,11 +405,7 @@ static cJSON *headlines_make(const struct runs *all, const struct curve *c)
 	}
 	growths_say(list, c);
 	losses_say(list, c);
-	for (size_t i = 0; i < all->count; i++)
-		left_out += !run_counts(&all->at[i]);
-	if (left_out)
-		sentence(list, "%zu of %zu runs did not end well and are in no median: see tables runs and warnings.",
-			 left_out, all->count);
+	uncovered_say(list, all);
 	return list;
 }
 

@@ -33,7 +33,7 @@ static const struct {
 
 enum { LANE_TRAINING = 0 };	/* bench/base/folder.h */
 
-#define TIME_MAX_NS (INT64_C(1) << 60)	/* no clock shows more than 36 years: an event beyond is damage, and passed over */
+#define TIME_MAX_NS (INT64_C(1) << 60)	/* no clock shows more than 36 years: an event beyond is damage, passed over and counted */
 
 static int index_of(const char *name, const char *(*name_at)(int), int count)
 {
@@ -49,14 +49,14 @@ static const char *class_name(int i) { return class_names[i]; }
 
 /* The record says what its numbers mean; events get this program's numbers.  A span that is
  * unknown here is of no interest, a class that is unknown is other time. */
-void windows_translate(struct record *rec)
+size_t windows_translate(struct record *rec)
 {
 	enum { KNOWN_MAX = 256 };
 	uint32_t names[KNOWN_MAX], classes[KNOWN_MAX];
 	const cJSON *name_list = cJSON_GetObjectItemCaseSensitive(rec->head, "names");
 	const cJSON *class_list = cJSON_GetObjectItemCaseSensitive(rec->head, "classes");
 	const cJSON *item;
-	size_t name_count = 0, class_count = 0;
+	size_t name_count = 0, class_count = 0, impossible = 0;
 
 	cJSON_ArrayForEach(item, name_list)
 		if (name_count < KNOWN_MAX)
@@ -71,6 +71,7 @@ void windows_translate(struct record *rec)
 
 		if (e->t0 < -TIME_MAX_NS || e->t1 > TIME_MAX_NS || e->t1 < e->t0) {
 			*e = (struct event){ .name = SPAN_COUNT, .kind = KIND_MARK, .cls = CLS_ASIDE };
+			impossible++;
 			continue;
 		}
 		e->name = e->name < name_count ? names[e->name] : SPAN_COUNT;
@@ -80,6 +81,7 @@ void windows_translate(struct record *rec)
 		if (e->cls == CLS_COMM_WAIT || e->cls == CLS_COMM_WIRE)
 			e->cls = CLS_COMM;	/* no record can know */
 	}
+	return impossible;
 }
 
 static bool is_device_work(const struct event *e)

@@ -33,8 +33,9 @@ struct rank_windows {
 	size_t unequal;
 };
 
-/* Gives the events this program's numbers for names and classes; first of all. */
-void windows_translate(struct record *);
+/* Gives the events this program's numbers for names and classes; first of all.  Returns how many have times that
+ * cannot be; they become marks that take no part. */
+size_t windows_translate(struct record *);
 
 int marks_make(struct marks *, const struct record *);
 void marks_release(struct marks *);

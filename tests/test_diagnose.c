@@ -22,6 +22,8 @@
 
 #define MS 1000000ll
 
+#define JUMP_NS (2100 * MS)	/* of a run that begins at 1000 ms and has 40 iterations of 62 ms */
+
 enum { RANKS = 8 };
 
 /* ---- run folders ----------------------------------------------------------------------- */
@@ -33,6 +35,7 @@ struct folder {
 	int64_t late_ns;
 	int hosts;			/* ranks take turns */
 	bool synced;			/* their clocks are compared */
+	int64_t jump_ns;		/* of the clock of host 1, in the middle of the run; with one host: of rank 1's */
 	struct record_writer writers[RANKS];
 };
 
@@ -46,7 +49,9 @@ static int64_t delay(const void *context, int rank, int iteration, enum span_id 
 /* Host 1 booted an hour later and its clock runs 40 ppm fast; the map back is the straight line. */
 static int64_t host_ns(const struct folder *f, int rank, int64_t ref_ns)
 {
-	return rank % f->hosts ? ref_ns + ref_ns / 25000 + 3600 * 1000 * MS : ref_ns;
+	int64_t jumped_ns = ref_ns > JUMP_NS && (f->hosts > 1 ? rank % f->hosts : rank == 1) ? f->jump_ns : 0;
+
+	return (rank % f->hosts ? ref_ns + ref_ns / 25000 + 3600 * 1000 * MS : ref_ns) + jumped_ns;
 }
 
 static void sink(void *context, int rank, const struct event *e)
@@ -278,6 +283,70 @@ static void clocks_that_were_not_compared_leave_the_shortest_stay(void **state)
 	cJSON_Delete(summary);
 }
 
+static bool told(const cJSON *summary, const char *list, const char *words)
+{
+	const cJSON *item, *table = cJSON_GetObjectItem(cJSON_GetObjectItem(summary, "tables"), list);
+	const cJSON *items = cJSON_GetObjectItem(table ? table : summary, table ? "rows" : list);
+
+	cJSON_ArrayForEach(item, items)
+		if (strstr(table ? json_string(item, "warning", "") : item->valuestring, words))
+			return true;
+	return false;
+}
+
+/* Nobody knows when it jumped, so nothing in its run is sure. */
+static void a_clock_that_jumped_between_comparisons_is_named_and_its_run_in_no_median(void **state)
+{
+	struct folder f = folder_of(SPAN_FWD, 3, 1, 30 * MS);
+	const cJSON *row;
+	cJSON *summary;
+
+	f.hosts = 2;
+	f.synced = true;
+	f.jump_ns = 5000 * MS;
+	folder_write(&f, *state);
+	summary = report_of(*state);
+	row = row_of(summary, "runs", NULL, 0, NULL);
+	assert_string_equal(json_string(row, "status", ""), "damaged");
+	assert_non_null(strstr(json_string(row, "reason", ""), "rank-00001.sfr: its clock, or the reference clock, jumped in 1 of"));
+	assert_true(told(summary, "headlines", "1 of 1 runs did not end well and are in no median"));
+	cJSON_Delete(summary);
+}
+
+static void ranks_of_one_clock_that_contradict_each_other_are_unsplit_and_named(void **state)
+{
+	struct folder f = folder_of(SPAN_FWD, 3, 1, 30 * MS);
+	const cJSON *row;
+	cJSON *summary;
+
+	f.jump_ns = 5000 * MS;
+	folder_write(&f, *state);
+	summary = report_of(*state);
+	row = row_of(summary, "collectives", "collective", 0, "allreduce");
+	assert_true(json_number(row, "contradictory", 0) > 30);
+	assert_true(json_number(row, "clocked", 0) > 20);	/* before it jumped */
+	assert_true(told(summary, "warnings", "calls of allreduce are unsplit"));
+	assert_true(told(summary, "headlines", "are not told apart into waiting and moving"));
+	assert_true(told(summary, "warnings", "rank 0 left the "));
+	assert_true(told(summary, "warnings", "before rank 1 came to it, by one clock: a clock jumped"));
+	cJSON_Delete(summary);
+}
+
+static void a_record_of_a_rank_that_the_run_has_not_is_named(void **state)
+{
+	struct folder f = folder_of(SPAN_LOAD, 0, 1, 0);
+	char command[PATH_BYTES];
+	cJSON *summary;
+
+	folder_write(&f, *state);
+	assert_int_equal(path_make(command, "cp %s/rank-00000.sfr %s/rank-00008.sfr", (char *)*state, (char *)*state), OK);
+	assert_int_equal(system(command), 0);
+	summary = report_of(*state);
+	assert_true(told(summary, "warnings", "a record of a rank that this run, of 8, has not"));
+	assert_string_equal(json_string(row_of(summary, "runs", NULL, 0, NULL), "status", ""), "ok");
+	cJSON_Delete(summary);
+}
+
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
 
 int main(void)
@@ -288,6 +357,9 @@ int main(void)
 		IN_FOLDER(a_missing_rank_is_an_error_that_names_it),
 		IN_FOLDER(clocks_that_were_compared_are_brought_together),
 		IN_FOLDER(clocks_that_were_not_compared_leave_the_shortest_stay),
+		IN_FOLDER(a_clock_that_jumped_between_comparisons_is_named_and_its_run_in_no_median),
+		IN_FOLDER(ranks_of_one_clock_that_contradict_each_other_are_unsplit_and_named),
+		IN_FOLDER(a_record_of_a_rank_that_the_run_has_not_is_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

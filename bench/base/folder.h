@@ -13,6 +13,7 @@
  *
  *   run.json: {
  *     "schema": 1, "status": "running"|"ok"|"failed", "reason": text or null,
+ *     "id": text, of this run alone,
  *     "version", "build", "command": texts, "started": ISO 8601 in UTC,
  *     "options": { every option of `run` by name },
  *     "place": { "ranks", "nodes", "ranks_per_node", "hosts", "cores": numbers, "cpu", "memory_bytes",
@@ -28,7 +29,7 @@
  *                               "mAP": of the validation behind it, null: no ground truth; absent: none }] } or null,
  *     "warnings": [ texts ] }
  *
- *   Head of a record file: { "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid" }
+ *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid" }
  *   and what the recorder adds.  Lane 0 is the training thread.  Its sync points, taken before the first and
  *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
