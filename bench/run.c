@@ -48,7 +48,7 @@ struct run_options {
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes;
-	double lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
+	double emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov, bn_broadcast, bind;
 	struct opt_names inject;
 };
@@ -103,6 +103,7 @@ static const struct opt opts[] = {
 	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
 	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
 	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
+	{ "emulate-storage-ms", OPT_F64, AT(emulate_storage_ms), "0", "each frame's file takes that much longer to come, as from distant storage", NULL },
 	{ "inject", OPT_NAMES, AT(inject), NULL, "a delay of known size, as rank=2,phase=load,ms=30[,iteration=A:B][,prob=p]", NULL },
 	{ "log-period", OPT_U64, AT(log_period), "10", "a line every so many iterations, and at the end of an epoch; 0: none", NULL },
 };
@@ -173,6 +174,7 @@ static const struct limit {
 	{ "threads", OPT_U64, AT(threads), 0, 1024 },
 	{ "bucket-bytes", OPT_BYTES, AT(bucket_bytes), 1, 1e12 },
 	{ "first-bucket-bytes", OPT_BYTES, AT(first_bucket_bytes), 1, 1e12 },
+	{ "emulate-storage-ms", OPT_F64, AT(emulate_storage_ms), 0, 1e6 },
 	{ "lr", OPT_F64, AT(lr), 0, INFINITY },
 	{ "lr-clips", OPT_F64, AT(lr_clips), 0, INFINITY },
 	{ "warmup-lr", OPT_F64, AT(warmup_lr), 0, INFINITY },
@@ -237,8 +239,9 @@ static int join(struct run *r)
 /* What was not measured but made up, for `text`; false: nothing. */
 static bool emulated(const struct run_options *o, char text[80])
 {
-	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null");
-	const char *parts = compute && loader ? "compute and loader" : compute ? "compute" : loader ? "loader" : "";
+	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null"), storage = !loader && o->emulate_storage_ms > 0;
+	const char *parts = compute && loader ? "compute and loader" : compute && storage ? "compute and storage" :
+			    compute ? "compute" : loader ? "loader" : storage ? "storage" : "";
 	char ranks[48] = "";
 
 	if (o->emulate_ranks > 1)
@@ -259,7 +262,8 @@ static int open_loader(struct run *r)
 		.scale_max = r->net.crop * LOADER_SCALE_MAX / LOADER_CROP,
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
 		.ranks = o->emulate_ranks, .epochs = o->epochs,
-		.iterations_max = o->iterations, .emulate = o->emulate_loader });
+		.iterations_max = o->iterations, .storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms),
+		.emulate = o->emulate_loader });
 }
 
 static unsigned kernel_threads(const struct run *r)

@@ -17,6 +17,7 @@ int batch_maker_init(struct batch_maker *m, const struct batch_plan *p, const st
 	rc = sampler_init(&m->sampler, p->examples, p->world);
 	if (!rc)
 		rc = clip_maker_init(&m->clip, &p->geometry);
+	m->clip.storage_ns = p->storage_ns;
 	if (rc)
 		batch_maker_release(m);
 	return rc;

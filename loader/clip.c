@@ -341,6 +341,8 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 				snprintf(why, why_bytes, "%s", err_own());
 				return FAILED;
 			}
+			if (m->storage_ns)
+				clock_sleep_ns(m->storage_ns);
 			if (jpeg_read(&m->jpeg, path, why, why_bytes))
 				return FAILED;
 		}

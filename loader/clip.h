@@ -47,6 +47,7 @@ struct clip_maker {
 	struct clip_geometry geometry;
 	struct jpeg_reader jpeg;
 	struct clip_view view;
+	uint64_t storage_ns;		/* slept before each file */
 	struct clip_column *columns;	/* owned; of the view's crop, in the order of output */
 	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,crop,4) */
 };

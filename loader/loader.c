@@ -50,8 +50,6 @@ static int check_config(const struct loader_config *c, const struct loader_polic
 {
 	if (!policy)
 		return err(USAGE, "unknown loader policy '%s'", c->policy);
-	if (policy->kind != WORKER_NONE && !c->workers)
-		return err(USAGE, "loader policy '%s' needs at least 1 worker", policy->name);
 	if (policy->kind != WORKER_NONE && !c->prefetch)
 		return err(USAGE, "loader policy '%s' needs to prefetch at least 1 batch", policy->name);
 	if (policy->kind != WORKER_NONE && (c->workers > 1024 || c->prefetch > 1024))
@@ -117,6 +115,7 @@ static int open_parts(struct loader *ld)
 			      .scale_min = c->scale_min, .scale_max = c->scale_max },
 		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
 		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,
+		.storage_ns = c->storage_ns,
 		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
 	};
 	rc = plan_epoch(c, p);
@@ -132,8 +131,11 @@ static int open_parts(struct loader *ld)
 
 int loader_open(struct loader **out, const struct loader_config *config)
 {
-	const struct loader_policy *policy = loader_policy_find(config->policy);
-	int rc = check_config(config, policy);
+	/* As PyTorch's num_workers. */
+	const struct loader_policy *policy = loader_policy_find(config->policy),
+				   *used = policy && !config->workers && policy->kind != WORKER_NONE ?
+					   loader_policy_find("inline") : policy;
+	int rc = check_config(config, used);
 	struct loader *ld;
 
 	if (rc)
@@ -141,7 +143,7 @@ int loader_open(struct loader **out, const struct loader_config *config)
 	ld = calloc(1, sizeof(*ld));
 	if (!ld)
 		return err(NO_MEMORY, "no memory for a loader");
-	*ld = (struct loader){ .config = *config, .policy = policy, .ring.fd = -1, .epoch = SIZE_MAX };
+	*ld = (struct loader){ .config = *config, .policy = used, .ring.fd = -1, .epoch = SIZE_MAX };
 	rc = open_parts(ld);
 	if (rc)
 		loader_close(ld);

@@ -24,7 +24,7 @@ enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER
 struct loader_config {
 	const char *data;	/* folder of the data set; unused by policy "null" */
 	const char *policy;	/* one of LOADER_POLICIES */
-	size_t workers;		/* per rank; policies that have none ignore it */
+	size_t workers;		/* per rank; policies that have none ignore it; 0: the training thread loads, as "inline" */
 	size_t prefetch;	/* batches in flight per worker; 2 as in PyTorch */
 	size_t clips;		/* per batch */
 	size_t frames;		/* of the fast pathway */
@@ -39,6 +39,7 @@ struct loader_config {
 				 * turn, as their own loaders would; 0: one */
 	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */
 	size_t iterations_max;	/* batches per epoch at most; 0: what the data set gives */
+	uint64_t storage_ns;	/* emulated storage: each frame's file takes that much longer to come; 0: not */
 	const char *emulate;	/* policy "null": distribution of the time per batch (bench/base/dist.h); NULL: none */
 };
 
@@ -56,8 +57,8 @@ struct clip_batch {
 struct loader;
 
 /* Reads the index, makes what lives for the whole run.  FAILED (said) when the data set is
- * absent or broken, USAGE when the configuration cannot work (0 workers where workers are
- * needed, more ranks than clips). */
+ * absent or broken, USAGE when the configuration cannot work (more ranks than
+ * clips, say). */
 int loader_open(struct loader **, const struct loader_config *);
 size_t loader_iterations(const struct loader *);	/* per epoch: batches of each rank */
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */

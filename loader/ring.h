@@ -27,6 +27,7 @@ struct batch_plan {
 	size_t rank, world;
 	size_t ranks;			/* served, from `rank` on */
 	uint64_t seed;
+	uint64_t storage_ns;		/* emulated: that much longer each file takes to come */
 	size_t slots;
 };
 

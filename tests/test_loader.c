@@ -608,8 +608,6 @@ static void a_configuration_that_cannot_work_is_a_usage_error(void **state)
 		assert_non_null(strstr(err_last(), say)); \
 	} while (0)
 	CASE("magic", 1, , "unknown loader policy 'magic'");
-	CASE("threads", 0, , "policy 'threads' needs at least 1 worker");
-	CASE("respawn", 0, , "policy 'respawn' needs at least 1 worker");
 	CASE("fork", 1, c.prefetch = 0, "prefetch at least 1");
 	CASE("inline", 0, c.world = EXAMPLES + 1, "19 ranks are more than the data set has clips (18)");
 	CASE("inline", 0, c.clips = EXAMPLES + 1, "too few for a batch of 19");
@@ -845,6 +843,24 @@ static void the_null_loader_takes_its_time_and_delivers_grey_in_order(void **sta
 	loader_close(ld);
 }
 
+static void without_workers_the_training_thread_loads_under_any_policy(void **state)
+{
+	static const char *const policies[] = { "inline", "threads", "fork", "respawn", "persistent" };
+	uint64_t first = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
+		struct loader_config c = config_of(policies[i], 0);
+		struct loader *ld;
+
+		assert_int_equal(loader_open(&ld, &c), OK);
+		assert_int_equal(run_on(ld, &c), OK);
+		first = i ? first : loader_checksum(ld);
+		assert_int_equal(loader_checksum(ld), first);
+		loader_close(ld);
+	}
+}
+
 /* ---- what is recorded ------------------------------------------------------------------ */
 
 static size_t count_of(const struct record *r, uint16_t lane, enum span_id id)
@@ -1010,6 +1026,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
 	cmocka_unit_test(the_choices_of_an_option_are_the_policies),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
+	cmocka_unit_test(without_workers_the_training_thread_loads_under_any_policy),
 	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
 	cmocka_unit_test(a_frame_that_is_no_good_is_named),
