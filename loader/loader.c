@@ -229,19 +229,20 @@ static void tell(const struct loader *ld, uint32_t b, const struct ring_slot *s)
 {
 	bool alone = ld->policy->kind == WORKER_NONE;
 	struct lane *lane = alone ? ld->lane : ld->worker_lanes ? ld->worker_lanes[s->worker] : NULL;
+	uint32_t iter = b / (uint32_t)ld->plan.ranks;
 	uint64_t at = s->t0_ticks;
 
-	span_put(lane, SPAN_MAKE_BATCH, s->t0_ticks, s->t1_ticks, b, 0, b);
+	span_put(lane, SPAN_MAKE_BATCH, s->t0_ticks, s->t1_ticks, iter, 0, b);
 	for (int stage = 0; stage < STAGE_COUNT; stage++) {
-		span_put(lane, stage_spans[stage], at, at + s->stage_ticks[stage], b, 0, b);
+		span_put(lane, stage_spans[stage], at, at + s->stage_ticks[stage], iter, 0, b);
 		at += s->stage_ticks[stage];
 	}
 	if (alone)
 		return;
-	span_put(lane, SPAN_WORKER_CPU, at, at, b, 0, s->usage.cpu_ns);
+	span_put(lane, SPAN_WORKER_CPU, at, at, iter, 0, s->usage.cpu_ns);
 	if (s->usage.pss_bytes) {
-		span_put(lane, SPAN_WORKER_USS, at, at, b, 0, s->usage.uss_bytes);
-		span_put(lane, SPAN_WORKER_PSS, at, at, b, 0, s->usage.pss_bytes);
+		span_put(lane, SPAN_WORKER_USS, at, at, iter, 0, s->usage.uss_bytes);
+		span_put(lane, SPAN_WORKER_PSS, at, at, iter, 0, s->usage.pss_bytes);
 	}
 }
 

@@ -56,13 +56,13 @@ const struct loader_policy *loader_policy_find(const char *name)
 static int work(const struct worker *w, struct batch_maker *maker, bool own)
 {
 	char name[16];		/* as top and gdb show it */
-	size_t iterations = w->ring->control->plan.iterations;
+	size_t per_epoch = batch_plan_per_epoch(&w->ring->control->plan);
 	int rc = OK;
 
 	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
 	prctl(PR_SET_NAME, name);
 	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
-		bool second = b == w->first + w->number + w->step, last = (b + w->step) / iterations > b / iterations;
+		bool second = b == w->first + w->number + w->step, last = (b + w->step) / per_epoch > b / per_epoch;
 		struct usage usage = { 0 };
 
 		/* Now: a worker that is ahead would only wait. */

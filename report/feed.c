@@ -26,6 +26,7 @@ struct reading {
 	uint32_t *epoch_of;		/* owned; of each iteration */
 	int64_t *steady_ns;		/* owned; steady time before each cut */
 	int64_t *ready;			/* owned; when each batch was, INT64_MAX: not known */
+	size_t batches;			/* places in it: as many as were asked for */
 	struct saying *said;		/* owned; (lanes, epochs) */
 	uint64_t *cpu_ns;		/* owned; of each lane, with the batch before */
 	size_t lanes;
@@ -45,8 +46,10 @@ static int reading_init(struct reading *r, struct feed *f, const struct record *
 	size_t lanes = 1;
 
 	*r = (struct reading){ .feed = f, .rec = rec, .marks = m };
-	for (size_t i = 0; i < rec->event_count; i++)
+	for (size_t i = 0; i < rec->event_count; i++) {
+		r->batches += rec->events[i].name == SPAN_LOAD && rec->events[i].lane == LANE_TRAINING;
 		lanes = rec->events[i].lane >= lanes && rec->events[i].lane < LANES_MAX ? rec->events[i].lane + 1u : lanes;
+	}
 	r->lanes = lanes;
 	f->ranks = 1;
 	for (size_t w = 0; w < m->windows; w++)
@@ -56,13 +59,24 @@ static int reading_init(struct reading *r, struct feed *f, const struct record *
 	f->epochs = calloc(f->epoch_count + 1, sizeof(*f->epochs));
 	r->epoch_of = calloc(f->iteration_count + 1, sizeof(*r->epoch_of));
 	r->steady_ns = calloc(m->windows + 1, sizeof(*r->steady_ns));
-	r->ready = malloc((f->iteration_count + 1) * sizeof(*r->ready));
+	r->ready = malloc((r->batches + 1) * sizeof(*r->ready));
 	r->said = calloc(lanes * (f->epoch_count + 1), sizeof(*r->said));
 	r->cpu_ns = calloc(lanes, sizeof(*r->cpu_ns));
 	if (f->iterations && f->epochs && r->epoch_of && r->steady_ns && r->ready && r->said && r->cpu_ns)
 		return OK;
 	reading_release(r);
 	return err(NO_MEMORY, "no memory for %zu iterations", f->iteration_count);
+}
+
+static void iteration_add(struct feed_iteration *to, const struct feed_iteration *i)
+{
+	to->stall_ns += i->stall_ns;
+	to->head_ns += i->head_ns;
+	to->hand_ns += i->hand_ns;
+	if (i->asked && (!to->asked || i->depth_least < to->depth_least))
+		to->depth_least = i->depth_least;
+	to->depth += i->depth;
+	to->asked += i->asked;
 }
 
 /* ---- the training thread --------------------------------------------------------------- */
@@ -117,24 +131,46 @@ static int64_t steady_before(const struct reading *r, int64_t at_ns)
 	return r->steady_ns[low] + at_ns - m->cuts[low];
 }
 
-/* A wait for a batch: that long no more than a later one was there; and from when it was there itself, its handing over. */
-static void take_load(struct reading *r, const struct event *e, size_t in_flight)
+/* A wait for batch b: that long no more than a later one was there; and from when it was there itself, its handing over. */
+static void take_load(struct reading *r, const struct event *e, size_t b, size_t in_flight)
 {
-	struct feed *f = r->feed;
-	int64_t due = r->ready[e->iter], first = due, stall_ns = f->iterations[e->iter].stall_ns, head_ns, hand_ns;
-	struct feed_epoch *epoch = &f->epochs[r->epoch_of[e->iter]];
+	struct feed_iteration *it = &r->feed->iterations[e->iter];
+	struct feed_epoch *epoch = &r->feed->epochs[r->epoch_of[e->iter]];
+	int64_t due = r->ready[b], first = due;
 
-	if (!e->iter || r->epoch_of[e->iter] != r->epoch_of[e->iter - 1])
+	if (!epoch->first_ns)
 		epoch->first_ns = epoch->boundary_ns + e->t1 - e->t0;
 	if (due == INT64_MAX)
 		return;
 	due = due < e->t0 ? e->t0 : due < e->t1 ? due : e->t1;
-	hand_ns = e->t1 - due < stall_ns ? e->t1 - due : stall_ns;
-	for (size_t b = e->iter + 1u; b < f->iteration_count && b < e->iter + 1u + in_flight; b++)
-		first = r->ready[b] < first ? r->ready[b] : first;
-	head_ns = due - (first > e->t0 ? first : e->t0);
-	f->iterations[e->iter].hand_ns = hand_ns;
-	f->iterations[e->iter].head_ns = head_ns < 0 ? 0 : head_ns < stall_ns - hand_ns ? head_ns : stall_ns - hand_ns;
+	for (size_t later = b + 1; later < r->batches && later <= b + in_flight; later++)
+		first = r->ready[later] < first ? r->ready[later] : first;
+	first = first > e->t0 ? first : e->t0;
+	it->hand_ns += e->t1 - due;
+	it->head_ns += first < due ? due - first : 0;
+}
+
+/* In the order of batches; what was covered by other work is no stall. */
+static void take_loads(struct reading *r, size_t in_flight)
+{
+	struct feed *f = r->feed;
+	size_t b = 0;
+
+	for (size_t i = 0; i < r->rec->event_count && f->epoch_count; i++) {
+		const struct event *e = &r->rec->events[i];
+
+		if (e->name != SPAN_LOAD || e->lane != LANE_TRAINING)
+			continue;
+		if (e->iter < f->iteration_count)
+			take_load(r, e, b, in_flight);
+		b++;
+	}
+	for (size_t i = 0; i < f->iteration_count; i++) {
+		struct feed_iteration *it = &f->iterations[i];
+
+		it->hand_ns = it->hand_ns < it->stall_ns ? it->hand_ns : it->stall_ns;
+		it->head_ns = it->head_ns < it->stall_ns - it->hand_ns ? it->head_ns : it->stall_ns - it->hand_ns;
+	}
 }
 
 /* ---- the makers ------------------------------------------------------------------------ */
@@ -187,16 +223,16 @@ static void take_makers(struct reading *r)
 		if (e->name == SPAN_MAKE_BATCH) {
 			length_ns = e->t1 - e->t0;
 			share = length_ns ? (double)(steady_before(r, e->t1) - steady_before(r, e->t0)) / (double)length_ns : 0;
-			r->ready[e->iter] = e->t1;
+			if (e->arg < r->batches)
+				r->ready[e->arg] = e->t1;
 			f->batches++;
 		} else if (e->name >= SPAN_BATCH_READ && e->name <= SPAN_BATCH_HAND_OVER) {
 			take_stage(r, e, (int)e->name - SPAN_BATCH_READ, share);
 		} else if (e->name >= SPAN_WORKER_CPU && e->name <= SPAN_WORKER_PSS) {
 			take_saying(r, e, share, length_ns);
 		} else if (e->name == SPAN_QUEUE_DEPTH && e->lane == LANE_TRAINING) {
-			f->iterations[e->iter].depth = e->arg;
-			f->iterations[e->iter].depth_least = e->arg < UINT32_MAX ? (uint32_t)e->arg : UINT32_MAX;
-			f->iterations[e->iter].asked = 1;
+			iteration_add(&f->iterations[e->iter], &(struct feed_iteration){
+				.depth = e->arg, .depth_least = e->arg < UINT32_MAX ? (uint32_t)e->arg : UINT32_MAX, .asked = 1 });
 		}
 	}
 }
@@ -252,14 +288,11 @@ int feed_make(struct feed *f, const struct record *rec, const struct marks *m, s
 		feed_release(f);
 		return rc;
 	}
-	for (size_t b = 0; b < f->iteration_count; b++)
+	for (size_t b = 0; b < r.batches; b++)
 		r.ready[b] = INT64_MAX;
 	take_windows(&r, ledger);
 	take_makers(&r);
-	for (size_t i = 0; i < rec->event_count; i++)
-		if (rec->events[i].name == SPAN_LOAD && rec->events[i].lane == LANE_TRAINING &&
-		    rec->events[i].iter < f->iteration_count && f->epoch_count)
-			take_load(&r, &rec->events[i], plan.in_flight);
+	take_loads(&r, plan.in_flight);
 	sum_workers(&r, plan.kept);
 	reading_release(&r);
 	return OK;
@@ -288,17 +321,6 @@ static void epoch_add(struct feed_epoch *to, const struct feed_epoch *e)
 	to->uss_most_bytes = (uint64_t)greater((int64_t)to->uss_most_bytes, (int64_t)e->uss_most_bytes);
 	to->pss_bytes += e->pss_bytes;
 	to->growth_bytes += e->growth_bytes;
-}
-
-static void iteration_add(struct feed_iteration *to, const struct feed_iteration *i)
-{
-	to->stall_ns += i->stall_ns;
-	to->head_ns += i->head_ns;
-	to->hand_ns += i->hand_ns;
-	if (i->asked && (!to->asked || i->depth_least < to->depth_least))
-		to->depth_least = i->depth_least;
-	to->depth += i->depth;
-	to->asked += i->asked;
 }
 
 int feed_add(struct feed *to, const struct feed *f)

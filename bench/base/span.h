@@ -68,7 +68,7 @@ enum span_id {
 	SPAN_LOSS_ALLREDUCE,	/* arg: bytes */
 	SPAN_LOG,
 	SPAN_RUN_END,		/* mark: the last window ends here */
-	SPAN_MAKE_BATCH,	/* worker lanes: one batch from files to tensors */
+	SPAN_MAKE_BATCH,	/* worker lanes: one batch from files to tensors; arg: its number over all epochs */
 	SPAN_BATCH_READ,	/* parts of MAKE_BATCH: its time by stage (loader/stage.h), laid end to end: how long, not when */
 	SPAN_BATCH_DECODE,
 	SPAN_BATCH_TRANSFORM,
