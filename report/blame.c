@@ -296,7 +296,9 @@ struct wait {
 	uint32_t awaited;
 	bool together;			/* left_together() */
 	int64_t wait_ns, exposed_ns;	/* all of it; what is to be shared out */
-	struct track spent;		/* R_k: by the rank, until it came */
+	int64_t since_ns;		/* when the rank left the collective that both had left together */
+	struct track spent;		/* R_k: by the rank since then, until it came */
+	int64_t paid[CAUSE_COUNT];	/* blamed on the awaited one by the rank's other waits since then */
 };
 
 static struct wait wait_of(const struct courses *all, const struct course *c, struct ledger *l, size_t rank,
@@ -307,7 +309,8 @@ static struct wait wait_of(const struct courses *all, const struct course *c, st
 			  .exposed_ns = exposed_ns };
 
 	w.together = left_together(all, rank, k, w.awaited);
-	w.spent = between(l, w.together ? rooted_left_ns(c, m, rank, k) : sync_left_ns(c, m, rank, k), came_ns(c, m, rank, k));
+	w.since_ns = w.together ? rooted_left_ns(c, m, rank, k) : sync_left_ns(c, m, rank, k);
+	w.spent = between(l, w.since_ns, came_ns(c, m, rank, k));
 	return w;
 }
 
@@ -445,7 +448,7 @@ static void share_out(const struct courses *all, const struct wait *w, int64_t s
 	/* Left over: they did not leave the collective before together, or did not begin together. */
 	excess[w->in->sync == NO_COLLECTIVE ? CAUSE_host : CAUSE_wire] += rest;
 	for (int t = 0; t < CAUSE_COUNT; t++) {
-		excess[t] = excess[t] > 0 ? excess[t] : 0;
+		excess[t] = excess[t] > w->paid[t] ? excess[t] - w->paid[t] : 0;
 		own += excess[t];
 	}
 	/* What it did itself explains first: waiting while the other worked makes nobody late. */
@@ -456,10 +459,10 @@ static void share_out(const struct courses *all, const struct wait *w, int64_t s
 }
 
 /* Shares the wait out and adds its origins: what the awaited rank did itself, and the roots of its waits. */
-static int origins_of(struct origins *out, const struct courses *all, const struct wait *w)
+static int origins_of(struct origins *out, const struct courses *all, const struct wait *w, int64_t shares[TRACK_COUNT])
 {
 	const struct origins *roots = &awaited_at(all, w->in, w->awaited)->roots;
-	int64_t shares[TRACK_COUNT], *parts, *weights;
+	int64_t *parts, *weights;
 	int rc = OK;
 
 	share_out(all, w, shares);
@@ -492,10 +495,11 @@ static int origins_of(struct origins *out, const struct courses *all, const stru
 
 static int links_trace(const struct courses *all, struct course_at *at)
 {
+	int64_t shares[TRACK_COUNT];
 	int rc = OK;
 
 	for (size_t i = 0; i < at->link_count && !rc; i++)
-		rc = origins_of(&at->roots, all, &at->links[i]);
+		rc = origins_of(&at->roots, all, &at->links[i], shares);
 	return rc;
 }
 
@@ -516,23 +520,67 @@ int courses_trace(struct courses *all)
 	return rc;
 }
 
+/* What waits of this rank were blamed on, as far back as the collective that the last ones count from. */
+struct payments {
+	struct payment {
+		int64_t begin_ns;
+		uint32_t awaited;
+		int64_t ns[TRACK_COUNT];
+	} *at;		/* owned */
+	size_t count, room;
+};
+
+/* Sums what was paid to the awaited one of `w` since both left together; forgets what is older. */
+static void payments_sum(struct payments *p, struct wait *w)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->at[i].begin_ns < w->since_ns)
+			continue;
+		for (int t = 0; t < CAUSE_COUNT && p->at[i].awaited == w->awaited; t++)
+			w->paid[t] += p->at[i].ns[t];
+		p->at[n++] = p->at[i];
+	}
+	p->count = n;
+}
+
+static struct payment *payment_add(struct payments *p, int64_t begin_ns, uint32_t awaited)
+{
+	if (p->count == p->room) {
+		size_t room = 2 * p->room + 8;
+		struct payment *more = realloc(p->at, room * sizeof(*more));
+
+		if (!more)
+			return NULL;
+		p->at = more;
+		p->room = room;
+	}
+	p->at[p->count] = (struct payment){ .begin_ns = begin_ns, .awaited = awaited };
+	return &p->at[p->count++];
+}
+
 int blame_make(struct blame *out, const struct courses *all, size_t rank, const struct course *c, struct ledger *l)
 {
 	const struct match *m = all->match;
+	struct payments paid = { 0 };
 	int64_t induced_ns = 0;
 	int rc = OK;
 
 	*out = (struct blame){ .wait_ns = ledger_between(l, c->begin_ns, c->end_ns).parts_ns[CLS_COMM_WAIT] };
 	for (size_t i = 0; i < c->piece_count && !rc; i++) {
 		int64_t exposed = piece_exposed_ns(l, &c->pieces[i]);
-
+		struct payment *payment;
 		struct wait w;
 
 		if (!exposed)
 			continue;
 		w = wait_of(all, c, l, rank, &m->list[c->pieces[i].collective], exposed);
-		rc = origins_of(&out->origins, all, &w);
+		payments_sum(&paid, &w);
+		payment = payment_add(&paid, c->pieces[i].begin_ns, w.awaited);
+		rc = payment ? origins_of(&out->origins, all, &w, payment->ns) : err(NO_MEMORY, "no memory for the causes of a wait");
 	}
+	free(paid.at);
 	for (size_t i = 0; i < out->origins.count; i++)
 		induced_ns += out->origins.at[i].ns;
 	assert(rc || induced_ns == out->wait_ns);

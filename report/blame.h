@@ -14,6 +14,10 @@
  * What q is doing *while* r waits is something else and would mislead: a rank whose loader was
  * 30 ms late computes while the others wait for it.
  *
+ * What r had waited for q since that earlier collective, it has blamed already: that is taken off the excess first.  (A rank whose
+ * loader is late is waited for in the first bucket; where its second bucket is late too, because the network was, that is
+ * not the loader's once more.)
+ *
  * What q did itself explains the wait first.  Where that is not enough, because q in its turn waited
  * for a rank with which r had nothing to do (on a lane of some ranks only), the rest goes on to
  * whom q waited for, and so on to the root; the chain of ranks is kept.

@@ -324,6 +324,34 @@ static void what_was_waited_for_once_is_not_blamed_again(void **state)
 		}
 }
 
+/* Rank 1 loads 30 longer and is waited for in the first bucket; then it leaves that bucket 5 after rank 0, which waits for it in the
+ * second: that is the wire's, the loader has been paid for. */
+static void a_cause_is_blamed_for_what_it_took_and_no_more(void **state)
+{
+	static const struct { enum span_id id; int lane, seq; int64_t t0[2], t1[2]; } rows[] = {
+		{ SPAN_LOSS_ALLREDUCE, 0, 0, { 0, 0 }, { 10, 10 } },
+		{ SPAN_LOAD, 0, 0, { 10, 10 }, { 20, 50 } },
+		{ SPAN_BWD, 0, 0, { 20, 50 }, { 30, 60 } },
+		{ SPAN_DRAIN, 0, 0, { 30, 60 }, { 85, 85 } },
+		{ SPAN_ALLREDUCE, 1, 0, { 30, 60 }, { 70, 75 } },
+		{ SPAN_ALLREDUCE, 1, 1, { 70, 75 }, { 85, 85 } },
+	};
+	struct job *j = job_new(2);
+
+	(void)state;
+	for (int r = 0; r < 2; r++)
+		for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+			job_put(j, r, &(struct event){
+				.t0 = rows[i].t0[r], .t1 = rows[i].t1[r], .name = rows[i].id, .seq = (uint32_t)rows[i].seq,
+				.lane = (uint16_t)rows[i].lane, .cls = (uint8_t)span_rows[rows[i].id].cls,
+				.kind = (uint8_t)span_rows[rows[i].id].kind });
+	job_analyse(j);
+	assert_int_equal(j->blame[0].wait_ns, 30 + 5);
+	assert_int_equal(induced(j, 0, 1, CAUSE_loader), 30);
+	assert_int_equal(induced(j, 0, 1, CAUSE_wire), 5);
+	job_free(j);
+}
+
 /* Ranks 0 and 2 have a lane of their own, on which 2 waits for 0; then all wait for 2.  Rank 1 learns that it
  * was the loader of rank 0. */
 static void a_wait_of_the_late_rank_itself_is_followed_to_the_root(void **state)
@@ -681,6 +709,7 @@ int main(void)
 		cmocka_unit_test(two_late_ranks_are_told_apart),
 		cmocka_unit_test(the_example_of_the_readme_is_true),
 		cmocka_unit_test(what_was_waited_for_once_is_not_blamed_again),
+		cmocka_unit_test(a_cause_is_blamed_for_what_it_took_and_no_more),
 		cmocka_unit_test(a_wait_of_the_late_rank_itself_is_followed_to_the_root),
 		cmocka_unit_test(without_a_common_clock_the_shortest_stay_tells_the_wait),
 		cmocka_unit_test(clocks_of_known_bound_are_trusted_where_the_wait_is_longer),
