@@ -32,7 +32,7 @@ static int folder_remove(void **state)
 }
 
 /* The report of one folder, and its summary.json. */
-__attribute__((unused)) static cJSON *report_of(const char *dir)
+static inline cJSON *report_of(const char *dir)
 {
 	char out[PATH_BYTES], path[PATH_BYTES];
 	cJSON *summary;
@@ -44,7 +44,7 @@ __attribute__((unused)) static cJSON *report_of(const char *dir)
 	return summary;
 }
 
-__attribute__((unused)) static void near(const cJSON *row, const char *field, double want)
+static inline void near(const cJSON *row, const char *field, double want)
 {
 	double got = json_number(row, field, NAN);
 
