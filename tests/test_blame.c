@@ -4,6 +4,7 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
+#include "bench/base/sync.h"
 #include "report/blame.h"
 #include "report/waits.h"
 #include "tests/made.h"
@@ -479,7 +480,8 @@ static uint8_t random_class(struct rng *rng)
 static void random_events(struct job *j, struct rng *rng)
 {
 	uint32_t collectives = rng_below(rng, 12);
-	int64_t skew = rng_below(rng, 3) ? 40 : 400;
+	int64_t skew = rng_below(rng, 3) ? 40 : 400, offset = (int64_t)rng_below(rng, 400) - 200;
+	double rate = rng_below(rng, 2) ? 0.2 * (rng_uniform(rng) - 0.5) : 0;
 
 	for (int r = 0; r < j->plan.ranks; r++) {
 		uint32_t seq[2] = { 0 };
@@ -500,6 +502,12 @@ static void random_events(struct job *j, struct rng *rng)
 			job_put(j, r, &(struct event){ .t0 = t0, .t1 = t0 + rng_below(rng, 3) * 60 + rng_below(rng, 50),
 				.name = name, .iter = i / 4, .lane = (uint16_t)lane, .seq = seq[lane]++,
 				.kind = KIND_COLLECTIVE, .cls = CLS_COMM });
+		}
+		for (size_t i = 0; i < j->records[r].event_count && j->group[r]; i++) {	/* one clock is off and runs at another rate */
+			struct event *e = &j->records[r].events[i];
+
+			e->t0 += offset + (int64_t)floor(rate * (double)e->t0);
+			e->t1 += offset + (int64_t)floor(rate * (double)e->t1);
 		}
 	}
 }
@@ -592,6 +600,98 @@ static void with_random_delays_every_clocked_wait_is_blamed_on_somebody_else(voi
 		}
 		job_free(j);
 	}
+}
+
+/* What a node's clock showed, and back: at comparisons that are wrong by their bound at most. */
+struct node_clock {
+	double offset_ns, rate;
+	struct sync map;
+};
+
+static int64_t shows(const struct node_clock *c, int64_t ns)
+{
+	return ns + llrint(c->offset_ns + c->rate * (double)ns);
+}
+
+static void clock_make(struct node_clock *c, int node, int64_t end_ns, struct rng *rng)
+{
+	struct sync_point points[16];
+	size_t n = 0;
+
+	*c = (struct node_clock){ .offset_ns = node ? 2e10 * (rng_uniform(rng) - 0.5) : 0,
+				  .rate = node ? 1e-4 * (rng_uniform(rng) - 0.5) : 0 };
+	for (int64_t ns = 0; n < ARRAY_LEN(points); ns += end_ns / (ARRAY_LEN(points) - 2)) {
+		int64_t bound_ns = node ? 1 + rng_below(rng, 5000) : 0;
+
+		points[n++] = (struct sync_point){
+			.local_ns = shows(c, ns), .ref_ns = ns + (node ? (int64_t)rng_below(rng, 2 * (uint32_t)bound_ns + 1) - bound_ns : 0),
+			.bound_ns = bound_ns, .rate = -c->rate, .rate_bound = 1e-7, .leader = (uint32_t)node, .hops = node > 0,
+			.exchanges = 10, .round_trip_ns = 9000 };
+	}
+	assert_int_equal(sync_init(&c->map, points, n), OK);
+	assert_int_equal(c->map.left_out + c->map.jumps, 0);
+}
+
+/* A job as its ranks' clocks show it, brought to one time by their comparisons: the identities hold, and each clocked wait
+ * is that of the job itself, within the bound that the collective has. */
+static void with_random_offsets_and_drifts_waits_are_true_within_their_bounds(void **state)
+{
+	enum { TRIALS = 60, NODES = 3 };
+	size_t clocked = 0, bounded = 0;
+	struct rng rng;
+
+	(void)state;
+	rng_init(&rng, 12, 5);
+	for (int trial = 0; trial < TRIALS; trial++) {
+		int ranks = 2 + (int)rng_below(&rng, RANKS_MAX - 1);
+		struct job *truth = job_new(ranks), *j = job_new(ranks);
+		struct stay before[RANKS_MAX][64];
+		size_t count[RANKS_MAX] = { 0 };
+		struct node_clock clocks[NODES];
+
+		truth->plan.buckets = j->plan.buckets = 1 + (int)rng_below(&rng, 3);
+		truth->plan.no_overlap = j->plan.no_overlap = rng_below(&rng, 2);
+		truth->plan.delay = j->plan.delay = random_delay;
+		job_run(truth);
+		made_run(&j->plan);
+		for (int n = 0; n < NODES; n++)
+			clock_make(&clocks[n], n, 4000 * MS, &rng);
+		for (int r = 0; r < ranks; r++) {
+			const struct node_clock *c = &clocks[r % NODES];
+
+			j->group[r] = (uint32_t)(r % NODES);
+			for (size_t i = 0; i < j->records[r].event_count; i++) {
+				struct event *e = &j->records[r].events[i];
+				int64_t local[] = { shows(c, e->t0), shows(c, e->t1) };
+				int64_t bound_ns = sync_bound_ns(&c->map, local[1]);
+
+				e->t0 = sync_ref_ns(&c->map, local[0]);
+				e->t1 = sync_ref_ns(&c->map, local[1]);
+				j->bound_ns = bound_ns > j->bound_ns ? bound_ns : j->bound_ns;
+				if (e->kind == KIND_COLLECTIVE)
+					before[r][count[r]++] = (struct stay){ e->t0, e->t1 };
+			}
+		}
+		job_analyse(j);
+		identities_hold(j, before, count);
+		assert_int_equal(j->match.count, truth->match.count);
+		for (size_t k = 0; k < j->match.count; k++) {
+			const struct collective *c = &j->match.list[k];
+
+			clocked += c->split == SPLIT_CLOCKED;
+			for (int r = 0; r < ranks && c->split == SPLIT_CLOCKED && c->root == c->last; r++) {
+				int64_t wait_ns = match_wait_ns(&truth->match, &truth->match.list[k], (size_t)r);
+
+				assert_true(llabs(match_wait_ns(&j->match, c, (size_t)r) - wait_ns) <= c->bound_ns + 4);
+				bounded++;
+			}
+		}
+		for (int n = 0; n < NODES; n++)
+			sync_release(&clocks[n].map);
+		job_free(truth);
+		job_free(j);
+	}
+	assert_true(clocked > 10 * TRIALS && bounded > 20 * TRIALS);
 }
 
 static void shares_sum_to_the_whole(void **state)
@@ -716,6 +816,7 @@ int main(void)
 		cmocka_unit_test(what_contradicts_itself_or_is_not_on_all_ranks_is_unsplit_and_counted),
 		cmocka_unit_test(for_any_events_parts_are_wall_and_induced_is_wait_and_wait_and_wire_are_the_collective),
 		cmocka_unit_test(with_random_delays_every_clocked_wait_is_blamed_on_somebody_else),
+		cmocka_unit_test(with_random_offsets_and_drifts_waits_are_true_within_their_bounds),
 		cmocka_unit_test(shares_sum_to_the_whole),
 		cmocka_unit_test(a_rank_is_persistently_late_when_chance_would_not_do_it),
 		cmocka_unit_test(a_rank_that_is_late_only_when_epochs_begin_is_told_from_a_persistent_one),
