@@ -299,8 +299,32 @@ static void the_example_of_the_readme_is_true(void **state)
 	assert_int_equal(induced(j, 0, 1, CAUSE_loader), 20000);
 	assert_int_equal(induced(j, 0, 1, CAUSE_compute), 5000);
 	assert_int_equal(j->blame[1].wait_ns, 0);
-	assert_int_equal(j->whole[0].parts_ns[CLS_COMM_WIRE], 5000 + 10000);
+	assert_int_equal(j->whole[0].parts_ns[CLS_COMM_WIRE], 5000 + 10000);	/* and that of the collective before */
+	assert_int_equal(j->whole[0].parts_ns[CLS_LOADER], 10000);
+	assert_int_equal(j->whole[0].parts_ns[CLS_COMPUTE_FWD], 30000);
+	assert_int_equal(j->whole[0].parts_ns[CLS_COMM_WAIT], 25000);
 	job_free(j);
+}
+
+/* Gradients of 2 x 3 ms in two buckets that move 5 ms each: one moves under 3 ms of backward, 7 ms are exposed. */
+static void the_example_of_the_readme_with_overlap_is_true(void **state)
+{
+	struct job *calm = job_new(3), *late = job_new(3);
+
+	(void)state;
+	calm->plan.buckets = late->plan.buckets = 2;
+	calm->plan.bwd = late->plan.bwd = 3 * MS;
+	calm->plan.wire = late->plan.wire = 5 * MS;
+	late->late[late->late_count++] = (struct late){ SPAN_FWD, 2, 3, 4, 30 * MS };
+	job_run(calm);
+	job_run(late);
+	for (int r = 0; r < 2; r++) {
+		assert_int_equal(late->blame[r].wait_ns - calm->blame[r].wait_ns, 27 * MS);
+		assert_int_equal(induced(late, r, 2, CAUSE_compute), 27 * MS);
+		assert_int_equal(late->whole[r].parts_ns[CLS_COMM_WIRE] - calm->whole[r].parts_ns[CLS_COMM_WIRE], 3 * MS);
+	}
+	job_free(calm);
+	job_free(late);
 }
 
 /* The rank is late for its broadcast, and again behind it.  Where the broadcast held the others, its loader is paid for
@@ -808,6 +832,7 @@ int main(void)
 		cmocka_unit_test(buckets_that_queue_behind_a_late_rank_are_blamed_on_what_made_it_late),
 		cmocka_unit_test(two_late_ranks_are_told_apart),
 		cmocka_unit_test(the_example_of_the_readme_is_true),
+		cmocka_unit_test(the_example_of_the_readme_with_overlap_is_true),
 		cmocka_unit_test(what_was_waited_for_once_is_not_blamed_again),
 		cmocka_unit_test(a_cause_is_blamed_for_what_it_took_and_no_more),
 		cmocka_unit_test(a_wait_of_the_late_rank_itself_is_followed_to_the_root),

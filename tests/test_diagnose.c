@@ -35,6 +35,7 @@ struct folder {
 	int64_t late_ns;
 	int hosts;			/* ranks take turns */
 	bool synced;			/* their clocks are compared */
+	const char *policy;		/* of the loader; NULL: threads */
 	int64_t jump_ns;		/* of the clock of host 1, in the middle of the run; with one host: of rank 1's */
 	struct record_writer writers[RANKS];
 };
@@ -110,6 +111,9 @@ static void folder_write(struct folder *f, const char *dir)
 	cJSON *tail = cJSON_Parse("{\"status\":\"ok\",\"dropped\":0}");
 	char path[PATH_BYTES];
 
+	if (f->policy)
+		cJSON_ReplaceItemInObject(cJSON_GetObjectItem(run, "options"), "policy", cJSON_CreateString(f->policy));
+	assert_int_equal(dir_make(dir), OK);
 	f->plan.context = f;
 	assert_int_equal(path_make(path, "%s/" FOLDER_RUN, dir), OK);
 	assert_int_equal(json_write(path, run), OK);
@@ -140,15 +144,15 @@ static const cJSON *row_of(const cJSON *summary, const char *table, const char *
 	return NULL;
 }
 
-/* The findings of one folder as JSON. */
-static cJSON *findings_of(const char *dir)
+/* The findings of folders as JSON. */
+static cJSON *findings_of_all(const char *const *dirs, size_t count)
 {
 	struct findings found;
 	struct curve curve;
 	struct runs runs;
 	cJSON *list;
 
-	assert_int_equal(runs_read(&runs, &dir, 1), OK);
+	assert_int_equal(runs_read(&runs, dirs, count), OK);
 	assert_int_equal(curve_make(&curve, &runs), OK);
 	assert_int_equal(findings_make(&found, &curve, &runs, "DIR"), OK);
 	list = findings_json(&found);
@@ -156,6 +160,11 @@ static cJSON *findings_of(const char *dir)
 	curve_release(&curve);
 	runs_release(&runs);
 	return list;
+}
+
+static cJSON *findings_of(const char *dir)
+{
+	return findings_of_all(&dir, 1);
 }
 
 /* ---- the tests ------------------------------------------------------------------------- */
@@ -347,6 +356,60 @@ static void a_record_of_a_rank_that_the_run_has_not_is_named(void **state)
 	cJSON_Delete(summary);
 }
 
+/* What every rank has too much of, in ms; of an iteration of 62 ms. */
+static void what_costs_most_is_found_first(void **state)
+{
+	static const struct { size_t field; int64_t ns; const char *name, *words; } cases[] = {
+		{ offsetof(struct made, load), 30 * MS, "loader", "ranks stand still for a batch" },
+		{ offsetof(struct made, copy), 30 * MS, "copy", "copies into the network's input take" },
+		{ offsetof(struct made, wire), 40 * MS, "wire", "moving data in collectives takes" },
+		{ offsetof(struct made, boundary), 900 * MS, "boundary", "epoch boundaries, with the wait for the first batch" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct folder f = folder_of(SPAN_LOAD, 5, 10, 10 * MS);	/* a late rank as well, that costs little */
+		const cJSON *found, *one;
+		double cost = 100;
+
+		*(int64_t *)((char *)&f.plan + cases[i].field) = cases[i].ns;
+		folder_write(&f, *state);
+		found = findings_of(*state);
+		one = cJSON_GetArrayItem(found, 0);
+		assert_string_equal(json_string(one, "name", ""), cases[i].name);
+		assert_non_null(strstr(json_string(one, "what", ""), cases[i].words));
+		assert_non_null(strstr(json_string(one, "try", ""), "are to be won"));
+		cJSON_ArrayForEach(one, found) {
+			assert_true(json_number(one, "cost_percent", 0) <= cost);
+			cost = json_number(one, "cost_percent", 0);
+		}
+		cJSON_Delete((cJSON *)(uintptr_t)found);
+	}
+}
+
+static void what_another_variant_gives_back_is_said_where_it_was_measured(void **state)
+{
+	struct folder slow = folder_of(SPAN_LOAD, 5, 1, 30 * MS), fast = folder_of(SPAN_LOAD, 5, 1, 0);
+	char paths[2][PATH_BYTES];
+	const char *const dirs[] = { paths[0], paths[1] };
+	const cJSON *first;
+	cJSON *found;
+
+	slow.policy = "respawn";
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(path_make(paths[i], "%s/%d", (char *)*state, i), OK);
+		folder_write(i ? &fast : &slow, paths[i]);
+	}
+	found = findings_of_all(dirs, 2);
+	first = cJSON_GetArrayItem(found, 0);
+	assert_string_equal(json_string(first, "name", ""), "wait");
+	assert_non_null(strstr(json_string(first, "what", ""), "for rank 5, because of its loader"));
+	assert_non_null(strstr(json_string(first, "try", ""), "--policy threads (rank 5)"));
+	/* 30 ms in each of 10 iterations, but for the bucket that moves while the others wait. */
+	assert_non_null(strstr(json_string(first, "try", ""), "'threads' was measured on the same nodes: every run of it is faster, and it "
+			       "gives back 30.0 ms per iteration, 0.300 s per epoch"));
+	cJSON_Delete(found);
+}
+
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
 
 int main(void)
@@ -360,6 +423,8 @@ int main(void)
 		IN_FOLDER(a_clock_that_jumped_between_comparisons_is_named_and_its_run_in_no_median),
 		IN_FOLDER(ranks_of_one_clock_that_contradict_each_other_are_unsplit_and_named),
 		IN_FOLDER(a_record_of_a_rank_that_the_run_has_not_is_named),
+		IN_FOLDER(what_costs_most_is_found_first),
+		IN_FOLDER(what_another_variant_gives_back_is_said_where_it_was_measured),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
