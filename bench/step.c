@@ -198,7 +198,7 @@ static int save(struct step *s)
 /* Like a forward pass, it begins with rank 0's statistics where those are everybody's. */
 static int validate(struct step *s)
 {
-	struct epoch_result *e = &s->results[s->results_count - 1];
+	struct epoch_result *e = &s->results[s->epochs_done - 1];
 	int rc = OK;
 
 	if (!s->validation || !is_due(s, s->validation_period))

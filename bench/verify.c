@@ -135,7 +135,8 @@ static int open_batch(struct verify *v)
 	labels[0] = boxes[0];
 	if (!rc)
 		rc = read_input(&v->batch, "labels", 2, labels, &v->labels);
-	v->in = (struct step_input){ slow[0], boxes[0], v->slow, v->fast, v->rois, v->labels };
+	v->in = (struct step_input){ .clips = slow[0], .boxes = boxes[0], .slow = v->slow, .fast = v->fast, .rois = v->rois,
+				     .labels = v->labels };
 	return rc ? rc : check_boxes(v);
 }
 

@@ -1026,6 +1026,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
 	cmocka_unit_test(the_choices_of_an_option_are_the_policies),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
+	cmocka_unit_test(the_first_epoch_may_be_any),
 	cmocka_unit_test(without_workers_the_training_thread_loads_under_any_policy),
 	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),

@@ -29,7 +29,7 @@ struct told {
 
 static void tell_rank(struct told *t, const struct match *m, size_t rank, struct record *rec)
 {
-	struct account *accounts;
+	struct ledger ledger;
 	struct marks marks;
 	size_t n = 0;
 
@@ -37,19 +37,19 @@ static void tell_rank(struct told *t, const struct match *m, size_t rank, struct
 		if (rec->events[i].name < SPAN_COUNT && rec->events[i].iter < ITERATIONS_MAX)
 			t->phase[rec->events[i].name][rank][rec->events[i].iter] +=
 				1e-6 * (double)(rec->events[i].t1 - rec->events[i].t0);
-	assert_int_equal(match_split_events(m, rank, rec), OK);
 	assert_int_equal(marks_make(&marks, rec), OK);
-	accounts = calloc(marks.windows + 1, sizeof(*accounts));
-	assert_int_equal(decompose(rec->events, rec->event_count, marks.cuts, marks.windows, accounts), OK);
+	assert_int_equal(ledger_make(&ledger, rec->events, rec->event_count, m, rank, marks.cuts[0], marks.cuts[marks.windows]), OK);
 	for (size_t w = 0; w < marks.windows; w++) {
+		struct account a = ledger_between(&ledger, marks.cuts[w], marks.cuts[w + 1]);
+
 		if (marks.kinds[w] == WINDOW_BOUNDARY)
 			continue;
 		assert_true(n < ITERATIONS_MAX);
-		t->wait[rank][n] = 1e-6 * (double)accounts[w].parts_ns[CLS_COMM_WAIT];
-		t->wire[rank][n++] = 1e-6 * (double)accounts[w].parts_ns[CLS_COMM_WIRE];
+		t->wait[rank][n] = 1e-6 * (double)a.parts_ns[CLS_COMM_WAIT];
+		t->wire[rank][n++] = 1e-6 * (double)a.parts_ns[CLS_COMM_WIRE];
 	}
 	t->iterations = n;
-	free(accounts);
+	ledger_release(&ledger);
 	marks_release(&marks);
 }
 
