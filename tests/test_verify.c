@@ -402,7 +402,8 @@ static void a_run_starts_from_the_weights_of_a_file(void **state)
 	assert_true(whole != loss_from("state", "--net small --crop 64 --frames 8 --seed 1",
 				       "has 111 of the 662 tensors of net 'small'; these stay as they are: "));
 	write_batch(&net, 1, 2);
-	assert_int_equal(path_make(words, "run --out %s/run --policy null --comm null --net nano --init %s/batch", home, home), OK);
+	assert_int_equal(path_make(words, "run --out %s/run --policy null --comm null --net nano --iterations 1 --init %s/batch", home,
+				   home), OK);
 	assert_int_equal(program(words, out, sizeof(out)), 2);
 	assert_non_null(strstr(out, "has nothing of net 'nano'"));
 	net_release(&net);
