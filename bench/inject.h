@@ -2,7 +2,8 @@
  * bench/inject.h - delays of known size, put into a run on purpose.
  *
  * Whoever doubts the report puts a truth in and looks whether it comes out: 30 ms in the loader
- * of rank 2 must come back as loader stall there, and as waiting for it everywhere else.
+ * of rank 2 must come back as loader stall there, and as waiting for it everywhere else (with overlap less
+ * what the others still compute meanwhile: then as much of wire is exposed that was hidden; README).
  *
  *	rank=2,phase=load,ms=30                       every iteration
  *	rank=2,phase=bwd,iteration=10:19,ms=30        iterations 10 to 19, counted over all epochs

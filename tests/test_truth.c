@@ -10,6 +10,7 @@
  * that, too: a job whose figures are not the truth runs again, three times at most.  An analysis that is wrong is wrong each time.
  */
 #include "bench/base/folder.h"
+#include "bench/base/stats.h"
 #include "report/decompose.h"
 #include "report/match.h"
 #include "report/windows.h"
@@ -22,7 +23,6 @@ enum { RANKS_MAX = 4, ITERATIONS_MAX = 128 };
 
 /* What the records of a run say of each rank and iteration, in ms. */
 struct told {
-	size_t ranks, iterations;
 	double wait[RANKS_MAX][ITERATIONS_MAX], wire[RANKS_MAX][ITERATIONS_MAX];	/* exposed */
 	double phase[SPAN_COUNT][RANKS_MAX][ITERATIONS_MAX];	/* lengths of its spans, summed */
 };
@@ -48,7 +48,6 @@ static void tell_rank(struct told *t, const struct match *m, size_t rank, struct
 		t->wait[rank][n] = 1e-6 * (double)a.parts_ns[CLS_COMM_WAIT];
 		t->wire[rank][n++] = 1e-6 * (double)a.parts_ns[CLS_COMM_WIRE];
 	}
-	t->iterations = n;
 	ledger_release(&ledger);
 	marks_release(&marks);
 }
@@ -59,7 +58,7 @@ static struct told *tell(const char *dir, size_t ranks)
 	struct record records[RANKS_MAX];
 	struct match m;
 
-	t->ranks = ranks;
+	assert_non_null(t);
 	assert_int_equal(match_open(&m, ranks), OK);
 	for (size_t r = 0; r < ranks; r++) {
 		char path[PATH_BYTES];
@@ -76,20 +75,6 @@ static struct told *tell(const char *dir, size_t ranks)
 	}
 	match_release(&m);
 	return t;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-	assert_true(n);
-	qsort(values, n, sizeof(values[0]), by_value);
-	return 0.5 * (values[(n - 1) / 2] + values[n / 2]);
 }
 
 /* Within 5 % or 1 ms. */
@@ -171,7 +156,7 @@ static double more(double (*of)[ITERATIONS_MAX], double (*and)[ITERATIONS_MAX], 
 			if (ranks & 1u << r)
 				values[n++] = of[r][i] - 0.5 * (of[r][i - 1] + of[r][i + 1]) +
 					      (and ? and[r][i] - 0.5 * (and[r][i - 1] + and[r][i + 1]) : 0);
-	return median(values, n);
+	return quantile(values, n, 0.5);
 }
 
 /* What table late says that others waited for a rank because of this, per iteration. */
@@ -273,16 +258,22 @@ static double gradient_bytes(const char *dir, const char *name)
 	return bytes;
 }
 
-/* The shortest over both ranks and all iterations but the first: that is what the link can do, congestion control and the rest of
- * the machine only take longer. */
-static double shortest(double (*of)[ITERATIONS_MAX])
+/* Over both ranks' iterations, but for the first. */
+static double link_quantile(double (*of)[ITERATIONS_MAX], double q)
 {
-	double ms = INFINITY;
+	double values[2 * LINK_ITERATIONS];
+	size_t n = 0;
 
 	for (size_t r = 0; r < 2; r++)
 		for (size_t i = 1; i < LINK_ITERATIONS; i++)
-			ms = fmin(ms, of[r][i]);
-	return ms;
+			values[n++] = of[r][i];
+	return quantile(values, n, q);
+}
+
+/* What the link can do: congestion control and the rest of the machine only take longer. */
+static double shortest(double (*of)[ITERATIONS_MAX])
+{
+	return link_quantile(of, 0);
 }
 
 /* Two ranks exchange their whole gradients, each in its direction: 1448 bytes in a frame of 1514, and for two such frames of
@@ -301,7 +292,7 @@ static bool slow_link(const char *dir)
 	cJSON *summary;
 	bool is = is_truth("moving", shortest(slow->wire) - shortest(fast->wire), more_ms) &
 		  is_truth("moving, with jitter", shortest(both->wire) - shortest(fast->wire), more_ms) &
-		  (shortest(slow->wait) - shortest(fast->wait) < 0.05 * more_ms);
+		  (link_quantile(slow->wait, 0.5) - link_quantile(fast->wait, 0.5) < 0.05 * more_ms);
 
 	for (size_t i = 0; i < LINK_ITERATIONS; i++)
 		late_ms += both->phase[SPAN_LOAD][1][i] - both->phase[SPAN_LOAD][0][i];
