@@ -128,7 +128,7 @@ static void credit(struct account *out, uint32_t mask, int64_t ns)
 
 /* ---- the ledger ------------------------------------------------------------------------ */
 
-enum { SUM_EVERY = 64 };	/* an account is as large as 16 segments; a sum every 64 makes the ledger a quarter larger */
+enum { SUM_EVERY = 64 };	/* an account is as large as some 18 segments: a sum every 64 makes the ledger a quarter larger */
 _Static_assert(CLS_UNATTRIBUTED <= 16, "a bit of `active` for each class");
 
 /* Neighbours of which the same is active are one. */
