@@ -18,6 +18,7 @@
 #include "bench/base/span.h"
 #include "bench/commands.h"
 #include "bench/inject.h"
+#include "bench/multigrid.h"
 #include "bench/place.h"
 #include "bench/plan.h"
 #include "bench/step.h"
@@ -43,7 +44,7 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *kernels, *comm, *policy, *buckets, *eval_frames, *emulate_kernels;
+	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *comm, *policy, *buckets, *eval_frames, *emulate_kernels;
 	const char *emulate_loader;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
@@ -65,6 +66,8 @@ static const struct opt opts[] = {
 	  "frame 31) or as older ones (frame 30)", "new|old" },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
 	{ "epochs", OPT_U64, AT(epochs), "3", "epochs", NULL },
+	{ "multigrid", OPT_NAME, AT(multigrid), "off", "small clips in large batches first: the long cycle over epochs, with the short one over "
+	  "iterations; half as many epochs more, 16 of --epochs or more", "off|long|long+short" },
 	{ "iterations", OPT_U64, AT(iterations), "0", "iterations per epoch at most; 0: the whole data set", NULL },
 	{ "policy", OPT_NAME, AT(policy), "threads", "who loads", LOADER_POLICIES },
 	{ "workers", OPT_U64, AT(workers), "2", "loader workers per rank", NULL },
@@ -122,9 +125,16 @@ struct run {
 	struct place place;
 	struct comm *comm;
 	struct comm_clock *clock;
-	struct net net;
+	struct multigrid grid;
+	struct stage {			/* a phase of it */
+		const struct multigrid_phase *phase;
+		struct net nets[MULTIGRID_TURNS_MAX];
+		struct kernels *kernels[MULTIGRID_TURNS_MAX];
+	} stages[2], *stage;		/* this one, and the next while the state moves */
+	struct net net;			/* of full size */
 	struct bucket_plan buckets;
-	struct kernels *kernels;
+	struct kernels *kernels;	/* borrowed: of the stage, those of its last turn */
+	size_t iterations, batches;	/* of all epochs, for each rank */
 	struct loader *loader;
 	struct validation *validation;	/* NULL: there is none */
 	struct comm_lane *comm_lane;
@@ -209,6 +219,10 @@ int run_options_check(const void *values)
 		return err(USAGE, "run: --data DIR is needed ('sfscale data make' makes one)");
 	if (o->emulate_kernels && strcmp(o->kernels, "null"))
 		return err(USAGE, "run: --emulate-kernels wants --kernels null");
+	if (strcmp(o->multigrid, "off") && o->emulate_ranks > 1)
+		return err(USAGE, "run: --multigrid wants --emulate-ranks 1");
+	if (strcmp(o->multigrid, "off") && o->eval_period && o->eval_period < 2 * o->epochs)
+		return err(USAGE, "run: --multigrid validates behind its last epoch alone: --eval-period %" PRIu64 " says so", 2 * o->epochs);
 	if (o->emulate_loader && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --emulate-loader wants --policy null");
 	if (o->init && o->resume)
@@ -250,25 +264,77 @@ static bool emulated(const struct run_options *o, char text[80])
 	return *text;
 }
 
-static int open_loader(struct run *r)
+static size_t scaled(size_t crop, size_t side)
+{
+	return crop * side / LOADER_CROP;
+}
+
+/* For one phase; the jitter of smaller crops begins lower and ends where that of the full one does. */
+static int open_loader(struct run *r, const struct multigrid_phase *p)
 {
 	const struct run_options *o = &r->o;
-
-	return loader_open(&r->loader, &(struct loader_config){
+	struct loader_config config = {
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = r->net.frames, .alpha = NET_ALPHA, .rate = LOADER_RATE,
-		.old_linspace = !strcmp(o->linspace, "old"), .crop = r->net.crop,
-		.scale_min = r->net.crop * LOADER_SCALE_MIN / LOADER_CROP,
-		.scale_max = r->net.crop * LOADER_SCALE_MAX / LOADER_CROP,
+		.frames = p->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
+		.scale_max = scaled(r->net.crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
-		.ranks = o->emulate_ranks, .epochs = o->epochs,
-		.iterations_max = o->iterations, .storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms),
-		.emulate = o->emulate_loader });
+		.ranks = o->emulate_ranks, .epochs = r->grid.epochs, .turn_count = p->turn_count,
+		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader };
+
+	for (size_t i = 0; i < p->turn_count; i++) {
+		size_t crop = p->turns[i].crop;
+
+		config.crop = crop > config.crop ? crop : config.crop;
+		config.turns[i] = (struct loader_turn){ crop, scaled(crop, LOADER_SCALE_MIN), p->turns[i].times };
+	}
+	config.scale_min = scaled(config.crop, LOADER_SCALE_MIN);
+	config.iterations_max = multigrid_batches(p, o->iterations);
+	return loader_open(&r->loader, &config);
 }
 
 static unsigned kernel_threads(const struct run *r)
 {
 	return r->o.threads ? (unsigned)r->o.threads : place_threads(&r->place, r->comm->local_world);
+}
+
+/* Iterations of a phase's epochs. */
+static size_t iterations_of(const struct run *r, const struct multigrid_phase *p)
+{
+	size_t batches = loader_batches(r->loader), most = multigrid_batches(p, r->o.iterations);
+
+	return multigrid_iterations(p, most && (batches > most || !strcmp(r->o.policy, "null")) ? most : batches);
+}
+
+static int open_stage(struct run *r, struct stage *s, const struct multigrid_phase *p)
+{
+	const struct run_options *o = &r->o;
+	const struct kernel_backend *backend = kernel_backend_find(o->kernels);
+	const size_t parts = o->emulate_ranks * multigrid_times_max(&r->grid);
+	const size_t boxes = loader_boxes_max(r->loader), others = r->validation ? validation_boxes_max(r->validation) : 0;
+	int rc = OK;
+
+	*s = (struct stage){ .phase = p };
+	for (size_t i = 0; i < p->turn_count && !rc; i++) {
+		rc = net_init(&s->nets[i], net_preset_find(o->net), p->frames, p->turns[i].crop);
+		if (!rc)
+			rc = backend->open(&s->kernels[i], &(struct kernel_config){
+				.net = &s->nets[i], .clips_max = o->clips, .boxes_max = boxes > others ? boxes : others,
+				.grad_offset = r->buckets.grad_offset,
+				.threads = kernel_threads(r),
+				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
+				.in_parts = parts > 1, .emulate = o->emulate_kernels });
+	}
+	return rc;
+}
+
+static void close_stage(struct stage *s)
+{
+	for (size_t i = 0; i < MULTIGRID_TURNS_MAX; i++) {
+		if (s->kernels[i])
+			s->kernels[i]->backend->close(s->kernels[i]);
+		net_release(&s->nets[i]);
+	}
+	*s = (struct stage){ .phase = NULL };
 }
 
 static int open_validation(struct run *r)
@@ -289,22 +355,98 @@ static int open_validation(struct run *r)
 static int open_kernels(struct run *r)
 {
 	const struct run_options *o = &r->o;
-	size_t boxes = loader_boxes_max(r->loader), others = r->validation ? validation_boxes_max(r->validation) : 0;
 	const struct kernel_backend *backend;
 	int rc = kernel_backend_choose(o->kernels, &backend);
 
 	if (rc)
 		return rc;
-	if (o->emulate_ranks > 1 && !backend->takes_parts)
-		return err(UNSUPPORTED, "kernels '%s' cannot stand for several ranks (--emulate-ranks)", o->kernels);
+	if (o->emulate_ranks * multigrid_times_max(&r->grid) > 1 && !backend->takes_parts)
+		return err(UNSUPPORTED, "kernels '%s' cannot take a step in parts (--emulate-ranks, --multigrid)", o->kernels);
 	if (r->validation && !backend->evaluate)
 		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
-	return backend->open(&r->kernels, &(struct kernel_config){
-		.net = &r->net, .clips_max = o->clips, .boxes_max = boxes > others ? boxes : others,
-		.grad_offset = r->buckets.grad_offset,
-		.threads = kernel_threads(r),
-		.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * o->emulate_ranks, .dropout = o->dropout,
-		.in_parts = o->emulate_ranks > 1, .emulate = o->emulate_kernels });
+	r->stage = &r->stages[0];
+	rc = open_stage(r, r->stage, &r->grid.phases[0]);
+	r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
+	return rc;
+}
+
+/* What the step works with from now on. */
+static void use_stage(struct run *r)
+{
+	const struct multigrid_phase *p = r->stage->phase;
+
+	r->step.turn_count = p->turn_count;
+	for (size_t i = 0; i < p->turn_count; i++)
+		r->step.turns[i] = (struct step_turn){ r->stage->kernels[i], r->o.emulate_ranks * p->turns[i].times };
+	r->step.loader = r->loader;
+	r->step.iterations = iterations_of(r, p);
+}
+
+/* In front of an epoch: its phase, if that is another. */
+static int change_stage(void *context, uint64_t epoch)
+{
+	struct run *r = context;
+	const struct multigrid_phase *p = multigrid_at(&r->grid, epoch);
+	struct stage *next = &r->stages[r->stage == &r->stages[0]];
+	int rc;
+
+	if (p == r->stage->phase)
+		return OK;
+	loader_close(r->loader);
+	r->loader = NULL;
+	rc = open_loader(r, p);
+	if (!rc)
+		loader_lanes(r->loader, recorder_lane(r->recorder, LANE_TRAIN), r->worker_lanes);
+	if (!rc)
+		rc = open_stage(r, next, p);
+	if (!rc)
+		rc = kernels_carry(r->step.kernels, next->kernels[0]);
+	if (rc)
+		return rc;
+	close_stage(r->stage);
+	r->stage = next;
+	r->kernels = next->kernels[p->turn_count - 1];
+	r->step.kernels = next->kernels[0];
+	use_stage(r);
+	return OK;
+}
+
+/* Which phases there are, and that all of them fit. */
+static int plan_phases(struct run *r)
+{
+	const struct run_options *o = &r->o;
+	int rc = OK;
+
+	multigrid_none(&r->grid, o->epochs, r->net.frames, r->net.crop);
+	if (strcmp(o->multigrid, "off"))
+		rc = multigrid_plan(&r->grid, &r->schedule, o->epochs, r->net.frames, r->net.crop, strcmp(o->multigrid, "long"));
+	for (size_t i = 0; i < r->grid.phase_count && !rc; i++) {
+		const struct multigrid_phase *p = &r->grid.phases[i];
+
+		for (size_t k = 0; k < p->turn_count && !rc; k++) {
+			struct net net;
+
+			rc = net_init(&net, net_preset_find(o->net), p->frames, p->turns[k].crop);
+			net_release(&net);
+		}
+	}
+	return rc;
+}
+
+/* Every epoch that is to come has an iteration. */
+static int count_iterations(struct run *r)
+{
+	for (size_t e = r->first_epoch; e < r->grid.epochs; e++) {
+		const struct multigrid_phase *p = multigrid_at(&r->grid, e);
+		size_t n = iterations_of(r, p);
+
+		if (!n)
+			return err(USAGE, "--multigrid %s: %zu batches for each rank are less than epoch %zu's least, %zu",
+				   r->o.multigrid, loader_batches(r->loader), e, multigrid_batches(p, 1));
+		r->iterations += n;
+		r->batches += multigrid_batches(p, n);
+	}
+	return OK;
 }
 
 /* Rank 0's part: the state, and how far it has come. */
@@ -315,7 +457,7 @@ static int read_checkpoint(struct run *r)
 
 	if (!rc)
 		rc = checkpoint_read(&c, r->resumed, r->kernels);
-	if (!rc && c.epochs >= r->o.epochs)
+	if (!rc && c.epochs >= r->grid.epochs)
 		rc = err(USAGE, "run: '%s' has finished %zu epochs; --epochs %" PRIu64 " leaves none to do", r->resumed, c.epochs,
 			 r->o.epochs);
 	r->first_epoch = c.epochs;
@@ -358,6 +500,13 @@ static int set_up(struct run *r)
 	char made_up[80];
 	int rc = net_init(&r->net, net_preset_find(o->net), o->frames, o->crop);
 
+	r->schedule = schedule_ava;
+	r->schedule.base_lr = o->lr;
+	r->schedule.base_clips = o->lr_clips;
+	r->schedule.warmup_start_lr = o->warmup_lr;
+	r->schedule.warmup_epochs = o->warmup_epochs;
+	if (!rc)
+		rc = plan_phases(r);
 	if (!rc)
 		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, emulated(o, made_up) ? made_up : NULL);
 	if (!rc)
@@ -367,7 +516,7 @@ static int set_up(struct run *r)
 	if (!rc)
 		rc = plan_buckets(&r->buckets, &r->net, o->buckets, o->first_bucket_bytes, o->bucket_bytes);
 	if (!rc)
-		rc = open_loader(r);
+		rc = open_loader(r, &r->grid.phases[0]);
 	if (!rc)
 		rc = open_validation(r);
 	if (!rc)
@@ -376,15 +525,12 @@ static int set_up(struct run *r)
 	cJSON_AddNumberToObject(r->identity, "ranks", (double)(r->comm->world * o->emulate_ranks));
 	if (!rc)
 		rc = resume(r);
+	if (!rc)
+		rc = count_iterations(r);
 	if (!rc && o->init && r->comm->rank == 0)	/* whose state becomes everybody's */
 		rc = load_initial(r);
 	if (!rc && r->comm->rank == 0)	/* the others would only get in the way of the one that is written down */
 		rc = span_cost_measure(&r->event_cost);
-	r->schedule = schedule_ava;
-	r->schedule.base_lr = o->lr;
-	r->schedule.base_clips = o->lr_clips;
-	r->schedule.warmup_start_lr = o->warmup_lr;
-	r->schedule.warmup_epochs = o->warmup_epochs;
 	return rc;
 }
 
@@ -398,9 +544,9 @@ static cJSON *step_json(const struct run *r)
 	cJSON_AddNumberToObject(o, "parameters", (double)r->net.values);
 	cJSON_AddNumberToObject(o, "gradient_bytes", (double)(r->net.values * sizeof(float)));
 	cJSON_AddNumberToObject(o, "macs_per_clip", (double)r->net.conv_macs);
-	cJSON_AddNumberToObject(o, "clips_per_rank", (double)r->o.clips);
-	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)loader_iterations(r->loader));
-	cJSON_AddNumberToObject(o, "epochs", (double)(r->o.epochs - r->first_epoch));
+	cJSON_AddNumberToObject(o, "clips_per_rank", (double)(r->o.clips * r->batches) / (double)r->iterations);
+	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)r->iterations / (double)(r->grid.epochs - r->first_epoch));
+	cJSON_AddNumberToObject(o, "epochs", (double)(r->grid.epochs - r->first_epoch));
 	cJSON_AddNumberToObject(o, "first_epoch", (double)r->first_epoch);
 	cJSON_AddItemToObject(o, "resumed", *r->resumed ? cJSON_CreateString(r->resumed) : cJSON_CreateNull());
 	cJSON_AddNumberToObject(o, "emulate_ranks", (double)r->o.emulate_ranks);
@@ -582,7 +728,7 @@ static int open_recorder(struct run *r)
 		list[i] = names[i];
 	}
 	/* A ring is emptied once per iteration. */
-	while (events < 2 * r->o.emulate_ranks * (step_row_count + r->buckets.bucket_count))
+	while (events < 2 * r->o.emulate_ranks * multigrid_times_max(&r->grid) * (step_row_count + r->buckets.bucket_count))
 		events *= 2;
 	head = record_head(r);
 	rc = path_make(path, "%s/" FOLDER_RECORD, r->o.out, r->comm->rank);
@@ -610,16 +756,17 @@ static int give_lanes_to_loader(struct run *r)
 static int plan_step(struct run *r)
 {
 	r->step = (struct step){
-		.loader = r->loader, .kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane, .clock = r->clock,
+		.kernels = r->kernels, .comm = r->comm, .comm_lane = r->comm_lane, .clock = r->clock,
 		.buckets = &r->buckets, .recorder = r->recorder, .lane = recorder_lane(r->recorder, LANE_TRAIN),
-		.schedule = &r->schedule, .ranks = r->o.emulate_ranks, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
+		.schedule = &r->schedule, .clips = r->o.clips * r->o.emulate_ranks * r->comm->world,
 		.sgd = { .momentum = r->o.momentum, .weight_decay = r->o.weight_decay, .nesterov = r->o.nesterov },
 		.bn_broadcasts = r->o.bn_broadcast, .first_epoch = r->first_epoch, .epochs_done = r->first_epoch,
-		.epochs = r->o.epochs, .iterations = loader_iterations(r->loader),
-		.injections = &r->injections, .validation = r->validation, .validation_period = r->o.eval_period,
+		.epochs = r->grid.epochs, .injections = &r->injections,
+		.validation = r->validation, .validation_period = r->o.eval_period,
 		.checkpoints = { r->o.out, r->o.checkpoint_period, r->identity }, .log_period = r->o.log_period,
-		.results = calloc(r->o.epochs, sizeof(struct epoch_result)) };
-	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %" PRIu64 " epochs", r->o.epochs);
+		.change = change_stage, .context = r, .results = calloc(r->grid.epochs, sizeof(struct epoch_result)) };
+	use_stage(r);
+	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %zu epochs", r->grid.epochs);
 }
 
 /* The order of samples over all ranks: the sum of the processes' checksums. */
@@ -665,7 +812,7 @@ static int measure(struct run *r)
 	if (!rc)
 		rc = give_lanes_to_loader(r);
 	if (!rc)
-		rc = comm_lane_open(&r->comm_lane, r->comm, &r->buckets, r->kernels->grads, r->o.overlap,
+		rc = comm_lane_open(&r->comm_lane, r->comm, &r->buckets, r->stage->kernels[0]->grads, r->o.overlap,
 				    recorder_lane(r->recorder, LANE_COMM));
 	if (!rc)
 		rc = plan_step(r);
@@ -730,8 +877,8 @@ static void release(struct run *r)
 	comm_clock_close(r->clock);
 	loader_close(r->loader);
 	validation_close(r->validation);
-	if (r->kernels)
-		r->kernels->backend->close(r->kernels);
+	close_stage(&r->stages[0]);
+	close_stage(&r->stages[1]);
 	bucket_plan_release(&r->buckets);
 	net_release(&r->net);
 	free(r->worker_lanes);

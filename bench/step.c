@@ -26,13 +26,25 @@ static int load(struct step *s)
 	return rc;
 }
 
+/* The state moves to the instance whose turn it is. */
+static int take_turn(struct step *s)
+{
+	struct kernels *next = s->turns[s->iteration % s->turn_count].kernels;
+	int rc = s->kernels == next ? OK : kernels_carry(s->kernels, next);
+
+	s->kernels = next;
+	comm_lane_grads(s->comm_lane, next->grads);
+	return rc;
+}
+
 static int input(struct step *s)
 {
 	const struct clip_batch *b = &s->batch;
+	int rc = take_turn(s);
 
-	return s->kernels->backend->input(s->kernels, &(struct step_input){
+	return rc ? rc : s->kernels->backend->input(s->kernels, &(struct step_input){
 		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .rois = b->rois,
-		.labels = b->labels, .part = s->part, .parts = s->ranks });
+		.labels = b->labels, .part = s->part, .parts = s->passes });
 }
 
 /* Running statistics are rank 0's alone: DDP's broadcast_buffers, one call per type. */
@@ -67,8 +79,8 @@ static int backward(struct step *s)
 {
 	int rc = s->kernels->backend->backward(s->kernels, s->buckets->buckets[s->bucket].ready);
 
-	/* Gradients leave when they are those of all ranks of this process. */
-	return rc || s->part + 1 < s->ranks ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
+	/* Gradients leave when they are those of all batches. */
+	return rc || s->part + 1 < s->passes ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
 }
 
 static int drain(struct step *s)
@@ -85,7 +97,7 @@ static int average_loss(struct step *s)
 {
 	int rc = s->comm->backend->sum(s->comm, &s->loss, 1);
 
-	s->loss /= (float)(s->comm->world * s->ranks);
+	s->loss /= (float)(s->comm->world * s->passes);
 	return rc;
 }
 
@@ -168,12 +180,13 @@ static int run_rows(struct step *s)
 {
 	int rc = OK;
 
-	for (s->part = 0; s->part < s->ranks && !rc; s->part++) {
+	s->passes = s->turns[s->iteration % s->turn_count].passes;
+	for (s->part = 0; s->part < s->passes && !rc; s->part++) {
 		for (size_t i = 0; i < step_row_count && !rc; i++) {
 			enum step_pass pass = step_rows[i].pass;
 
 			if (pass == PASS_EACH || (pass == PASS_FIRST && s->part == 0) ||
-			    (pass == PASS_LAST && s->part + 1 == s->ranks))
+			    (pass == PASS_LAST && s->part + 1 == s->passes))
 				rc = run_row(s, &step_rows[i]);
 		}
 	}
@@ -235,6 +248,8 @@ int step_run(struct step *s)
 			span_next(s->lane, SPAN_EPOCH_BEGIN, s->epoch);
 			rc = step_sync_clocks(s);
 		}
+		if (!rc && s->change)
+			rc = s->change(s->context, s->epoch);
 		if (!rc)
 			rc = loader_epoch_begin(s->loader, s->epoch);
 		for (s->iteration = 0; s->iteration < s->iterations && !rc; s->iteration++) {

@@ -8,8 +8,9 @@
  * The training thread is never between two spans: each row begins at the moment at which
  * the one before it ends, from the first SPAN_EPOCH_BEGIN to SPAN_RUN_END.
  *
- * A process may stand for several ranks.  Then the rows of a rank's own work run once for each
- * of them, and the rows that all ranks do together run once, in the first pass or in the last.
+ * An iteration may have several batches: of the ranks that a process stands for, or those that make a
+ * larger one.  Then the rows of a rank's own work run once for each of them, and the rows that
+ * all ranks do together run once, in the first pass or in the last.
  */
 #ifndef SFSCALE_BENCH_STEP_H
 #define SFSCALE_BENCH_STEP_H
@@ -38,12 +39,21 @@ struct epoch_result {
 	double map;		/* frame-mAP behind it; NaN: no ground truth */
 };
 
+enum { STEP_TURNS_MAX = 3 };
+
+/* What an iteration works with. */
+struct step_turn {
+	struct kernels *kernels;
+	uint64_t passes;	/* over the rows: batches of the loader */
+};
+
 /* Everything that the rows work on.  The caller opens the parts (all borrowed) and sets the plan;
  * the runner keeps the rest. */
 struct step {
 	/* parts */
 	struct loader *loader;
-	struct kernels *kernels;
+	struct step_turn turns[STEP_TURNS_MAX];	/* iterations of an epoch take them in turn */
+	size_t turn_count;
 	struct comm *comm;
 	struct comm_lane *comm_lane;
 	struct comm_clock *clock;
@@ -52,12 +62,15 @@ struct step {
 	struct lane *lane;		/* of the training thread */
 	/* plan */
 	const struct schedule *schedule;
-	uint64_t ranks;			/* that this process stands for; 1: itself */
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */
 	struct sgd sgd;			/* .lr is set from the schedule in every iteration */
 	uint64_t bn_broadcasts;		/* in each iteration: 1 as DDP's broadcast_buffers, or 0: ranks keep their own */
 	uint64_t first_epoch;		/* 0, or where a run goes on from a checkpoint */
 	uint64_t epochs, iterations;	/* epochs from 0 on; iterations per epoch */
+	/* Optional: called in the boundary in front of an epoch; may change the parts, but for comm, buckets and recorder,
+	 * and the iterations per epoch. */
+	int (*change)(void *context, uint64_t epoch);
+	void *context;
 	struct injections *injections;	/* delays put in on purpose; may be empty */
 	struct validation *validation;	/* NULL: none */
 	uint64_t validation_period;	/* epochs between two of them; the last epoch has one in any case */
@@ -66,7 +79,8 @@ struct step {
 	/* state */
 	struct clip_batch batch;
 	uint64_t epoch, iteration;	/* iteration within the epoch */
-	uint64_t part;			/* of the iteration: which of the ranks, from 0 */
+	struct kernels *kernels;	/* of this turn: they hold the state */
+	uint64_t part, passes;		/* of the iteration: which pass, from 0, of how many */
 	uint64_t bucket;		/* of the row that runs per bucket, in the order of reduction */
 	uint64_t once, bucket_count;	/* how often rows run */
 	uint64_t input_bytes, bn_bytes, loss_bytes;
@@ -82,7 +96,7 @@ struct step_row {
 	enum span_id span;
 	int (*run)(struct step *);
 	size_t arg;		/* offset of the uint64_t in struct step that the span carries */
-	enum step_pass pass;	/* in which passes over the rows it runs: one pass for each of step.ranks */
+	enum step_pass pass;	/* in which passes over the rows it runs */
 	size_t times;		/* offset of the uint64_t in struct step that says how often, in a row */
 	const char *meaning;
 };

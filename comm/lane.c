@@ -91,6 +91,11 @@ int comm_lane_open(struct comm_lane **out, struct comm *comm, const struct bucke
 	return OK;
 }
 
+void comm_lane_grads(struct comm_lane *l, float *grads)
+{
+	l->grads = grads;	/* the thread looks after the next start, under the lock */
+}
+
 int comm_lane_start(struct comm_lane *l, size_t b, uint32_t iter)
 {
 	int rc;

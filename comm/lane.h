@@ -17,6 +17,8 @@ struct comm_lane;
 /* `comm`, `plan` and `grads` (the flat buffer) are borrowed for the lane's life; `spans` may be NULL. */
 int comm_lane_open(struct comm_lane **, struct comm *comm, const struct bucket_plan *plan, float *grads, bool overlap,
 		   struct lane *spans);
+/* From the next iteration on the buckets lie here. */
+void comm_lane_grads(struct comm_lane *, float *grads);
 /* Bucket `b` of this iteration is complete; buckets come in order 0, 1, 2, ... */
 int comm_lane_start(struct comm_lane *, size_t b, uint32_t iter);
 /* Returns when all buckets are summed; the first failure of any of them. */

@@ -1,11 +1,13 @@
 /*
- * kernels/kernels.c - the list of back ends.
+ * kernels/kernels.c - the list of back ends, and what can be done with any.
  */
 #include "kernels/kernels.h"
 
 #include "bench/base/err.h"
 #include "kernels/backends.h"
 
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct kernel_backend *const kernel_backends[] = {
@@ -32,4 +34,36 @@ int kernel_backend_choose(const char *name, const struct kernel_backend **backen
 	if ((*backend)->probe(why, sizeof(why)))
 		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", name, why);
 	return OK;
+}
+
+static int carry(struct kernels *from, struct kernels *to, enum state_kind kind, size_t count, float *plain)
+{
+	int rc = OK;
+
+	for (size_t i = 0; i < count && !rc; i++) {
+		rc = from->backend->get(from, kind, i, plain);
+		if (!rc)
+			rc = to->backend->set(to, kind, i, plain);
+	}
+	return rc;
+}
+
+int kernels_carry(struct kernels *from, struct kernels *to)
+{
+	const struct net *net = from->net;
+	float *plain = malloc((net->values + net->buffer_values) * sizeof(*plain));	/* no tensor is larger */
+	int rc = plain ? OK : err(NO_MEMORY, "no memory to carry the state of net '%s' over", net->preset->name);
+
+	assert(net->values == to->net->values && net->buffer_count == to->net->buffer_count);
+	if (!rc)
+		rc = carry(from, to, STATE_WEIGHT, net->param_count, plain);
+	if (!rc)
+		rc = carry(from, to, STATE_MOMENTUM, net->param_count, plain);
+	if (!rc)
+		rc = carry(from, to, STATE_MEAN, net->buffer_count, plain);
+	if (!rc)
+		rc = carry(from, to, STATE_VAR, net->buffer_count, plain);
+	memcpy(to->bn_batches, from->bn_batches, net->buffer_count * sizeof(*to->bn_batches));
+	free(plain);
+	return rc;
 }

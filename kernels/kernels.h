@@ -104,4 +104,7 @@ const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unk
 /* The same, ready to be opened; UNSUPPORTED, said, where it is not built in or not usable on this machine. */
 int kernel_backend_choose(const char *name, const struct kernel_backend **);
 
+/* Weights, momentum and running statistics of one instance into another, of the same network in another shape. */
+int kernels_carry(struct kernels *from, struct kernels *to);
+
 #endif

@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum { SCHEDULE_STEPS_MAX = 8 };
+enum { SCHEDULE_STEPS_MAX = 16 };
 
 struct schedule {
 	double base_lr;			/* for `base_clips` clips in a step */

@@ -45,6 +45,7 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 	size_t boxes = 0;
 
 	batch_maker_epoch(m, at.epoch);
+	m->clip.geometry = batch_plan_geometry(p, b);
 	stage_end(&m->clip.jpeg.stages, STAGE_HAND_OVER);
 	for (size_t i = 0; i < p->clips; i++) {
 		uint32_t example = batch_maker_example(m, at, i);

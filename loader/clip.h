@@ -73,6 +73,7 @@ static inline size_t clip_high(const struct clip_geometry *g)
 	return g->rule == CLIP_TEST ? g->height : g->crop;
 }
 
+/* The geometry may change from clip to clip (maker.geometry), to crops that are not larger. */
 int clip_maker_init(struct clip_maker *, const struct clip_geometry *);
 void clip_maker_release(struct clip_maker *);
 

@@ -66,6 +66,11 @@ static int check_config(const struct loader_config *c, const struct loader_polic
 			   c->scale_max);
 	if (!c->world || c->rank >= c->world || c->ranks > c->world - c->rank)
 		return err(USAGE, "there is no rank %zu of %zu", c->ranks > 1 ? c->rank + c->ranks - 1 : c->rank, c->world);
+	for (size_t i = 0; i < c->turn_count; i++)
+		if (!c->turns[i].batches || c->turns[i].crop > c->crop || c->turns[i].scale_min < c->turns[i].crop ||
+		    c->turns[i].scale_min > c->scale_max)
+			return err(USAGE, "a turn of %zu batches with a crop of %zu does not fit", c->turns[i].batches,
+				   c->turns[i].crop);
 	if (policy->null && !c->iterations_max)
 		return err(USAGE, "loader policy 'null' has no data set, so it needs the number of iterations per epoch");
 	return OK;
@@ -84,6 +89,10 @@ static int plan_epoch(const struct loader_config *c, struct batch_plan *p)
 			   p->examples, share, c->world, c->clips);
 	if (c->iterations_max && p->iterations > c->iterations_max)
 		p->iterations = c->iterations_max;
+	p->iterations -= p->iterations % batch_plan_round(p);
+	if (!p->iterations)
+		return err(USAGE, "an epoch has %zu batches for each of %zu ranks: less than one round of %zu", share / c->clips,
+			   c->world, batch_plan_round(p));
 	if (batch_plan_per_epoch(p) > UINT32_MAX / 2 / c->epochs)
 		return err(USAGE, "%zu epochs of %zu batches are too many", c->epochs, batch_plan_per_epoch(p));
 	return OK;
@@ -116,8 +125,10 @@ static int open_parts(struct loader *ld)
 		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
 		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,
 		.storage_ns = c->storage_ns,
+		.turn_count = c->turn_count,
 		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
 	};
+	memcpy(p->turns, c->turns, sizeof(p->turns));
 	rc = plan_epoch(c, p);
 	if (!rc)
 		rc = ring_open(&ld->ring, p);
@@ -155,6 +166,11 @@ int loader_open(struct loader **out, const struct loader_config *config)
 size_t loader_iterations(const struct loader *ld)
 {
 	return ld->plan.iterations;
+}
+
+size_t loader_batches(const struct loader *ld)
+{
+	return (ld->plan.examples + ld->plan.world - 1) / ld->plan.world / ld->plan.clips;
 }
 
 size_t loader_boxes_max(const struct loader *ld)

@@ -21,6 +21,8 @@
 /* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
 enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
 
+enum { LOADER_TURNS_MAX = 3 };
+
 struct loader_config {
 	const char *data;	/* folder of the data set; unused by policy "null" */
 	const char *policy;	/* one of LOADER_POLICIES */
@@ -33,6 +35,11 @@ struct loader_config {
 	bool old_linspace;	/* see clip_slow_frame() */
 	size_t crop;
 	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
+	struct loader_turn {		/* batches take turns in their crops; an epoch has whole rounds of turns */
+		size_t crop, scale_min;	/* none larger than above */
+		size_t batches;		/* of each rank, one after the other */
+	} turns[LOADER_TURNS_MAX];
+	size_t turn_count;		/* 0: all batches are alike */
 	uint64_t seed;
 	size_t rank, world;
 	size_t ranks;		/* that this loader delivers for, from `rank` on: in each iteration a batch of each, in
@@ -61,6 +68,7 @@ struct loader;
  * clips, say). */
 int loader_open(struct loader **, const struct loader_config *);
 size_t loader_iterations(const struct loader *);	/* per epoch: batches of each rank */
+size_t loader_batches(const struct loader *);		/* likewise, as many as the data set gives */
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
 
 /* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of

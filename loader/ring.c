@@ -140,6 +140,7 @@ struct ring_batch ring_batch(const struct ring *r, uint32_t b)
 {
 	const struct batch_plan *p = &r->control->plan;
 	uint8_t *base = r->base + aligned(sizeof(struct ring_control)) + b % p->slots * r->slot_bytes;
+	struct clip_geometry g = batch_plan_geometry(p, b);
 	struct layout l = lay(p);
 
 	return (struct ring_batch){
@@ -150,8 +151,8 @@ struct ring_batch ring_batch(const struct ring *r, uint32_t b)
 		.labels = (float *)(base + l.labels),
 		.slow = (float *)(base + l.slow),
 		.fast = (float *)(base + l.fast),
-		.slow_floats = slow_floats(&p->geometry),
-		.fast_floats = fast_floats(&p->geometry),
+		.slow_floats = slow_floats(&g),
+		.fast_floats = fast_floats(&g),
 	};
 }
 

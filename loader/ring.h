@@ -10,6 +10,7 @@
 #define SFSCALE_LOADER_RING_H
 
 #include "loader/clip.h"
+#include "loader/loader.h"
 #include "loader/usage.h"
 
 #include <stdatomic.h>
@@ -19,7 +20,9 @@
 
 /* All that a maker must know besides the index; the same in every process. */
 struct batch_plan {
-	struct clip_geometry geometry;
+	struct clip_geometry geometry;	/* of the largest batches */
+	struct loader_turn turns[LOADER_TURNS_MAX];
+	size_t turn_count;
 	size_t clips;			/* per batch */
 	size_t boxes_max;		/* of a batch */
 	size_t examples;		/* of the data set */
@@ -44,6 +47,31 @@ static inline size_t batch_plan_per_epoch(const struct batch_plan *p)
 static inline struct batch_place batch_plan_place(const struct batch_plan *p, uint32_t b)
 {
 	return (struct batch_place){ b / batch_plan_per_epoch(p), b / p->ranks % p->iterations, p->rank + b % p->ranks };
+}
+
+/* Batches of each rank in a round of turns. */
+static inline size_t batch_plan_round(const struct batch_plan *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->turn_count; i++)
+		n += p->turns[i].batches;
+	return n ? n : 1;
+}
+
+/* How the clips of batch `b` look. */
+static inline struct clip_geometry batch_plan_geometry(const struct batch_plan *p, uint32_t b)
+{
+	struct clip_geometry g = p->geometry;
+	size_t at = batch_plan_place(p, b).iteration % batch_plan_round(p), i = 0;
+
+	if (!p->turn_count)
+		return g;
+	for (; at >= p->turns[i].batches; i++)
+		at -= p->turns[i].batches;
+	g.crop = p->turns[i].crop;
+	g.scale_min = p->turns[i].scale_min;
+	return g;
 }
 
 enum { RING_WHY_BYTES = PATH_BYTES + 256 };

@@ -164,7 +164,7 @@ static void run_check(struct runs *all, struct run *r)
 	double expected = json_number(step, "iterations_per_epoch", NAN) * json_number(step, "epochs", NAN);
 	int64_t wall_ns = 0, unattributed_ns = 0;
 
-	if (!isnan(expected) && expected != (double)r->iterations)
+	if (!isnan(expected) && rint(expected) != (double)r->iterations)
 		run_spoil(r, "damaged", "%zu iterations in its records, run.json says %.0f", r->iterations, expected);
 	if (r->dropped)
 		runs_warn(all, r->folder, "%llu events dropped by full rings: their time stands under other classes",

@@ -20,7 +20,7 @@
  *                "text": one line that stands above every table, such as
  *                "2 emulated nodes, one host, 2 cores"; "bound_by": "sfscale", "launcher", "nobody"; "bound": one line },
  *     "libraries": { name: version },
- *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch",
+ *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch" (means),
  *               "epochs" (of this run), "first_epoch", "emulate_ranks" (that each process stands for; absent: 1): numbers,
  *               "resumed": checkpoint or null, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
  *     "event_cost": { "pair_ns", "next_ns" },
