@@ -15,6 +15,7 @@ int run_options_check(const void *values);
 extern const struct command command_sweep;
 extern const struct command command_report;
 extern const struct command command_bench;
+extern const struct command command_loader;
 extern const struct command command_diagnose;
 extern const struct command command_eval;
 extern const struct command command_export;

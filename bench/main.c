@@ -21,6 +21,7 @@ static const struct command *const commands[] = {
 	&command_sweep,
 	&command_report,
 	&command_bench,
+	&command_loader,
 	&command_diagnose,
 	&command_eval,
 	&command_export,

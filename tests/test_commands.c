@@ -16,7 +16,7 @@
 
 static const struct command *const commands[] = {
 	&command_net, &command_data_make, &command_data_check, &command_run, &command_sweep, &command_report,
-	&command_bench, &command_diagnose, &command_eval, &command_export, &command_topo, &command_verify,
+	&command_bench, &command_loader, &command_diagnose, &command_eval, &command_export, &command_topo, &command_verify,
 };
 
 static void the_help_of_every_command_names_each_of_its_options(void **state)
