@@ -49,7 +49,7 @@ probe = $(shell printf '\043include <stddef.h>\n\043include <stdio.h>\n\043inclu
 	$(CC) $(CPPFLAGS) -x c - $(LDFLAGS) $2 -o /dev/null 2>/dev/null && echo 1)
 
 # The needs: for each its header, libraries, Debian package.  The program is linked with LINKED; tests with cmocka too.
-LINKED := mpi hwloc dnnl turbojpeg cjson expat zlib
+LINKED := mpi hwloc dnnl turbojpeg jpeg cjson expat zlib
 NEEDS := $(LINKED) cmocka
 mpi_header := mpi.h
 mpi_libs := $(MPI_LIBS)
@@ -63,6 +63,9 @@ dnnl_package := libdnnl-dev
 turbojpeg_header := turbojpeg.h
 turbojpeg_libs := -lturbojpeg
 turbojpeg_package := libturbojpeg0-dev
+jpeg_header := jpeglib.h
+jpeg_libs := -ljpeg
+jpeg_package := libjpeg-dev
 cjson_header := cjson/cJSON.h
 cjson_libs := -lcjson
 cjson_package := libcjson-dev

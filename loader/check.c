@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <turbojpeg.h>
 #include <unistd.h>
 
 const struct check_kind_text check_kinds[CHECK_KINDS] = {
@@ -140,24 +139,20 @@ static int header_read(struct jpeg_reader *r, const char *path, char *why)
 {
 	static const uint8_t end_marker[] = { 0xff, 0xd9 };
 	uint8_t head[HEAD_BYTES], tail[sizeof(end_marker)];
-	int fd = open(path, O_RDONLY), width, height, sampling, colours, rc = OK;
+	int fd = open(path, O_RDONLY), rc = OK;
 	off_t bytes = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	ssize_t got = fd < 0 ? -1 : pread(fd, head, sizeof(head), 0);
 
 	if (got < 0)
 		rc = snprintf(why, WHY_BYTES, "cannot read '%s': %s", path, strerror(errno));
-	else if (tjDecompressHeader3(r->decoder, head, (unsigned long)got, &width, &height, &sampling, &colours))
-		rc = snprintf(why, WHY_BYTES, "'%s' is no JPEG: %s", path, tjGetErrorStr2(r->decoder));
+	else if (jpeg_header(r, path, head, (size_t)got, why, WHY_BYTES))
+		rc = FAILED;
 	else if (pread(fd, tail, sizeof(tail), bytes - (off_t)sizeof(tail)) != sizeof(tail) ||
 		 memcmp(tail, end_marker, sizeof(tail)))
 		rc = snprintf(why, WHY_BYTES, "'%s' is damaged: it has no end marker", path);
 	if (fd >= 0)
 		close(fd);
-	if (rc)
-		return FAILED;
-	r->width = (size_t)width;
-	r->height = (size_t)height;
-	return OK;
+	return rc ? FAILED : OK;
 }
 
 static int frame_read(void *context, size_t thread, size_t item)

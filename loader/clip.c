@@ -3,10 +3,14 @@
  *
  * Scaling is cv2's bilinear one on 8-bit pixels, to the bit: weights of 11 bits, rows first, each
  * result rounded to a whole number before it is normalised.  Only the pixels of the crop are
- * computed.  A source row scaled horizontally serves two or three output rows, so the latest
- * two are kept; mirroring is a matter of the order of columns.  cv2 drops four bits of a row before
- * it weights it: 16 bits are left, and the result is the upper half of a product, for which SSE2
- * has an instruction.  Where there is no SSE2, plain C computes the same bits more slowly.
+ * computed, and only the pixels that they need are decoded.  A source row scaled horizontally serves
+ * two or three output rows, so the latest two are kept; mirroring is a matter of the order of columns.
+ * cv2 drops four bits of a row before it weights it: 16 bits are left, and the result is the upper half
+ * of a product, for which there is an instruction.  A frame that both pathways show is stored twice and
+ * computed once.
+ *
+ * With AVX2 the tensors are written past the caches: a batch is larger than they are, so a line
+ * would be read from memory to be overwritten.  Elsewhere plain C computes the same bits more slowly.
  */
 #include "loader/clip.h"
 
@@ -17,8 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
+#ifdef __x86_64__
+#include <immintrin.h>
 #endif
 
 /* (value / 255 - mean) / deviation, mean 0.45 and deviation 0.225 for all three channels. */
@@ -27,24 +31,29 @@
 
 enum { WEIGHT_BITS = 11, ONE = 1 << WEIGHT_BITS };
 
-/* An output column: a pixel of a source row, as byte offset, and the weights of it and its right neighbour. */
-struct clip_column {
-	uint32_t left;
-	int16_t left_weight, right_weight;
+/* The source rows between which a row of the crop lies, and their weights. */
+struct clip_row {
+	size_t upper, lower;
+	int16_t upper_weight, lower_weight;
 };
 
-/* Columns are taken in fours; those behind the crop have no weight. */
+/* Columns are taken in eights and sixteens; those behind the crop have no weight. */
 static size_t padded(size_t crop)
 {
-	return (crop + 3) / 4 * 4;
+	return (crop + 15) / 16 * 16;
 }
 
 int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 {
 	*m = (struct clip_maker){ .geometry = *geometry };
-	m->columns = calloc(padded(clip_wide(geometry)), sizeof(*m->columns));
-	m->rows = calloc(2 * 4 * padded(clip_wide(geometry)), sizeof(*m->rows));
-	if (m->columns && m->rows && !jpeg_reader_init(&m->jpeg))
+	m->lefts = calloc(padded(clip_wide(geometry)), sizeof(*m->lefts));
+	m->weights = calloc(2 * padded(clip_wide(geometry)), sizeof(*m->weights));
+	m->rows = calloc(2 * 3 * padded(clip_wide(geometry)), sizeof(*m->rows));
+	m->down = calloc(clip_high(geometry), sizeof(*m->down));
+#ifdef __x86_64__
+	m->vectors = __builtin_cpu_supports("avx2");
+#endif
+	if (m->lefts && m->weights && m->rows && m->down && !jpeg_reader_init(&m->jpeg))
 		return OK;
 	clip_maker_release(m);
 	return err(NO_MEMORY, "no memory to make clips");
@@ -53,7 +62,9 @@ int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 void clip_maker_release(struct clip_maker *m)
 {
 	jpeg_reader_release(&m->jpeg);
-	free(m->columns);
+	free(m->lefts);
+	free(m->weights);
+	free(m->down);
 	free(m->rows);
 	*m = (struct clip_maker){ 0 };
 }
@@ -157,156 +168,238 @@ static long source_at(size_t at, size_t source, size_t scaled, float *next)
 	return (long)whole;
 }
 
+/* The first of two neighbours between which a scaled pixel lies, and the weight of the second; at an edge that of its
+ * pixel is 1.  (cv2 does so with columns; of rows it repeats the outermost one.) */
+static size_t pair_at(size_t at, size_t source, size_t scaled, float *next)
+{
+	long first = source_at(at, source, scaled, next);
+
+	if (first < 0) {
+		*next = 0;
+		return 0;
+	}
+	if (first < (long)source - 1)
+		return (size_t)first;
+	*next = 1;
+	return source - 2;
+}
+
+static struct jpeg_window needed(const struct clip_view *v, const struct clip_geometry *g)
+{
+	float next;
+	size_t x = pair_at(v->x, v->width, v->wide, &next), y = pair_at(v->y, v->height, v->high, &next);
+
+	return (struct jpeg_window){
+		.x = x, .width = pair_at(v->x + clip_wide(g) - 1, v->width, v->wide, &next) + 2 - x,
+		.y = y, .height = pair_at(v->y + clip_high(g) - 1, v->height, v->high, &next) + 2 - y,
+	};
+}
+
 void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 {
-	size_t crop = clip_wide(&m->geometry);
+	size_t wide = clip_wide(&m->geometry);
 
 	m->view = *v;
-	for (size_t i = 0; i < crop; i++) {
-		struct clip_column *c = &m->columns[i];
+	m->window = needed(v, &m->geometry);
+	for (size_t i = 0; i < wide; i++) {
 		float next;
-		long at = source_at(v->x + (v->flip ? crop - 1 - i : i), v->width, v->wide, &next);
+		size_t at = pair_at(v->x + (v->flip ? wide - 1 - i : i), v->width, v->wide, &next);
 
-		/* At an edge its pixel alone, always with a neighbour to the right of `left`. */
-		if (at < 0) {
-			at = 0;
-			next = 0;
-		} else if (at >= (long)v->width - 1) {
-			at = (long)v->width - 2;
-			next = 1;
+		m->lefts[i] = 3 * (uint32_t)(at - m->window.x);
+		m->weights[2 * i] = (int16_t)lrintf((1 - next) * ONE);
+		m->weights[2 * i + 1] = (int16_t)lrintf(next * ONE);
+	}
+	for (size_t i = 0; i < clip_high(&m->geometry); i++) {
+		float next;
+		long above = source_at(v->y + i, v->height, v->high, &next), last = (long)v->height - 1;
+
+		m->down[i] = (struct clip_row){
+			.upper = above < 0 ? 0 : (size_t)(above < last ? above : last),
+			.lower = (size_t)(above < last ? above + 1 : last),
+			.upper_weight = (int16_t)lrintf((1 - next) * ONE), .lower_weight = (int16_t)lrintf(next * ONE),
+		};
+	}
+}
+
+/* A row of the clip, per channel: in the fast tensor and, or NULL, in the slow one. */
+struct target {
+	float *fast[3], *slow[3];
+};
+
+/* A source row, from the window's left edge on, into (3,padded). */
+static void row_scale(const struct clip_maker *m, const uint8_t *source, int16_t *row)
+{
+	size_t wide = clip_wide(&m->geometry), pitch = padded(wide);
+
+	for (size_t c = 0; c < 3; c++)
+		for (size_t i = 0; i < wide; i++) {
+			const uint8_t *at = source + m->lefts[i] + c;
+
+			row[c * pitch + i] = (int16_t)((at[0] * m->weights[2 * i] + at[3] * m->weights[2 * i + 1]) >> 4);
 		}
-		c->left = 3 * (uint32_t)at;
-		c->left_weight = (int16_t)lrintf((1 - next) * ONE);
-		c->right_weight = (int16_t)lrintf(next * ONE);
-	}
 }
 
-#ifdef __SSE2__
-
-static __m128i column_scale(const struct clip_column *c, const uint8_t *source)
+/* Two scaled rows into one row of normalised pixels, from column `i` on. */
+static void row_blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t i, size_t wide,
+		      const struct target *to)
 {
-	__m128i pixels = _mm_loadl_epi64((const __m128i *)(source + c->left));
-	__m128i pairs = _mm_unpacklo_epi8(pixels, _mm_srli_epi64(pixels, 24));
-	int32_t weights;
+	size_t pitch = padded(wide);
 
-	memcpy(&weights, &c->left_weight, sizeof(weights));
-	return _mm_srai_epi32(_mm_madd_epi16(_mm_unpacklo_epi8(pairs, _mm_setzero_si128()), _mm_set1_epi32(weights)), 4);
-}
-
-/* A source row into (crop,4): red, green, blue and something. */
-static void row_scale(const struct clip_column *columns, size_t crop, const uint8_t *source, int16_t *row)
-{
-	for (size_t i = 0; i < crop; i += 2)
-		_mm_storeu_si128((__m128i *)(row + 4 * i), _mm_packs_epi32(column_scale(&columns[i], source),
-									   column_scale(&columns[i + 1], source)));
-}
-
-static __m128i blend(const int16_t *upper, const int16_t *lower, __m128i upper_weight, __m128i lower_weight)
-{
-	__m128i u = _mm_mulhi_epi16(_mm_loadu_si128((const __m128i *)upper), upper_weight);
-	__m128i l = _mm_mulhi_epi16(_mm_loadu_si128((const __m128i *)lower), lower_weight);
-
-	return _mm_srai_epi16(_mm_add_epi16(_mm_add_epi16(u, l), _mm_set1_epi16(2)), 2);
-}
-
-/* The lower four values, normalised; `n` of them are stored. */
-static void store(float *out, __m128i values, size_t n)
-{
-	__m128 v = _mm_cvtepi32_ps(_mm_unpacklo_epi16(values, _mm_setzero_si128()));
-	float four[4];
-
-	v = _mm_sub_ps(_mm_mul_ps(v, _mm_set1_ps(SCALE)), _mm_set1_ps(OFFSET));
-	if (n >= 4) {
-		_mm_storeu_ps(out, v);
-		return;
-	}
-	_mm_storeu_ps(four, v);
-	memcpy(out, four, n * sizeof(*out));
-}
-
-/* Two scaled rows into one row of normalised pixels per channel. */
-static void row_blend(const int16_t *upper, const int16_t *lower, int16_t upper_weight, int16_t lower_weight,
-		      size_t crop, float *const out[3])
-{
-	__m128i u = _mm_set1_epi16(upper_weight), l = _mm_set1_epi16(lower_weight);
-
-	for (size_t i = 0; i < crop; i += 4) {
-		__m128i two = blend(upper + 4 * i, lower + 4 * i, u, l);		/* r0 g0 b0 - r1 g1 b1 - */
-		__m128i more = blend(upper + 4 * i + 8, lower + 4 * i + 8, u, l);	/* r2 g2 b2 - r3 g3 b3 - */
-		__m128i even = _mm_unpacklo_epi16(two, more);				/* r0 r2 g0 g2 b0 b2 */
-		__m128i odd = _mm_unpackhi_epi16(two, more);				/* r1 r3 g1 g3 b1 b3 */
-		__m128i red_green = _mm_unpacklo_epi16(even, odd);
-
-		store(out[0] + i, red_green, crop - i);
-		store(out[1] + i, _mm_srli_si128(red_green, 8), crop - i);
-		store(out[2] + i, _mm_unpackhi_epi16(even, odd), crop - i);
-	}
-}
-
-#else
-
-static void row_scale(const struct clip_column *columns, size_t crop, const uint8_t *source, int16_t *row)
-{
-	for (size_t i = 0; i < crop; i++)
+	for (; i < wide; i++)
 		for (size_t c = 0; c < 3; c++) {
-			const uint8_t *at = source + columns[i].left + c;
+			int sum = (upper[c * pitch + i] * row->upper_weight >> 16) +
+				  (lower[c * pitch + i] * row->lower_weight >> 16);
 
-			row[4 * i + c] = (int16_t)((at[0] * columns[i].left_weight + at[3] * columns[i].right_weight) >> 4);
+			to->fast[c][i] = (float)((sum + 2) >> 2) * SCALE - OFFSET;
+			if (to->slow[c])
+				to->slow[c][i] = to->fast[c][i];
 		}
 }
 
-static void row_blend(const int16_t *upper, const int16_t *lower, int16_t upper_weight, int16_t lower_weight,
-		      size_t crop, float *const out[3])
-{
-	for (size_t i = 0; i < crop; i++)
-		for (size_t c = 0; c < 3; c++) {
-			int sum = (upper[4 * i + c] * upper_weight >> 16) + (lower[4 * i + c] * lower_weight >> 16);
+#ifdef __x86_64__
 
-			out[c][i] = (float)((sum + 2) >> 2) * SCALE - OFFSET;
+/* Columns a and b, a lane each: r g b -.  `which`: their weights among eight. */
+__attribute__((target("avx2")))
+static inline __m256i scale_two(const uint8_t *a, const uint8_t *b, __m256i weights, __m256i which)
+{
+	/* r0 g0 b0 r1 g1 b1 of both into r0 r1 g0 g1 b0 b1. */
+	const __m128i pairs = _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 8, 11, 9, 12, 10, 13, -1, -1);
+	__m128i both = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)a), _mm_loadl_epi64((const __m128i *)b));
+	__m256i pixels = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(both, pairs));
+
+	return _mm256_srai_epi32(_mm256_madd_epi16(pixels, _mm256_permutevar8x32_epi32(weights, which)), 4);
+}
+
+__attribute__((target("avx2")))
+static void row_scale_avx2(const struct clip_maker *m, const uint8_t *source, int16_t *row)
+{
+	const uint32_t *left = m->lefts;
+	size_t wide = clip_wide(&m->geometry), pitch = padded(wide);
+
+	for (size_t i = 0; i < wide; i += 8, left += 8) {
+		__m256i weights = _mm256_loadu_si256((const __m256i *)(m->weights + 2 * i));
+		__m256i first = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), one = _mm256_set1_epi32(1);
+		__m256i second = _mm256_add_epi32(first, one), third = _mm256_add_epi32(second, one);
+		__m256i fourth = _mm256_add_epi32(third, one);
+		__m256i front = _mm256_packs_epi32(scale_two(source + left[0], source + left[4], weights, first),
+						   scale_two(source + left[1], source + left[5], weights, second));
+		__m256i back = _mm256_packs_epi32(scale_two(source + left[2], source + left[6], weights, third),
+						  scale_two(source + left[3], source + left[7], weights, fourth));
+		/* front: r0 g0 b0 - r1 g1 b1 -, back: r2 g2 b2 - r3 g3 b3 - */
+		__m256i even = _mm256_unpacklo_epi16(front, back);		/* r0 r2 g0 g2 b0 b2 */
+		__m256i odd = _mm256_unpackhi_epi16(front, back);		/* r1 r3 g1 g3 b1 b3 */
+		__m256i red_green = _mm256_permute4x64_epi64(_mm256_unpacklo_epi16(even, odd), 0xd8);
+		__m256i blue = _mm256_permute4x64_epi64(_mm256_unpackhi_epi16(even, odd), 0xd8);
+
+		_mm_storeu_si128((__m128i *)(row + i), _mm256_castsi256_si128(red_green));
+		_mm_storeu_si128((__m128i *)(row + pitch + i), _mm256_extracti128_si256(red_green, 1));
+		_mm_storeu_si128((__m128i *)(row + 2 * pitch + i), _mm256_castsi256_si128(blue));
+	}
+}
+
+/* Sixteen pixels. */
+__attribute__((target("avx2")))
+static inline void put(float *at, __m256 left, __m256 right)
+{
+	if ((uintptr_t)at % sizeof(left)) {
+		_mm256_storeu_ps(at, left);
+		_mm256_storeu_ps(at + 8, right);
+	} else {
+		_mm256_stream_ps(at, left);
+		_mm256_stream_ps(at + 8, right);
+	}
+}
+
+__attribute__((target("avx2")))
+static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t wide,
+			   const struct target *to)
+{
+	const __m256i u = _mm256_set1_epi16(row->upper_weight), l = _mm256_set1_epi16(row->lower_weight);
+	const __m256i two = _mm256_set1_epi16(2);
+	const __m256 scale = _mm256_set1_ps(SCALE), offset = _mm256_set1_ps(OFFSET);
+	size_t pitch = padded(wide), whole = wide / 16 * 16;
+
+	for (size_t c = 0; c < 3; c++, upper += pitch, lower += pitch) {
+		float *fast = to->fast[c], *slow = to->slow[c];
+
+		for (size_t i = 0; i < whole; i += 16) {
+			__m256i above = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(upper + i)), u);
+			__m256i below = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(lower + i)), l);
+			__m256i pixels = _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(above, below), two), 2);
+			__m256 left = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(pixels)));
+			__m256 right = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(pixels, 1)));
+
+			left = _mm256_sub_ps(_mm256_mul_ps(left, scale), offset);
+			right = _mm256_sub_ps(_mm256_mul_ps(right, scale), offset);
+			put(fast + i, left, right);
+			if (slow)
+				put(slow + i, left, right);
 		}
+	}
+	row_blend(upper - 3 * pitch, lower - 3 * pitch, row, whole, wide, to);
 }
 
 #endif
 
-void clip_pixels(struct clip_maker *m, float *tensor, size_t frames, size_t t)
+static void scale_row(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
-	const struct clip_view *v = &m->view;
+#ifdef __x86_64__
+	if (m->vectors) {
+		row_scale_avx2(m, source, row);
+		return;
+	}
+#endif
+	row_scale(m, source, row);
+}
+
+static void blend_rows(const struct clip_maker *m, const int16_t *upper, const int16_t *lower, const struct clip_row *row,
+		  const struct target *to)
+{
+#ifdef __x86_64__
+	if (m->vectors) {
+		row_blend_avx2(upper, lower, row, clip_wide(&m->geometry), to);
+		return;
+	}
+#endif
+	row_blend(upper, lower, row, 0, clip_wide(&m->geometry), to);
+}
+
+/* Row `r` of the frame scaled horizontally; the latest two are kept, row r in place r % 2. */
+static const int16_t *scaled_row(const struct clip_maker *m, size_t r, size_t held[2])
+{
+	const struct jpeg_window *have = &m->jpeg.window;
+	int16_t *place = m->rows + r % 2 * 3 * padded(clip_wide(&m->geometry));
+
+	if (held[r % 2] != r)
+		scale_row(m, m->jpeg.rgb + 3 * ((r - have->y) * have->width + m->window.x - have->x), place);
+	held[r % 2] = r;
+	return place;
+}
+
+void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_t slow_t)
+{
 	size_t wide = clip_wide(&m->geometry), high = clip_high(&m->geometry);
-	long held[2] = { -1, -1 };	/* source rows that lie in m->rows, row r in place r % 2 */
+	size_t frames = m->geometry.frames, slow_frames = frames / m->geometry.alpha;
+	size_t held[2] = { SIZE_MAX, SIZE_MAX };
 
 	for (size_t i = 0; i < high; i++) {
-		float next, *out[3];
-		long above = source_at(v->y + i, v->height, v->high, &next);
-		const int16_t *row[2];
+		const struct clip_row *row = &m->down[i];
+		const int16_t *upper = scaled_row(m, row->upper, held), *lower = scaled_row(m, row->lower, held);
+		struct target to = { 0 };
 
-		for (size_t k = 0; k < 2; k++) {
-			long last = (long)v->height - 1, r = above + (long)k < last ? above + (long)k : last;
-			int16_t *place;
-
-			r = r < 0 ? 0 : r;
-			place = m->rows + (size_t)(r % 2) * 4 * padded(wide);
-			if (held[r % 2] != r)
-				row_scale(m->columns, wide, m->jpeg.rgb + 3 * v->width * (size_t)r, place);
-			held[r % 2] = r;
-			row[k] = place;
+		for (size_t c = 0; c < 3; c++) {
+			to.fast[c] = fast + ((c * frames + t) * high + i) * wide;
+			if (slow)
+				to.slow[c] = slow + ((c * slow_frames + slow_t) * high + i) * wide;
 		}
-		for (size_t c = 0; c < 3; c++)
-			out[c] = tensor + ((c * frames + t) * high + i) * wide;
-		row_blend(row[0], row[1], (int16_t)lrintf((1 - next) * ONE), (int16_t)lrintf(next * ONE), wide, out);
+		blend_rows(m, upper, lower, row, &to);
 	}
+#ifdef __x86_64__
+	_mm_sfence();		/* what went past the caches is there before the batch is said to be */
+#endif
 }
 
 /* ---- the clip -------------------------------------------------------------------------- */
-
-static void slow_copy(const struct clip_geometry *g, const float *fast, float *slow)
-{
-	size_t plane = clip_wide(g) * clip_high(g), slow_frames = g->frames / g->alpha;
-
-	for (size_t c = 0; c < 3; c++)
-		for (size_t i = 0; i < slow_frames; i++)
-			memcpy(slow + (c * slow_frames + i) * plane,
-			       fast + (c * g->frames + clip_slow_frame(g, i)) * plane, plane * sizeof(*slow));
-}
 
 void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_view *v,
 		const struct clip_geometry *g, const struct clip_tensors *to)
@@ -325,53 +418,69 @@ void clip_boxes(const struct ava_index *ix, size_t example, const struct clip_vi
 	}
 }
 
+/* Decodes what the crop needs of a frame; the first one of a clip decides the view. */
+static int frame_read(struct clip_maker *m, const struct ava_index *ix, size_t example, size_t frame, bool first,
+		      uint64_t seed, size_t epoch, char *why, size_t why_bytes)
+{
+	char path[PATH_BYTES];
+	int rc;
+
+	if (ava_index_path(ix, ix->examples[example].video, frame, path)) {
+		snprintf(why, why_bytes, "%s", err_own());
+		return FAILED;
+	}
+	if (m->storage_ns)
+		clock_sleep_ns(m->storage_ns);
+	rc = jpeg_open(&m->jpeg, path, why, why_bytes);
+	if (rc)
+		return rc;
+	if (first) {
+		struct clip_view v;
+
+		if (m->geometry.rule == CLIP_TRAIN)
+			clip_view_draw(&v, &m->geometry, m->jpeg.width, m->jpeg.height, seed, epoch, example);
+		else if (m->geometry.rule == CLIP_VAL)
+			clip_view_val(&v, &m->geometry, m->jpeg.width, m->jpeg.height);
+		else
+			clip_view_test(&v, &m->geometry, m->jpeg.width, m->jpeg.height);
+		if (m->geometry.rule == CLIP_TEST && (v.wide != m->geometry.width || v.high != m->geometry.height)) {
+			snprintf(why, why_bytes, "'%s' comes to %zu x %zu pixels, the first frame of its video to %zu x %zu",
+				 path, v.wide, v.high, m->geometry.width, m->geometry.height);
+			return JPEG_DAMAGED;
+		}
+		clip_view_use(m, &v);
+	}
+	if (m->jpeg.width != m->view.width || m->jpeg.height != m->view.height) {
+		snprintf(why, why_bytes, "'%s' has %zu x %zu pixels, others of its clip %zu x %zu", path,
+			 m->jpeg.width, m->jpeg.height, m->view.width, m->view.height);
+		return JPEG_DAMAGED;
+	}
+	return jpeg_decode(&m->jpeg, path, &m->window, why, why_bytes);
+}
+
 int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, uint64_t seed, size_t epoch,
 	      const struct clip_tensors *to, char *why, size_t why_bytes)
 {
 	const struct ava_example *e = &ix->examples[example];
 	const struct clip_geometry *g = &m->geometry;
-	size_t frames[CLIP_FRAMES_MAX];
-	char path[PATH_BYTES];
+	size_t frames[CLIP_FRAMES_MAX], slow_t = 0;
+	int rc = OK;
 
 	clip_frames(g, ava_keyframe(e->second), ix->videos[e->video].frame_count, frames);
 	for (size_t t = 0; t < g->frames; t++) {
-		/* A short video ends with its last frame several times. */
-		if (!t || frames[t] != frames[t - 1]) {
-			if (ava_index_path(ix, e->video, frames[t], path)) {
-				snprintf(why, why_bytes, "%s", err_own());
-				return FAILED;
-			}
-			if (m->storage_ns)
-				clock_sleep_ns(m->storage_ns);
-			if (jpeg_read(&m->jpeg, path, why, why_bytes))
-				return FAILED;
-		}
-		if (!t) {
-			struct clip_view v;
+		bool shown_twice = slow_t < g->frames / g->alpha && clip_slow_frame(g, slow_t) == t;
 
-			if (g->rule == CLIP_TRAIN)
-				clip_view_draw(&v, g, m->jpeg.width, m->jpeg.height, seed, epoch, example);
-			else if (g->rule == CLIP_VAL)
-				clip_view_val(&v, g, m->jpeg.width, m->jpeg.height);
-			else
-				clip_view_test(&v, g, m->jpeg.width, m->jpeg.height);
-			if (g->rule == CLIP_TEST && (v.wide != g->width || v.high != g->height)) {
-				snprintf(why, why_bytes, "'%s' comes to %zu x %zu pixels, the first frame of its video to %zu x %zu",
-					 path, v.wide, v.high, g->width, g->height);
-				return FAILED;
-			}
-			clip_view_use(m, &v);
-		}
-		if (m->jpeg.width != m->view.width || m->jpeg.height != m->view.height) {
-			snprintf(why, why_bytes, "'%s' has %zu x %zu pixels, others of its clip %zu x %zu", path,
-				 m->jpeg.width, m->jpeg.height, m->view.width, m->view.height);
-			return FAILED;
-		}
-		clip_pixels(m, to->fast, g->frames, t);
+		/* A short video ends with its last frame several times. */
+		if (!t || frames[t] != frames[t - 1])
+			rc = frame_read(m, ix, example, frames[t], !t, seed, epoch, why, why_bytes);
+		if (rc)
+			return rc;
+		if (m->beat)
+			atomic_fetch_add_explicit(m->beat, 1, memory_order_relaxed);
+		clip_pixels(m, to->fast, t, shown_twice ? to->slow : NULL, slow_t);
 		stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
+		slow_t += shown_twice;
 	}
-	slow_copy(g, to->fast, to->slow);
-	stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
 	clip_boxes(ix, example, &m->view, g, to);
 	stage_end(&m->jpeg.stages, STAGE_HAND_OVER);
 	return OK;

@@ -12,6 +12,7 @@
 #include "loader/ava.h"
 #include "loader/jpeg.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,8 +49,13 @@ struct clip_maker {
 	struct jpeg_reader jpeg;
 	struct clip_view view;
 	uint64_t storage_ns;		/* slept before each file */
-	struct clip_column *columns;	/* owned; of the view's crop, in the order of output */
-	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,crop,4) */
+	struct jpeg_window window;	/* the part of a frame that the view's crop shows */
+	uint32_t *lefts;		/* owned; per output column, its first pixel in a row of the window, in bytes */
+	int16_t *weights;		/* owned; (W,2): of that pixel and of the next */
+	struct clip_row *down;		/* owned; per output row, its source rows */
+	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,3,W) */
+	_Atomic uint32_t *beat;		/* moves with every frame, so that others see us work; borrowed; NULL: nobody looks */
+	bool vectors;			/* AVX2 is there; without, the same pixels come from plain C */
 };
 
 /* Where a clip goes: all borrowed. */
@@ -77,7 +83,7 @@ static inline size_t clip_high(const struct clip_geometry *g)
 int clip_maker_init(struct clip_maker *, const struct clip_geometry *);
 void clip_maker_release(struct clip_maker *);
 
-/* FAILED (silent): `why` names the file that could not be read. */
+/* Fails silently, as jpeg.h does: `why` names the file.  JPEG_DAMAGED: another clip may do; what was written is of no use. */
 int clip_make(struct clip_maker *, const struct ava_index *, size_t example, uint64_t seed, size_t epoch,
 	      const struct clip_tensors *, char *why, size_t why_bytes);
 
@@ -92,8 +98,8 @@ void clip_view_val(struct clip_view *, const struct clip_geometry *, size_t widt
 void clip_view_test(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);
 /* From now on clip_pixels() sees frames through this view. */
 void clip_view_use(struct clip_maker *, const struct clip_view *);
-/* The frame that lies in `jpeg`, as frame `t` of a (3,frames,H,W) tensor. */
-void clip_pixels(struct clip_maker *, float *tensor, size_t frames, size_t t);
+/* The frame that lies in `jpeg`, as frame `t` of the fast tensor and, unless that is NULL, frame `slow_t` of the slow one. */
+void clip_pixels(struct clip_maker *, float *fast, size_t t, float *slow, size_t slow_t);
 /* `roi`: x1, y1, x2, y2 in pixels of the clip. */
 void clip_roi(const struct clip_view *, const struct clip_geometry *, const struct ava_box *, float roi[4]);
 /* Fills rois, labels and meta. */
