@@ -184,12 +184,20 @@ struct seen_box {
 	size_t next;			/* index + 1; 0: the last one */
 };
 
+/* The line that follows as a rule: the next path of the run of the line before. */
+struct guess {
+	size_t run;			/* index + 1; 0: none */
+	char path[PATH_BYTES];
+	size_t bytes, number, digits;	/* of the path, and where its number stands */
+};
+
 /* First box + 1 of each keyframe, 0: none; videos * AVA_SECONDS of them. */
 struct gather {
 	struct ava_index *index;
 	size_t video_room, run_room, box_room;
 	size_t video;			/* of the latest row: rows of one video come together */
 	size_t *last_run;		/* owned; per video, index + 1 */
+	struct guess guess;
 	struct seen_box *boxes;		/* owned */
 	size_t box_count;
 	size_t *keyframes;		/* owned */
@@ -272,6 +280,74 @@ static bool run_goes_on(const struct ava_run *run, const char *path, size_t at, 
 	       !strcmp(path + at + digits, run->behind);
 }
 
+static void frame_count(struct gather *g, struct ava_run *run)
+{
+	run->count++;
+	g->index->videos[run->video].frame_count++;
+	g->index->frame_count++;
+}
+
+static void guess_begin(struct gather *g)
+{
+	struct guess *next = &g->guess;
+	const struct ava_run *run = &g->index->runs[g->last_run[g->video] - 1];
+	int n;
+
+	next->run = 0;
+	if (!run->digits)
+		return;
+	n = snprintf(next->path, sizeof(next->path), "%s%0*lu%s", run->before, (int)run->digits, run->number + run->count,
+		     run->behind);
+	if (n >= (int)sizeof(next->path))
+		return;
+	next->run = g->last_run[g->video];
+	next->bytes = (size_t)n;
+	next->number = strlen(run->before);
+	next->digits = next->bytes - next->number - strlen(run->behind);
+}
+
+/* Counts up in the text.  A number that grows by a digit is no guess any more. */
+static void guess_advance(struct guess *next)
+{
+	size_t at = next->number + next->digits;
+
+	while (at-- > next->number) {
+		if (next->path[at]++ < '9')
+			return;
+		next->path[at] = '0';
+	}
+	next->run = 0;
+}
+
+static const char *behind_number(const char *p)
+{
+	const char *begin = p;
+
+	while (*p >= '0' && *p <= '9')
+		p++;
+	return p > begin && *p == ' ' ? p + 1 : NULL;
+}
+
+/* Nearly all of the millions of lines are "VIDEO number number GUESS """; they are counted without being taken apart.
+ * False: not this one. */
+static bool frame_guessed(struct gather *g, const char *line)
+{
+	struct guess *next = &g->guess;
+	struct ava_run *run = next->run ? &g->index->runs[next->run - 1] : NULL;
+	const char *name = run ? g->index->videos[run->video].name : "", *p = line;
+	size_t n = strlen(name);
+
+	if (!run || strncmp(p, name, n) || p[n] != ' ')
+		return false;
+	p = behind_number(p + n + 1);
+	p = p ? behind_number(p) : NULL;
+	if (!p || strncmp(p, next->path, next->bytes) || strcmp(p + next->bytes, " \"\""))
+		return false;
+	frame_count(g, run);
+	guess_advance(next);
+	return true;
+}
+
 static int frame_add(struct gather *g, size_t video, const char *path)
 {
 	struct ava_index *ix = g->index;
@@ -294,9 +370,7 @@ static int frame_add(struct gather *g, size_t video, const char *path)
 			return no_memory();
 		g->last_run[video] = ix->run_count;
 	}
-	run->count++;
-	ix->videos[video].frame_count++;
-	ix->frame_count++;
+	frame_count(g, run);
 	return OK;
 }
 
@@ -338,6 +412,8 @@ static int read_frames(struct gather *g, const char *path)
 	while (!rc && line_reader_next(&r)) {
 		struct ava_frame_row row;
 
+		if (frame_guessed(g, r.line))
+			continue;
 		if (ava_frame_row(r.line, &row, why)) {
 			rc = line_err(&r, FAILED, "%s", why);
 			break;
@@ -347,6 +423,8 @@ static int read_frames(struct gather *g, const char *path)
 			rc = video_add(g, row.video);
 		if (!rc)
 			rc = frame_add(g, g->video, row.path);
+		if (!rc)
+			guess_begin(g);
 	}
 	line_reader_close(&r);
 	return !rc && !g->index->frame_count ? err(FAILED, "'%s' lists no frame", path) : rc;
