@@ -16,8 +16,10 @@
 #include "comm/topo/log.h"
 #include "comm/topo/preset.h"
 #include "kernels/kernels.h"
+#include "loader/ava.h"
 #include "loader/jpeg.h"
 #include "loader/loader.h"
+#include "loader/parallel.h"
 #include "loader/synth.h"
 #include "report/runs.h"
 #include "tests/made_folder.h"	/* the job of which the tests know the truth */
@@ -29,6 +31,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 struct bench_options {
 	const char *out, *only, *net;
@@ -63,26 +67,22 @@ struct bench_row {
 	int (*measure)(const struct bench_options *, struct figure *);
 };
 
-/* Two measurements in turns, so that both see the same machine: the medians of o->repeat values of each. */
+/* Measurements in turns, so that all see the same machine: for each the median of o->repeat values. */
 typedef int measurement(void *context, double *value);
 
-static int turns(const struct bench_options *o, measurement *a, measurement *b, void *context, double *a_median,
-		 double *b_median)
-{
-	double *as = calloc(o->repeat, sizeof(*as)), *bs = calloc(o->repeat, sizeof(*bs));
-	int rc = as && bs ? OK : err(NO_MEMORY, "no memory for %" PRIu64 " measurements", o->repeat);
+enum { MEASUREMENTS_MAX = 4 };
 
-	for (uint64_t i = 0; i < o->repeat && !rc; i++) {
-		rc = a(context, &as[i]);
-		if (!rc)
-			rc = b(context, &bs[i]);
-	}
-	if (!rc) {
-		*a_median = quantile(as, o->repeat, 0.5);
-		*b_median = quantile(bs, o->repeat, 0.5);
-	}
-	free(as);
-	free(bs);
+static int turns(const struct bench_options *o, measurement *const *all, size_t count, void *context, double *medians)
+{
+	double *values = calloc(o->repeat, MEASUREMENTS_MAX * sizeof(*values));
+	int rc = values ? OK : err(NO_MEMORY, "no memory for %" PRIu64 " measurements", o->repeat);
+
+	for (uint64_t i = 0; i < o->repeat; i++)
+		for (size_t k = 0; k < count && !rc; k++)
+			rc = all[k](context, &values[k * o->repeat + i]);
+	for (size_t k = 0; k < count && !rc; k++)
+		medians[k] = quantile(values + k * o->repeat, o->repeat, 0.5);
+	free(values);
 	return rc;
 }
 
@@ -211,16 +211,17 @@ static int step_over_convolutions(const struct bench_options *o, struct figure *
 		rc = backend->open(&k, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1,
 				   .threads = o->threads ? (unsigned)o->threads : place_threads(&place, 1) });
 	if (!rc) {
+		static measurement *const race[] = { step_s, convolutions_s };
 		struct step_race r = { k, &in };
-		double step, alone;
+		double s[ARRAY_LEN(race)];
 
 		rc = one_step(k, &in);	/* warms up */
 		if (!rc)
-			rc = turns(o, step_s, convolutions_s, &r, &step, &alone);
+			rc = turns(o, race, ARRAY_LEN(race), &r, s);
 		if (!rc) {
-			f->value = step / alone;
+			f->value = s[0] / s[1];
 			snprintf(f->yardstick, sizeof(f->yardstick), "%s at %zu, 1 clip: step %.3f s, its convolutions alone %.3f s",
-				 o->net, net.crop, step, alone);
+				 o->net, net.crop, s[0], s[1]);
 		}
 		backend->close(k);
 	}
@@ -246,53 +247,80 @@ static int data_set(const struct bench_options *o, char path[PATH_BYTES])
 							.height = FRAME_HEIGHT, .quality = 90, .threads = 2 }, counts);
 }
 
-/* Frames per second of a loop that reads and decodes and does nothing else, over all files of the training set. */
-static int decode_rate(void *context, double *frames_per_s)
-{
-	const char *data = context;
-	char pattern[PATH_BYTES], why[256];
-	struct jpeg_reader reader;
+enum { DECODERS_MAX = 2 };
+
+struct decoders {
+	struct jpeg_reader readers[DECODERS_MAX];
 	glob_t files;
+};
+
+static int decode_one(void *context, size_t thread, size_t item)
+{
+	struct decoders *d = context;
+	char why[256];
+
+	return jpeg_read(&d->readers[thread], d->files.gl_pathv[item], why, sizeof(why)) ? err(FAILED, "%s", why) : OK;
+}
+
+/* Frames per second of threads that read and decode and do nothing else, over all files of the training set. */
+static int decode_rate(const char *data, size_t threads, double *frames_per_s)
+{
+	char pattern[PATH_BYTES];
+	struct decoders d = { 0 };
 	uint64_t begin;
 	int rc = path_make(pattern, "%s/frames/*/*.jpg", data);
 
-	if (!rc && glob(pattern, 0, NULL, &files))
+	if (!rc && glob(pattern, 0, NULL, &d.files))
 		rc = err(FAILED, "no frames as '%s'", pattern);
-	if (rc)
-		return rc;
-	rc = jpeg_reader_init(&reader);
+	for (size_t i = 0; i < threads && !rc; i++)
+		rc = jpeg_reader_init(&d.readers[i]);
 	begin = clock_ns();
-	for (size_t i = 0; i < files.gl_pathc && !rc; i++)
-		if (jpeg_read(&reader, files.gl_pathv[i], why, sizeof(why)))
-			rc = err(FAILED, "%s", why);
-	*frames_per_s = (double)files.gl_pathc * NS_PER_S / (double)(clock_ns() - begin);
-	jpeg_reader_release(&reader);
-	globfree(&files);
+	if (!rc)
+		rc = parallel_each(d.files.gl_pathc, threads, decode_one, &d);
+	*frames_per_s = (double)d.files.gl_pathc * NS_PER_S / (double)(clock_ns() - begin);
+	for (size_t i = 0; i < DECODERS_MAX; i++)
+		jpeg_reader_release(&d.readers[i]);
+	globfree(&d.files);
 	return rc;
 }
 
-/* Frames per second that come out of the loader as tensors, one epoch, start-up included: what a policy fetches ahead
- * of the first request is not free. */
+/* Frames per second that come out of the loader as tensors, from the start of its workers to the end of the second
+ * epoch: what they make before the first request is not free, the index and the ring's memory, which are once per run,
+ * are not counted. */
 static int loader_rate(const char *data, const char *policy, size_t workers, double *frames_per_s)
 {
+	enum { EPOCHS = 2 };
 	struct loader *l;
 	struct clip_batch batch;
-	uint64_t begin = clock_ns();
+	uint64_t begin;
 	size_t frames = 0;
 	int rc = loader_open(&l, &(struct loader_config){ .data = data, .policy = policy, .workers = workers, .prefetch = 2,
 			     .clips = 1, .frames = FRAMES, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = LOADER_CROP,
-			     .scale_min = LOADER_SCALE_MIN, .scale_max = LOADER_SCALE_MAX, .world = 1, .epochs = 1 });
+			     .scale_min = LOADER_SCALE_MIN, .scale_max = LOADER_SCALE_MAX, .world = 1, .epochs = EPOCHS });
 
 	if (rc)
 		return rc;
-	rc = loader_epoch_begin(l, 0);
-	for (size_t i = 0; i < loader_iterations(l) && !rc; i++) {
-		rc = loader_next(l, &batch);
-		frames += FRAMES;
+	begin = clock_ns();
+	for (size_t e = 0; e < EPOCHS && !rc; e++) {
+		rc = loader_epoch_begin(l, e);
+		for (size_t i = 0; i < loader_iterations(l) && !rc; i++) {
+			rc = loader_next(l, &batch);
+			frames += FRAMES;
+		}
 	}
 	*frames_per_s = (double)frames * NS_PER_S / (double)(clock_ns() - begin);
 	loader_close(l);
 	return rc;
+}
+
+static int one_decoder_rate(void *context, double *frames_per_s)
+{
+	return decode_rate(context, 1, frames_per_s);
+}
+
+static int two_decoders_rate(void *context, double *frames_per_s)
+{
+	return decode_rate(context, 2, frames_per_s);
 }
 
 static int inline_rate(void *context, double *frames_per_s)
@@ -312,33 +340,131 @@ static int two_workers_rate(void *context, double *frames_per_s)
 
 static int loader_over_decode(const struct bench_options *o, struct figure *f)
 {
+	static measurement *const race[] = { one_decoder_rate, inline_rate };
+	double rate[ARRAY_LEN(race)];
 	char data[PATH_BYTES];
-	double bare, loaded;
 	int rc = data_set(o, data);
 
 	if (!rc)
-		rc = turns(o, decode_rate, inline_rate, data, &bare, &loaded);
+		rc = turns(o, race, ARRAY_LEN(race), data, rate);
 	if (rc)
 		return rc;
-	f->value = loaded / bare;
-	snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding %.0f",
-		 FRAME_WIDTH, FRAME_HEIGHT, LOADER_CROP, loaded, bare);
+	f->value = rate[1] / rate[0];
+	snprintf(f->yardstick, sizeof(f->yardstick), "frames of %dx%d to crop %d, one core: %.0f frames/s, bare decoding of whole "
+		 "frames %.0f", FRAME_WIDTH, FRAME_HEIGHT, LOADER_CROP, rate[1], rate[0]);
 	return OK;
 }
 
-static int loader_two_over_one(const struct bench_options *o, struct figure *f)
+/* Cores share memory and clock, so two of them do not do twice the work of one: what two bare decoders gain is the most
+ * that two workers could. */
+static int loader_gain_over_decode(const struct bench_options *o, struct figure *f)
 {
+	static measurement *const race[] = { one_decoder_rate, two_decoders_rate, one_worker_rate, two_workers_rate };
+	double rate[ARRAY_LEN(race)];
 	char data[PATH_BYTES];
-	double one, two;
 	int rc = data_set(o, data);
 
 	if (!rc)
-		rc = turns(o, one_worker_rate, two_workers_rate, data, &one, &two);
+		rc = turns(o, race, ARRAY_LEN(race), data, rate);
 	if (rc)
 		return rc;
-	f->value = two / one;
-	snprintf(f->yardstick, sizeof(f->yardstick), "policy threads: 2 workers %.0f frames/s, 1 worker %.0f", two, one);
+	f->value = rate[3] / rate[2] / (rate[1] / rate[0]);
+	snprintf(f->yardstick, sizeof(f->yardstick), "policy threads: 2 workers %.0f frames/s, 1 worker %.0f: x %.2f; 2 bare decoders "
+		 "%.0f, 1 %.0f: x %.2f", rate[3], rate[2], rate[3] / rate[2], rate[1], rate[0], rate[1] / rate[0]);
 	return OK;
+}
+
+/* ---- the index ------------------------------------------------------------------------- */
+
+/* Lists of the size of AVA's: as many videos and frames, names as long, a box and a half in each second. */
+static int write_lists(const char *dir)
+{
+	enum { AVA_VIDEOS = 235, AVA_FRAMES_EACH = AVA_FPS * AVA_LENGTH_S };
+	static const char *const names[] = { AVA_TRAIN_FRAMES, AVA_TRAIN_TRUTH, AVA_TRAIN_PREDICTED };
+	FILE *files[ARRAY_LEN(names)] = { 0 };
+	char path[ARRAY_LEN(names)][PATH_BYTES], folder[PATH_BYTES];
+	int rc = path_make(folder, "%s/frame_lists", dir);
+
+	if (!rc)
+		rc = dir_make(folder);
+	if (!rc)
+		rc = path_make(folder, "%s/" AVA_PREDICTED, dir);
+	if (!rc)
+		rc = dir_make(folder);
+	for (size_t i = 0; i < ARRAY_LEN(names) && !rc; i++) {
+		rc = path_make(path[i], "%s/%s", dir, names[i]);
+		files[i] = rc ? NULL : file_begin(path[i]);
+		rc = rc || files[i] ? rc : FAILED;
+	}
+	if (!rc)
+		fprintf(files[0], "%s\n", AVA_FRAMES_HEADER);
+	for (unsigned v = 0; v < AVA_VIDEOS && !rc; v++) {
+		char name[12];
+
+		snprintf(name, sizeof(name), "film-%06u", v * 4051 % 1000000);
+		for (size_t i = 0; i < AVA_FRAMES_EACH; i++)
+			fprintf(files[0], "%s %u %zu " AVA_FRAME_PATH " \"\"\n", name, v, i, name, name, i + 1);
+		for (unsigned s = AVA_SECOND_MIN; s <= AVA_SECOND_MAX; s++) {
+			fprintf(files[1], "%s,%04u,0.077,0.151,0.283,0.811,80,1\n", name, s);
+			if (s % 2)
+				fprintf(files[2], "%s,%04u,0.226,0.032,0.366,0.497,12,0.95\n", name, s);
+		}
+	}
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		rc = files[i] ? file_end(files[i], path[i], rc) : rc;
+	return rc;
+}
+
+static size_t resident_bytes(void)
+{
+	size_t whole = 0, resident = 0;
+	char *text;
+
+	if (file_read("/proc/self/statm", &text, NULL))
+		return 0;
+	if (sscanf(text, "%zu %zu", &whole, &resident) != 2)
+		resident = 0;
+	free(text);
+	return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static double core_s(void)
+{
+	struct timespec t;
+
+	return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) ? NAN : (double)t.tv_sec + (double)t.tv_nsec / NS_PER_S;
+}
+
+static int index_s(const struct bench_options *o, struct figure *f)
+{
+	char dir[PATH_BYTES];
+	double best = INFINITY, on_core = INFINITY;
+	size_t bytes = 0, frames = 0, runs = 0;
+	int rc = path_make(dir, "%s/lists", o->out), removed;
+
+	if (!rc)
+		rc = write_lists(dir);
+	for (uint64_t i = 0; i < o->repeat && !rc; i++) {
+		size_t before = resident_bytes();
+		uint64_t begin = clock_ns();
+		double core = core_s();
+		struct ava_index ix;
+
+		rc = ava_index_read(&ix, dir);
+		if (rc)
+			break;
+		best = fmin(best, (double)(clock_ns() - begin) / NS_PER_S);
+		on_core = fmin(on_core, core_s() - core);
+		bytes = i ? bytes : resident_bytes() - before;
+		frames = ix.frame_count;
+		runs = ix.run_count;
+		ava_index_release(&ix);
+	}
+	f->value = best;
+	snprintf(f->yardstick, sizeof(f->yardstick), "lists as large as AVA's: %zu frames, %.2f s on a core; in memory %zu runs, %.0f MB",
+		 frames, on_core, runs, (double)bytes / 1e6);
+	removed = dir_remove(dir);
+	return rc ? rc : removed;
 }
 
 /* ---- logs ------------------------------------------------------------------------------ */
@@ -469,7 +595,8 @@ static const struct bench_row rows[] = {
 	{ "event_pair_ns", "ns", NAN, false, event_pair },
 	{ "step_over_convolutions", "1", 1.3, false, step_over_convolutions },
 	{ "loader_over_decode", "1", 0.85, true, loader_over_decode },
-	{ "loader_two_over_one", "1", 1.9, true, loader_two_over_one },
+	{ "loader_gain_over_decode", "1", 0.95, true, loader_gain_over_decode },
+	{ "index_s", "s", 3, false, index_s },
 	{ "analysis_segments_per_s", "1/s", 5e6, true, analysis_speed },
 	{ "topo_log_mb_per_s", "MB/s", 200, true, topo_log_speed },
 };
