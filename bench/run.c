@@ -44,12 +44,12 @@
 #include <unistd.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *comm, *policy, *buckets, *eval_frames, *emulate_kernels;
-	const char *emulate_loader;
+	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *comm, *policy, *buckets, *eval_frames;
+	const char *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
-	uint64_t bucket_bytes, first_bucket_bytes;
-	double emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
+	uint64_t bucket_bytes, first_bucket_bytes, emulate_start_ms;
+	double hang_s, emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
 	bool overlap, nesterov, bn_broadcast, bind;
 	struct opt_names inject;
 };
@@ -105,6 +105,12 @@ static const struct opt opts[] = {
 	  "statistics and weights, not their time", NULL },
 	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
 	  "backward=lognormal:20,0.1 (input forward loss backward update; const:MS, file:PATH)", NULL },
+	{ "on-corrupt", OPT_NAME, AT(on_corrupt), "fail", "what a damaged JPEG does: ends the run, or its clip is counted and replaced by the "
+	  "next one of the data set", "fail|skip" },
+	{ "hang-s", OPT_F64, AT(hang_s), "8", "a worker that reads no frame for so long while its batch is waited for ends the run; "
+	  "0: wait for ever", NULL },
+	{ "emulate-start-ms", OPT_U64, AT(emulate_start_ms), "0", "time that each worker program takes to start, as an interpreter does; policy "
+	  "respawn starts programs, others none", NULL },
 	{ "emulate-loader", OPT_NAME, AT(emulate_loader), NULL, "policy null: time per batch, as normal:10,2", NULL },
 	{ "emulate-storage-ms", OPT_F64, AT(emulate_storage_ms), "0", "each frame's file takes that much longer to come, as from distant storage", NULL },
 	{ "inject", OPT_NAMES, AT(inject), NULL, "a delay of known size, as rank=2,phase=load,ms=30[,iteration=A:B][,prob=p]", NULL },
@@ -192,6 +198,8 @@ static const struct limit {
 	{ "momentum", OPT_F64, AT(momentum), 0, 1 },
 	{ "weight-decay", OPT_F64, AT(weight_decay), 0, INFINITY },
 	{ "dropout", OPT_F64, AT(dropout), 0, 0.99 },
+	{ "hang-s", OPT_F64, AT(hang_s), 0, 1e6 },
+	{ "emulate-start-ms", OPT_U64, AT(emulate_start_ms), 0, 1e7 },
 	{ "eval-seconds", OPT_U64, AT(eval_seconds), 1, AVA_SECONDS },
 };
 
@@ -250,17 +258,21 @@ static int join(struct run *r)
 	return OK;
 }
 
+enum { EMULATED_BYTES = 128 };
+
 /* What was not measured but made up, for `text`; false: nothing. */
-static bool emulated(const struct run_options *o, char text[80])
+static bool emulated(const struct run_options *o, char text[EMULATED_BYTES])
 {
 	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null"), storage = !loader && o->emulate_storage_ms > 0;
 	const char *parts = compute && loader ? "compute and loader" : compute && storage ? "compute and storage" :
 			    compute ? "compute" : loader ? "loader" : storage ? "storage" : "";
-	char ranks[48] = "";
+	char ranks[48] = "", start[48] = "";
 
 	if (o->emulate_ranks > 1)
 		snprintf(ranks, sizeof(ranks), "%s%" PRIu64 " ranks per process", *parts ? ", " : "", o->emulate_ranks);
-	snprintf(text, 80, "%s%s", parts, ranks);
+	if (o->emulate_start_ms)
+		snprintf(start, sizeof(start), "%sstart of workers", *parts || *ranks ? ", " : "");
+	snprintf(text, EMULATED_BYTES, "%s%s%s", parts, ranks, start);
 	return *text;
 }
 
@@ -279,7 +291,9 @@ static int open_loader(struct run *r, const struct multigrid_phase *p)
 		.scale_max = scaled(r->net.crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
 		.ranks = o->emulate_ranks, .epochs = r->grid.epochs, .turn_count = p->turn_count,
-		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader };
+		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader,
+		.skip_damaged = !strcmp(o->on_corrupt, "skip"), .hang_ns = (uint64_t)(o->hang_s * (double)NS_PER_S),
+		.start_ns = o->emulate_start_ms * 1000000 };
 
 	for (size_t i = 0; i < p->turn_count; i++) {
 		size_t crop = p->turns[i].crop;
@@ -497,7 +511,7 @@ static int load_initial(struct run *r)
 static int set_up(struct run *r)
 {
 	const struct run_options *o = &r->o;
-	char made_up[80];
+	char made_up[EMULATED_BYTES];
 	int rc = net_init(&r->net, net_preset_find(o->net), o->frames, o->crop);
 
 	r->schedule = schedule_ava;
@@ -539,7 +553,7 @@ static int set_up(struct run *r)
 static cJSON *step_json(const struct run *r)
 {
 	cJSON *o = cJSON_CreateObject(), *buckets;
-	char made_up[80];
+	char made_up[EMULATED_BYTES];
 
 	cJSON_AddNumberToObject(o, "parameters", (double)r->net.values);
 	cJSON_AddNumberToObject(o, "gradient_bytes", (double)(r->net.values * sizeof(float)));
@@ -579,6 +593,7 @@ static cJSON *results_json(const struct run *r)
 		cJSON_AddNumberToObject(one, "loss", e->loss);
 		cJSON_AddNumberToObject(one, "lr", e->lr);
 		cJSON_AddStringToObject(one, "checksum", checksum);
+		cJSON_AddNumberToObject(one, "skipped_clips", (double)e->skipped);
 		if (e->validated)
 			cJSON_AddItemToObject(one, "mAP", isnan(e->map) ? cJSON_CreateNull() : cJSON_CreateNumber(e->map));
 		cJSON_AddItemToArray(epochs, one);
@@ -769,27 +784,28 @@ static int plan_step(struct run *r)
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %zu epochs", r->grid.epochs);
 }
 
-/* The order of samples over all ranks: the sum of the processes' checksums. */
+/* The order of samples over all ranks, the sum of the processes' checksums; and how many of them were replaced. */
 static int combine_checksums(struct run *r)
 {
 	struct comm *c = r->comm;
-	uint64_t *sums = calloc(r->step.epochs_done + 1, sizeof(*sums));
-	int rc = sums ? OK : err(NO_MEMORY, "no memory for checksums");
+	int rc = OK;
 
 	for (size_t e = r->first_epoch; !rc && e < r->step.epochs_done; e++) {
-		uint64_t all = 0;
+		struct epoch_result *mine = &r->step.results[e];
+		uint64_t all[2] = { 0 };
 
 		for (size_t rank = 0; !rc && rank < c->world; rank++) {
-			uint64_t one = r->step.results[e].checksum;
+			uint64_t one[2] = { mine->checksum, mine->skipped };
 
-			rc = c->backend->bcast(c, &one, sizeof(one), rank);
-			all += one;
+			rc = c->backend->bcast(c, one, sizeof(one), rank);
+			all[0] += one[0];
+			all[1] += one[1];
 		}
-		sums[e] = all;
+		if (!rc) {
+			mine->checksum = all[0];
+			mine->skipped = all[1];
+		}
 	}
-	for (size_t e = r->first_epoch; !rc && e < r->step.epochs_done; e++)
-		r->step.results[e].checksum = sums[e];
-	free(sums);
 	return rc;
 }
 

@@ -106,7 +106,8 @@ static int log_iteration(struct step *s)
 	s->loss_sum += s->loss;
 	if (s->iteration + 1 == s->iterations)
 		s->results[s->epochs_done++] = (struct epoch_result){
-			.loss = s->loss_sum / (double)s->iterations, .lr = s->sgd.lr, .checksum = loader_checksum(s->loader) };
+			.loss = s->loss_sum / (double)s->iterations, .lr = s->sgd.lr, .checksum = loader_checksum(s->loader),
+			.skipped = loader_skipped(s->loader) };
 	if (s->log_period && s->comm->rank == 0 &&
 	    ((s->iteration + 1) % s->log_period == 0 || s->iteration + 1 == s->iterations)) {
 		printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f\n", s->epoch,

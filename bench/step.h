@@ -34,6 +34,7 @@ struct validation;
 struct epoch_result {
 	double loss;		/* mean over iterations and ranks */
 	double lr;		/* of its last iteration */
+	uint64_t skipped;	/* clips of this rank that were replaced */
 	uint64_t checksum;	/* of the order of this process's samples */
 	bool validated;
 	double map;		/* frame-mAP behind it; NaN: no ground truth */

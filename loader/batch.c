@@ -38,12 +38,17 @@ void batch_maker_epoch(struct batch_maker *m, size_t epoch)
 	m->epoch = epoch;
 }
 
+/* Clips that are tried for one place in a batch: damage that spreads further is no accident. */
+enum { TRIES = 16 };
+
 static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 {
 	const struct batch_plan *p = m->plan;
 	struct batch_place at = batch_plan_place(p, b);
 	size_t boxes = 0;
 
+	to->slot->skipped = 0;
+	m->clip.beat = &to->slot->beat;
 	batch_maker_epoch(m, at.epoch);
 	m->clip.geometry = batch_plan_geometry(p, b);
 	stage_end(&m->clip.jpeg.stages, STAGE_HAND_OVER);
@@ -57,11 +62,20 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 			.meta = to->meta + 2 * boxes,
 			.place = i,
 		};
+		int rc = JPEG_DAMAGED;
 
+		for (size_t tries = 0; rc == JPEG_DAMAGED; tries++) {
+			if (tries && (!p->skip_damaged || tries == TRIES))
+				return FAILED;
+			if (tries)
+				example = (uint32_t)((example + 1) % p->examples);
+			to->slot->skipped += tries == 1;
+			rc = clip_make(&m->clip, m->index, example, p->seed, m->epoch, &tensors, to->slot->why,
+				       sizeof(to->slot->why));
+		}
+		if (rc)
+			return rc;
 		assert(boxes + m->index->examples[example].box_count <= p->boxes_max);
-		if (clip_make(&m->clip, m->index, example, p->seed, m->epoch, &tensors, to->slot->why,
-			      sizeof(to->slot->why)))
-			return FAILED;
 		to->examples[i] = example;
 		boxes += m->index->examples[example].box_count;
 	}

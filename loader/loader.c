@@ -32,6 +32,8 @@ struct loader {
 	size_t next;			/* batch, over all epochs */
 	size_t epoch;			/* of the latest begin; SIZE_MAX: none */
 	uint64_t checksum;
+	size_t skipped;			/* clips in this epoch */
+	size_t told;			/* of all that were skipped, how many were named */
 	bool failed;
 	struct lane *lane;
 	struct lane *const *worker_lanes;
@@ -127,6 +129,7 @@ static int open_parts(struct loader *ld)
 		.storage_ns = c->storage_ns,
 		.turn_count = c->turn_count,
 		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
+		.skip_damaged = c->skip_damaged, .start_ns = c->start_ns,
 	};
 	memcpy(p->turns, c->turns, sizeof(p->turns));
 	rc = plan_epoch(c, p);
@@ -210,11 +213,12 @@ int loader_epoch_begin(struct loader *ld, size_t epoch)
 
 		span_begin(ld->lane, SPAN_WORKERS_START, c->workers);
 		rc = workers_start(&ld->workers, ld->policy->kind, c->workers, (uint32_t)first, (uint32_t)end,
-				   &ld->ring, &ld->index, ld->lane);
+				   &ld->ring, &ld->index, c->hang_ns, ld->lane);
 		span_end(ld->lane);
 	}
 	ld->epoch = epoch;
 	ld->checksum = 0;
+	ld->skipped = 0;
 	ld->failed = rc != OK;
 	return rc;
 }
@@ -235,9 +239,21 @@ static int obtain(struct loader *ld, uint32_t b)
 
 		span_put(ld->lane, SPAN_QUEUE_DEPTH, now, now, ld->lane->iter, 0, ring_depth(&ld->ring, b));
 	}
+	workers_expect(&ld->workers, b);
 	while (!rc && !ring_wait_ready(&ld->ring, b, WORKERS_LOOK_NS))
 		rc = workers_check(&ld->workers);
 	return rc;
+}
+
+/* The first few are named, all are counted. */
+static void tell_skipped(struct loader *ld, const struct ring_slot *s)
+{
+	enum { NAMED = 5 };
+
+	ld->skipped += s->skipped;
+	if (ld->told < NAMED)
+		warn("%s; its clip is skipped%s", s->why, ld->told + s->skipped >= NAMED ? "; further ones are only counted" : "");
+	ld->told += s->skipped;
 }
 
 /* Who made a batch, and what its time went to; without workers it was the training thread. */
@@ -266,6 +282,7 @@ static void tell(const struct loader *ld, uint32_t b, const struct ring_slot *s)
 static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
 {
 	struct batch_place at = batch_plan_place(&ld->plan, b);
+	size_t others = 0;
 
 	if (r->slot->failed)
 		return err(FAILED, "%s", r->slot->why);
@@ -273,12 +290,15 @@ static int accept(struct loader *ld, uint32_t b, const struct ring_batch *r)
 		uint32_t due = batch_maker_example(&ld->maker, at, i);
 		uint64_t hash = hash_word(HASH_START, at.rank, sizeof(at.rank));
 
-		if (r->examples[i] != due)
+		others += r->examples[i] != due;
+		if (others > r->slot->skipped)
 			return err(FAILED, "loader worker %u delivered clip %u where clip %u of epoch %zu was due",
 				   r->slot->worker, r->examples[i], due, ld->epoch);
 		hash = hash_word(hash, at.iteration * ld->plan.clips + i, sizeof(at.iteration));
-		ld->checksum += hash_word(hash, due, sizeof(due));
+		ld->checksum += hash_word(hash, r->examples[i], sizeof(due));
 	}
+	if (r->slot->skipped)
+		tell_skipped(ld, r->slot);
 	if (!ld->policy->null)
 		tell(ld, b, r->slot);
 	return OK;
@@ -315,11 +335,15 @@ uint64_t loader_checksum(const struct loader *ld)
 	return ld->checksum;
 }
 
+size_t loader_skipped(const struct loader *ld)
+{
+	return ld->skipped;
+}
+
 void loader_close(struct loader *ld)
 {
-	if (!ld)
+	if (!ld || !workers_stop(&ld->workers))
 		return;
-	workers_stop(&ld->workers);
 	batch_maker_release(&ld->maker);
 	dist_release(&ld->emulate);
 	ring_close(&ld->ring);

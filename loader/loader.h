@@ -47,6 +47,10 @@ struct loader_config {
 	size_t epochs;		/* a policy that prefetches over the epoch boundary must know where to stop */
 	size_t iterations_max;	/* batches per epoch at most; 0: what the data set gives */
 	uint64_t storage_ns;	/* emulated storage: each frame's file takes that much longer to come; 0: not */
+	bool skip_damaged;	/* a clip that shows a damaged frame is counted and replaced by the next one of the data set, rather
+				 * than the end of the run */
+	uint64_t hang_ns;	/* a worker that reads no frame for so long while its batch is waited for hangs; 0: wait for ever */
+	uint64_t start_ns;	/* policy "respawn": emulated time that a worker takes to start, as an interpreter does */
 	const char *emulate;	/* policy "null": distribution of the time per batch (bench/base/dist.h); NULL: none */
 };
 
@@ -84,7 +88,11 @@ int loader_next(struct loader *, struct clip_batch *);
  * for all policies, and for many ranks the sum of theirs. */
 uint64_t loader_checksum(const struct loader *);
 
-/* Ends workers and frees all; also after a failure.  No process, thread or shared segment stays. */
+/* Clips that were replaced so far in this epoch. */
+size_t loader_skipped(const struct loader *);
+
+/* Ends workers and frees all; also after a failure.  No process, thread or shared segment stays; but a
+ * thread that hangs cannot be ended, and keeps its memory until the process ends. */
 void loader_close(struct loader *);
 
 /* The hidden command by which the policy "respawn" starts a worker: argv as it was made by it. */

@@ -9,12 +9,12 @@
 
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
+#include "loader/limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -74,35 +74,36 @@ static void measure(struct ring *r, const struct batch_plan *p)
 	r->bytes = aligned(sizeof(struct ring_control)) + p->slots * r->slot_bytes;
 }
 
-/* Bytes that the machine could still give, SIZE_MAX when it does not say.  A request beyond that would
- * not fail: the kernel would kill some process to meet it. */
-static size_t memory_available(void)
+/* Before anything is taken, and before the first worker starts. */
+static int check_limits(const struct ring *r, const struct batch_plan *p)
 {
-	size_t kib = SIZE_MAX / 1024;
-	FILE *f = fopen("/proc/meminfo", "r");
-	char line[128];
+	struct limit_found limit = limits_least("");
 
-	while (f && fgets(line, sizeof(line), f) && sscanf(line, "MemAvailable: %zu kB", &kib) != 1)
-		;
-	if (f)
-		fclose(f);
-	return kib * 1024;
+	if (r->bytes <= limit.bytes)
+		return OK;
+	return err(NO_MEMORY, "no memory for %zu batches of %zu MiB, %zu MiB in all: there are %zu MiB by %s (fewer workers, or a "
+		   "smaller batch, need less)", p->slots, r->slot_bytes >> 20, r->bytes >> 20, limit.bytes >> 20, limit.who);
 }
 
 int ring_open(struct ring *r, const struct batch_plan *p)
 {
-	int rc = 0, fd = memfd_create("sfscale-batches", MFD_CLOEXEC);
+	int rc, fd;
 
+	*r = (struct ring){ .fd = -1 };
+	measure(r, p);
+	rc = check_limits(r, p);
+	if (rc)
+		return rc;
+	fd = memfd_create("sfscale-batches", MFD_CLOEXEC);
 	/* Away from the low numbers, which a worker's program gets for its own use. */
-	*r = (struct ring){ .fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 10) };
+	r->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 10);
 	if (r->fd < 0)
 		rc = errno;
 	if (fd >= 0)
 		close(fd);
 	if (r->fd < 0)
 		return err(FAILED, "cannot make shared memory: %s", strerror(rc));
-	measure(r, p);
-	rc = r->bytes > memory_available() ? ENOMEM : posix_fallocate(r->fd, 0, (off_t)r->bytes);
+	rc = posix_fallocate(r->fd, 0, (off_t)r->bytes);
 	if (rc)
 		rc = err(NO_MEMORY, "no shared memory for %zu batches of %zu MiB (fewer workers, or a smaller batch, need "
 			 "less): %s", p->slots, r->slot_bytes >> 20, strerror(rc));

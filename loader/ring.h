@@ -32,6 +32,8 @@ struct batch_plan {
 	uint64_t seed;
 	uint64_t storage_ns;		/* emulated: that much longer each file takes to come */
 	size_t slots;
+	bool skip_damaged;		/* a clip that shows a damaged frame is replaced by the next one of the data set */
+	uint64_t start_ns;		/* emulated: what a worker program takes to start */
 };
 
 /* Where batch `b` belongs. */
@@ -82,10 +84,12 @@ struct ring_slot {
 	uint32_t failed;
 	uint32_t worker;
 	uint32_t boxes;
+	uint32_t skipped;		/* clips that were replaced; `why` has the reason of the latest */
+	_Atomic uint32_t beat;		/* moves with every frame of the batch in the making */
 	uint64_t t0_ticks, t1_ticks;	/* begun and done */
 	uint64_t stage_ticks[STAGE_COUNT];	/* sum: t1 - t0 */
 	struct usage usage;		/* of the worker: its memory before t0, its CPU time at t1 */
-	char why[RING_WHY_BYTES];	/* when it failed */
+	char why[RING_WHY_BYTES];	/* when it failed, or a clip was skipped */
 };
 
 struct ring_control {

@@ -16,6 +16,7 @@
  */
 #include "loader/workers.h"
 
+#include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "loader/loader.h"
 
@@ -153,23 +154,59 @@ static int start_fork(struct worker *w)
 	return OK;
 }
 
-static int send_all(int fd, const char *data, size_t bytes)
+/* What it is doing, by /proc: a word for the letter behind the name. */
+static const char *state_of(pid_t pid)
 {
+	static const char *const words[128] = {
+		['T'] = "stopped", ['t'] = "stopped by a debugger", ['D'] = "stuck in the kernel, as on dead storage",
+		['S'] = "asleep", ['R'] = "running", ['Z'] = "dead",
+	};
+	char path[64], *text = NULL, *name_end;
+	const char *word = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	if (!file_read(path, &text, NULL) && (name_end = strrchr(text, ')')) && name_end[1] && name_end[2] > 0)
+		word = words[(size_t)name_end[2]];
+	free(text);
+	return word ? word : "in an unknown state";
+}
+
+static int tell_hung(struct workers *ws, const struct worker *w, const char *what, uint64_t quiet_ns)
+{
+	char who[64] = "thread";
+
+	ws->hung = true;
+	if (w->pid)
+		snprintf(who, sizeof(who), "process %ld, %.40s", (long)w->pid, state_of(w->pid));
+	return err(FAILED, "loader worker %zu (%s) hangs: for %.1f s it has %s", w->number, who,
+		   (double)quiet_ns / NS_PER_S, what);
+}
+
+static int send_all(struct workers *ws, const struct worker *w, int fd, const char *data, size_t bytes)
+{
+	uint64_t quiet_ns = 0, limit_ns = ws->hang_ns + w->ring->control->plan.start_ns;
+
 	while (bytes) {
 		ssize_t n = send(fd, data, bytes, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return FAILED;
-		data += n;
-		bytes -= (size_t)n;
+		if (n < 0 && errno != EAGAIN)
+			return OK;	/* it is gone, which workers_check() tells */
+		quiet_ns = n < 0 ? quiet_ns + WORKERS_LOOK_NS : 0;
+		if (ws->hang_ns && quiet_ns >= limit_ns)
+			return tell_hung(ws, w, "taken nothing of its index", quiet_ns);
+		if (n > 0) {
+			data += n;
+			bytes -= (size_t)n;
+		}
 	}
+	shutdown(fd, SHUT_WR);
 	return OK;
 }
 
 /* Serialises the index, for this worker alone, and sends it. */
-static int send_index(const struct worker *w, int fd, struct lane *lane)
+static int send_index(struct workers *ws, const struct worker *w, int fd, struct lane *lane)
 {
 	char *text = NULL;
 	size_t bytes;
@@ -183,9 +220,8 @@ static int send_index(const struct worker *w, int fd, struct lane *lane)
 	if (fclose(f) && !rc)
 		rc = err(NO_MEMORY, "no memory to serialise the index");
 	span_put(lane, SPAN_WORKERS_INDEX, begin, clock_ticks(), lane ? lane->iter : 0, 0, w->number);
-	/* A worker that is gone is told by workers_check(). */
-	if (!rc && !send_all(fd, text, bytes))
-		shutdown(fd, SHUT_WR);
+	if (!rc)
+		rc = send_all(ws, w, fd, text, bytes);
 	free(text);
 	return rc;
 }
@@ -221,21 +257,27 @@ static int spawn(struct worker *w, int index_fd)
 
 static int start_spawn(struct workers *ws, struct worker *w, struct lane *lane)
 {
+	static const struct timeval look = { .tv_usec = WORKERS_LOOK_NS / 1000 };
 	_Atomic uint32_t *up = &w->ring->control->up;
+	uint64_t quiet_ns = 0, limit_ns = ws->hang_ns + w->ring->control->plan.start_ns;
 	int pair[2], rc;
 	uint32_t seen;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return err(FAILED, "cannot make a socket for loader worker %zu: %s", w->number, strerror(errno));
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &look, sizeof(look));
 	rc = spawn(w, pair[1]);
 	close(pair[1]);
 	if (!rc)
-		rc = send_index(w, pair[0], lane);
+		rc = send_index(ws, w, pair[0], lane);
 	close(pair[0]);
 	while (!rc && (seen = atomic_load(up)) <= w->number) {
 		ring_futex_wait(up, seen, WORKERS_LOOK_NS);
 		if (atomic_load(up) <= w->number)
 			rc = workers_check(ws);
+		quiet_ns += WORKERS_LOOK_NS;
+		if (!rc && ws->hang_ns && quiet_ns >= limit_ns && atomic_load(up) <= w->number)
+			rc = tell_hung(ws, w, "not come up", quiet_ns);
 	}
 	if (!rc)
 		span_put(lane, SPAN_WORKERS_INDEX, atomic_load(&w->ring->control->rebuild_ticks), clock_ticks(),
@@ -244,11 +286,11 @@ static int start_spawn(struct workers *ws, struct worker *w, struct lane *lane)
 }
 
 int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint32_t first, uint32_t end,
-		  const struct ring *ring, const struct ava_index *index, struct lane *lane)
+		  const struct ring *ring, const struct ava_index *index, uint64_t hang_ns, struct lane *lane)
 {
 	int rc = OK;
 
-	*ws = (struct workers){ .kind = kind, .all = calloc(count, sizeof(*ws->all)) };
+	*ws = (struct workers){ .kind = kind, .hang_ns = hang_ns, .expected = UINT32_MAX, .all = calloc(count, sizeof(*ws->all)) };
 	if (!ws->all)
 		return err(NO_MEMORY, "no memory for %zu loader workers", count);
 	atomic_store(&ring->control->up, 0);
@@ -296,6 +338,24 @@ static int tell(const struct worker *w, int status)
 		   how, at.iteration, at.epoch);
 }
 
+void workers_expect(struct workers *ws, uint32_t b)
+{
+	ws->expected = b;
+	ws->quiet_ns = 0;
+}
+
+/* Looks are counted, not time: while we are stopped ourselves nobody hangs. */
+static int check_progress(struct workers *ws)
+{
+	const struct worker *w = &ws->all[(ws->expected - ws->all->first) % ws->count];
+	uint32_t beat = atomic_load_explicit(&ring_batch(w->ring, ws->expected).slot->beat, memory_order_relaxed);
+
+	ws->quiet_ns = beat == ws->beat ? ws->quiet_ns + WORKERS_LOOK_NS : 0;
+	ws->beat = beat;
+	return ws->hang_ns && ws->quiet_ns >= ws->hang_ns ? tell_hung(ws, w, "read no frame of the batch that is due", ws->quiet_ns)
+							  : OK;
+}
+
 int workers_check(struct workers *ws)
 {
 	int rc = OK;
@@ -310,11 +370,46 @@ int workers_check(struct workers *ws)
 		rc = tell(w, status);
 		w->pid = 0;
 	}
-	return rc;
+	return !rc && ws->expected != UINT32_MAX ? check_progress(ws) : rc;
 }
 
-void workers_stop(struct workers *ws)
+/* Waits for the end of a process that was killed or is about to leave; helps when it does not. */
+static void bury(const struct workers *ws, pid_t pid)
 {
+	enum { NAP_NS = 100000 };
+	uint64_t waited_ns = 0, killed_ns = 2 * (uint64_t)NS_PER_S;
+	bool killed = ws->hung;
+	pid_t got;
+
+	while (!(got = waitpid(pid, NULL, WNOHANG)) || (got < 0 && errno == EINTR)) {
+		if (ws->hang_ns && waited_ns >= (killed ? killed_ns : ws->hang_ns)) {
+			if (killed)
+				return;		/* not even that: it is stuck in the kernel, and dies when that lets it */
+			kill(pid, SIGKILL);
+			killed = true;
+			waited_ns = 0;
+		}
+		clock_sleep_ns(NAP_NS);
+		waited_ns += NAP_NS;
+	}
+}
+
+/* False: it hangs. */
+static bool join(const struct workers *ws, struct worker *w)
+{
+	struct timespec until;
+
+	if (!ws->hung)
+		return !pthread_join(w->thread, NULL);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	return !pthread_timedjoin_np(w->thread, NULL, &until);
+}
+
+bool workers_stop(struct workers *ws)
+{
+	bool gone = true;
+
 	if (ws->kind == WORKER_THREAD && ws->count)
 		ring_stop(ws->all[0].ring);
 	for (size_t k = 0; k < ws->count; k++)
@@ -323,17 +418,30 @@ void workers_stop(struct workers *ws)
 	for (size_t k = 0; k < ws->count; k++) {
 		struct worker *w = &ws->all[k];
 
-		if (w->has_thread)
-			pthread_join(w->thread, NULL);
-		batch_maker_release(&w->maker);
-		while (w->pid && waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		if (w->pid)
+			bury(ws, w->pid);
+		if (w->has_thread && !join(ws, w))
+			gone = false;
+		else
+			batch_maker_release(&w->maker);
 	}
+	if (!gone)
+		return false;
 	free(ws->all);
 	*ws = (struct workers){ 0 };
+	return true;
 }
 
 /* ---- the program that `respawn` starts ------------------------------------------------- */
+
+/* On a core, as an interpreter that reads its modules. */
+static void pretend_to_start(uint64_t ns)
+{
+	uint64_t begin = clock_ns();
+
+	while (clock_ns() - begin < ns)
+		;
+}
 
 int loader_worker_main(int argc, char **argv)
 {
@@ -352,6 +460,7 @@ int loader_worker_main(int argc, char **argv)
 	if (rc)
 		return rc;
 	w.ring = &ring;
+	pretend_to_start(ring.control->plan.start_ns);
 	atomic_store(&ring.control->rebuild_ticks, clock_ticks());
 	rc = ava_index_rebuild(&index, stdin);
 	if (!rc) {

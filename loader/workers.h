@@ -48,6 +48,11 @@ enum { WORKERS_LOOK_NS = 100000000 };
 
 struct workers {
 	enum worker_kind kind;
+	uint64_t hang_ns;	/* 0: none hangs */
+	uint32_t expected;	/* the batch that is waited for ... */
+	uint32_t beat;		/* ... what its maker had done at the latest look ... */
+	uint64_t quiet_ns;	/* ... and since when it has done nothing more */
+	bool hung;
 	size_t count;
 	struct worker *all;		/* owned */
 };
@@ -55,13 +60,17 @@ struct workers {
 /* Starts `count` of them for batches first <= b < end; afterwards workers_stop() in any case.  `lane` (NULL: not
  * recorded) gets SPAN_WORKERS_INDEX. */
 int workers_start(struct workers *, enum worker_kind, size_t count, uint32_t first, uint32_t end,
-		  const struct ring *, const struct ava_index *, struct lane *lane);
+		  const struct ring *, const struct ava_index *, uint64_t hang_ns, struct lane *lane);
 
-/* Looks whether a process died without having done its part: FAILED, said with how it ended. */
+/* From now on batch `b` is waited for; workers_check() is called every WORKERS_LOOK_NS until it is there. */
+void workers_expect(struct workers *, uint32_t b);
+
+/* Looks whether a process died without having done its part, or who makes the expected batch hangs: FAILED, said with
+ * how it ended, or what it is at. */
 int workers_check(struct workers *);
 
 /* Ends and buries them: those that made all their batches leave by themselves, others are killed
- * or, threads, finish the batch they are at. */
-void workers_stop(struct workers *);
+ * or, threads, finish the batch they are at.  False: a thread that hangs is still there, and what it uses must stay. */
+bool workers_stop(struct workers *);
 
 #endif

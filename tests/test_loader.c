@@ -6,8 +6,10 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/record.h"
+#include "bench/base/rng.h"
 #include "loader/ava.h"
 #include "loader/clip.h"
+#include "loader/limits.h"
 #include "loader/loader.h"
 #include "loader/sampler.h"
 #include "loader/workers.h"
@@ -22,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <turbojpeg.h>
@@ -283,39 +286,47 @@ static void paths_come_back_whatever_their_names(void **state)
 	static const char *const paths[] = {
 		"a/a_000001.jpg", "a/a_000002.jpg", "a/a_000004.jpg", "x9.jpg", "x10.jpg", "x11.jpg", "x011.jpg", "plain", "plain",
 		"12345678901234567890.jpg", "12345678901234567891.jpg", "99/f.jpg", "100/f.jpg", "100/g.jpg", "_99", "_0100",
+		"a8", "a9", "a10", "a98", "a099", "a100", "a101", "a101x", "a102", "_0999999998", "_0999999999", "_1000000000",
 	};
+	enum { TURNS, ONE_AFTER_ANOTHER, ORDERS };
 	char dir[64], path[PATH_BYTES], want[PATH_BYTES];
 	struct ava_index ix, copy;
-	FILE *f, *stream = tmpfile();
+	FILE *f, *stream;
 
 	(void)state;
 	make_data(dir);
-	f = open_below(dir, AVA_TRAIN_FRAMES, "w");
-	fprintf(f, "%s\n", AVA_FRAMES_HEADER);
-	for (size_t i = 0; i < ARRAY_LEN(paths); i++)	/* the videos take turns */
-		for (size_t v = 0; v < VIDEOS; v++)
+	for (int order = 0; order < ORDERS; order++) {
+		stream = tmpfile();
+		f = open_below(dir, AVA_TRAIN_FRAMES, "w");
+		fprintf(f, "%s\n", AVA_FRAMES_HEADER);
+		for (size_t k = 0; k < VIDEOS * ARRAY_LEN(paths); k++) {
+			size_t v = order == TURNS ? k % VIDEOS : k / ARRAY_LEN(paths);
+			size_t i = order == TURNS ? k / VIDEOS : k % ARRAY_LEN(paths);
+
 			fprintf(f, "%s %zu %zu %s \"\"\n", videos[v], v, i, paths[i]);
-	fclose(f);
-	assert_int_equal(ava_index_read(&ix, dir), OK);
-	assert_int_equal(ava_index_write(&ix, stream), OK);
-	rewind(stream);
-	assert_int_equal(ava_index_rebuild(&copy, stream), OK);
-	assert_int_equal(copy.run_count, ix.run_count);
-	for (size_t v = 0; v < VIDEOS; v++) {
-		assert_int_equal(ix.videos[v].frame_count, ARRAY_LEN(paths));
-		for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-			snprintf(want, sizeof(want), "%s/" AVA_FRAMES "/%s", dir, paths[i]);
-			assert_int_equal(ava_index_path(&ix, v, i, path), OK);
-			assert_string_equal(path, want);
-			assert_int_equal(ava_index_path(&copy, v, i, path), OK);
-			assert_string_equal(path, want);
 		}
+		fclose(f);
+		assert_int_equal(ava_index_read(&ix, dir), OK);
+		assert_int_equal(ava_index_write(&ix, stream), OK);
+		rewind(stream);
+		assert_int_equal(ava_index_rebuild(&copy, stream), OK);
+		assert_int_equal(copy.run_count, ix.run_count);
+		for (size_t v = 0; v < VIDEOS; v++) {
+			assert_int_equal(ix.videos[v].frame_count, ARRAY_LEN(paths));
+			for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+				snprintf(want, sizeof(want), "%s/" AVA_FRAMES "/%s", dir, paths[i]);
+				assert_int_equal(ava_index_path(&ix, v, i, path), OK);
+				assert_string_equal(path, want);
+				assert_int_equal(ava_index_path(&copy, v, i, path), OK);
+				assert_string_equal(path, want);
+			}
+		}
+		assert_int_equal(copy.example_count, ix.example_count);
+		assert_memory_equal(copy.boxes, ix.boxes, ix.box_count * sizeof(*ix.boxes));
+		fclose(stream);
+		ava_index_release(&copy);
+		ava_index_release(&ix);
 	}
-	assert_int_equal(copy.example_count, ix.example_count);
-	assert_memory_equal(copy.boxes, ix.boxes, ix.box_count * sizeof(*ix.boxes));
-	fclose(stream);
-	ava_index_release(&copy);
-	ava_index_release(&ix);
 	dir_remove(dir);
 }
 
@@ -438,13 +449,14 @@ static void pixels_are_scaled_as_cv2_scales_them(void **state)
 		    172, 115, 206 } },
 		{ { W, H, W, H, 1, 0, false }, 1, { 0 } },	/* not scaled: the pixels themselves */
 	};
-	const struct clip_geometry g = { .frames = 1, .alpha = 1, .rate = 1, .crop = CROP };
-	float tensor[2 * 3 * CROP * CROP];
+	const struct clip_geometry g = { .frames = 2, .alpha = 2, .rate = 1, .crop = CROP };
+	float tensor[2 * 3 * CROP * CROP], slow[3 * CROP * CROP];
 	struct clip_maker m;
 
 	(void)state;
 	assert_int_equal(clip_maker_init(&m, &g), OK);
 	m.jpeg.rgb = calloc(W * H * 3 + JPEG_SPARE, 1);
+	m.jpeg.window = (struct jpeg_window){ .width = W, .height = H };
 	for (size_t i = 0; i < W * H; i++)
 		for (size_t c = 0; c < 3; c++)
 			m.jpeg.rgb[3 * i + c] = (uint8_t)(37 * (i % W) + 91 * (i / W) + 53 * c + 11 * (i % W) * (i / W));
@@ -452,7 +464,7 @@ static void pixels_are_scaled_as_cv2_scales_them(void **state)
 		const struct clip_view *v = &cases[k].view;
 
 		clip_view_use(&m, v);
-		clip_pixels(&m, tensor, 2, 1);		/* the second frame of two */
+		clip_pixels(&m, tensor, 1, slow, 0);	/* the second frame of two */
 		for (size_t i = 0; i < CROP * CROP; i++) {
 			size_t x = i % CROP, y = i / CROP, c = (size_t)cases[k].channel;
 			size_t at = v->flip ? y * CROP + CROP - 1 - x : i;
@@ -460,9 +472,159 @@ static void pixels_are_scaled_as_cv2_scales_them(void **state)
 			float got = tensor[(2 * c + 1) * CROP * CROP + i];
 
 			assert_float_equal(got, ((float)want / 255 - 0.45f) / 0.225f, 2e-6);
+			assert_true(slow[c * CROP * CROP + i] == got);
 		}
 	}
 	clip_maker_release(&m);
+}
+
+/* As in tests/reference/cv2_resize.py. */
+static uint32_t draw_below(uint64_t *draw, uint32_t n)
+{
+	*draw = *draw * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(*draw >> 33) % n;
+}
+
+static void a_hundred_random_images_are_within_a_grey_level_of_cv2(void **state)
+{
+	enum { CROP = 10, PLANE = CROP * CROP };
+	const struct clip_geometry g = { .frames = 1, .alpha = 1, .rate = 1, .crop = CROP };
+	size_t bytes, differ = 0;
+	float tensor[3 * PLANE];
+	uint64_t draw = 1;
+	char *want;
+
+	(void)state;
+	assert_int_equal(file_read("tests/data/cv2_resize.bin", &want, &bytes), OK);
+	assert_int_equal(bytes, 100 * 3 * PLANE);
+	for (size_t k = 0; k < 100; k++) {
+		struct clip_view v = { 0 };
+		struct clip_maker m;
+
+		v.width = 2 + draw_below(&draw, 39);
+		v.height = 2 + draw_below(&draw, 39);
+		v.wide = CROP + draw_below(&draw, 31);
+		v.high = CROP + draw_below(&draw, 31);
+		v.x = draw_below(&draw, (uint32_t)v.wide - CROP + 1);
+		v.y = draw_below(&draw, (uint32_t)v.high - CROP + 1);
+		assert_int_equal(clip_maker_init(&m, &g), OK);
+		m.jpeg.rgb = calloc(3 * v.width * v.height + JPEG_SPARE, 1);
+		m.jpeg.window = (struct jpeg_window){ .width = v.width, .height = v.height };
+		for (size_t i = 0; i < 3 * v.width * v.height; i++)
+			m.jpeg.rgb[i] = (uint8_t)draw_below(&draw, 256);
+		clip_view_use(&m, &v);
+		clip_pixels(&m, tensor, 0, NULL, 0);
+		for (size_t i = 0; i < 3 * PLANE; i++) {
+			long got = lrintf((tensor[i % 3 * PLANE + i / 3] * 0.225f + 0.45f) * 255);
+			long off = labs(got - (uint8_t)want[3 * PLANE * k + i]);
+
+			assert_true(off <= 1);
+			differ += off;
+		}
+		clip_maker_release(&m);
+	}
+	print_message("%zu of %zu pixels differ, by 1\n", differ, bytes);
+	free(want);
+}
+
+/* A frame of `width` x `height`, 3 bytes a pixel, of noise. */
+static uint8_t *noise(struct rng *rng, size_t width, size_t height)
+{
+	uint8_t *rgb = calloc(3 * width * height + JPEG_SPARE, 1);
+
+	for (size_t i = 0; i < 3 * width * height; i++)
+		rgb[i] = (uint8_t)rng_u32(rng);
+	return rgb;
+}
+
+static void vector_instructions_change_no_bit(void **state)
+{
+	enum { CROP_MOST = 70, FLOATS = 3 * 72 * 72 };	/* room for an odd beginning */
+	float *both = aligned_alloc(64, 2 * 2 * FLOATS * sizeof(*both));
+	struct rng rng;
+
+	(void)state;
+	rng_init(&rng, 3, 0);
+	for (size_t k = 0; k < 60; k++) {
+		struct clip_geometry g = { .frames = 1, .alpha = 1, .rate = 1, .crop = 1 + rng_below(&rng, CROP_MOST) };
+		size_t width = 2 + rng_below(&rng, 100), height = 2 + rng_below(&rng, 100), bytes = 3 * g.crop * g.crop * sizeof(float);
+		struct clip_maker m;
+		struct clip_view v;
+
+		g.scale_min = g.crop + rng_below(&rng, 20);
+		g.scale_max = g.scale_min + rng_below(&rng, 20);
+		assert_int_equal(clip_maker_init(&m, &g), OK);
+		if (!m.vectors) {
+			puts("SKIP: no AVX2");
+			skip();
+		}
+		m.jpeg.rgb = noise(&rng, width, height);
+		m.jpeg.window = (struct jpeg_window){ .width = width, .height = height };
+		clip_view_draw(&v, &g, width, height, 1, 0, k);
+		clip_view_use(&m, &v);
+		for (int i = 0; i < 2; i++) {
+			m.vectors = i;
+			/* Both at an aligned and at an odd address. */
+			clip_pixels(&m, both + 2 * FLOATS * i + k % 2, 0, both + 2 * FLOATS * i + FLOATS, 0);
+		}
+		assert_memory_equal(both + k % 2, both + 2 * FLOATS + k % 2, bytes);
+		assert_memory_equal(both + FLOATS, both + 3 * FLOATS, bytes);
+		assert_memory_equal(both + FLOATS, both + k % 2, bytes);
+		clip_maker_release(&m);
+	}
+	free(both);
+}
+
+/* Writes a JPEG of noise with that chroma. */
+static void write_noise(const char *path, struct rng *rng, size_t width, size_t height, int sampling, int flags)
+{
+	uint8_t *rgb = noise(rng, width, height);
+	unsigned char *jpeg = NULL;
+	unsigned long bytes = 0;
+	tjhandle c = tjInitCompress();
+
+	assert_int_equal(tjCompress2(c, rgb, (int)width, 0, (int)height, TJPF_RGB, &jpeg, &bytes, sampling, 90, flags), 0);
+	assert_int_equal(file_write(path, jpeg, bytes), OK);
+	tjFree(jpeg);
+	tjDestroy(c);
+	free(rgb);
+}
+
+static void a_window_has_the_pixels_of_the_whole_frame(void **state)
+{
+	static const struct { int sampling, flags; } cases[] = {
+		{ TJSAMP_444, 0 }, { TJSAMP_422, 0 }, { TJSAMP_420, 0 }, { TJSAMP_440, 0 }, { TJSAMP_411, 0 }, { TJSAMP_GRAY, 0 },
+		{ TJSAMP_420, TJFLAG_PROGRESSIVE },
+	};
+	char path[PATH_BYTES], why[2 * PATH_BYTES];
+	struct jpeg_reader whole, part;
+	struct rng rng;
+
+	(void)state;
+	rng_init(&rng, 4, 0);
+	assert_int_equal(path_make(path, "%s/noise.jpg", data), OK);
+	assert_int_equal(jpeg_reader_init(&whole), OK);
+	assert_int_equal(jpeg_reader_init(&part), OK);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		write_noise(path, &rng, 70 + rng_below(&rng, 30), 60 + rng_below(&rng, 30), cases[i].sampling, cases[i].flags);
+		assert_int_equal(jpeg_read(&whole, path, why, sizeof(why)), OK);
+		for (size_t k = 0; k < 100; k++) {
+			struct jpeg_window w = { .x = rng_below(&rng, (uint32_t)whole.width),
+						 .y = rng_below(&rng, (uint32_t)whole.height) };
+
+			w.width = 1 + rng_below(&rng, (uint32_t)(whole.width - w.x));
+			w.height = 1 + rng_below(&rng, (uint32_t)(whole.height - w.y));
+			assert_int_equal(jpeg_open(&part, path, why, sizeof(why)), OK);
+			assert_int_equal(jpeg_decode(&part, path, &w, why, sizeof(why)), OK);
+			assert_true(part.window.x <= w.x && w.x + w.width <= part.window.x + part.window.width);
+			assert_true(part.window.y <= w.y && w.y + w.height <= part.window.y + part.window.height);
+			for (size_t y = w.y; y < w.y + w.height; y++)
+				assert_memory_equal(part.rgb + 3 * ((y - part.window.y) * part.window.width + w.x - part.window.x),
+						    whole.rgb + 3 * (y * whole.width + w.x), 3 * w.width);
+		}
+	}
+	jpeg_reader_release(&part);
+	jpeg_reader_release(&whole);
 }
 
 /* ---- policies -------------------------------------------------------------------------- */
@@ -529,9 +691,9 @@ static void all_policies_deliver_the_same_tensors(void **state)
 	assert_int_equal(run_all(&c, &want, want_sums), OK);
 	assert_true(want_sums[0] != want_sums[1]);
 	for (size_t i = 0; i < ARRAY_LEN(policies); i++)
-		for (size_t workers = 1; workers <= 3; workers++) {
+		for (size_t workers = 0; workers <= 3; workers++) {
 			c = config_of(policies[i], workers);
-			c.prefetch = workers;
+			c.prefetch = workers ? workers : 1;
 			assert_int_equal(run_all(&c, &got, sums), OK);
 			assert_true(got == want);
 			assert_true(sums[0] == want_sums[0] && sums[1] == want_sums[1]);
@@ -672,6 +834,77 @@ static void a_frame_that_is_no_good_is_named(void **state)
 	}
 }
 
+/* ---- memory ---------------------------------------------------------------------------- */
+
+static void write_below(const char *dir, const char *name, const char *text)
+{
+	FILE *f = open_below(dir, name, "w");
+
+	fputs(text, f);
+	fclose(f);
+}
+
+static void the_least_limit_on_memory_is_found_and_named(void **state)
+{
+	static const struct { const char *cgroup, *file, *text, *used, *stat; size_t mib; const char *who; } cases[] = {
+		{ "0::/\n", "sys/fs/cgroup/memory.max", "max\n", "0\n", "", 1000, "MemAvailable" },
+		{ "0::/\n", "sys/fs/cgroup/memory.max", "104857600\n", "41943040\n", "anon 1\ninactive_file 20971520\n", 80,
+		  "sys/fs/cgroup/memory.max" },
+		{ "1:cpu:/x\n0::/job/step\n", "sys/fs/cgroup/job/memory.max", "10485760\n", "0\n", "", 10, "job/memory.max" },
+		{ "4:memory:/job\n0::/\n", "sys/fs/cgroup/memory/job/memory.limit_in_bytes", "5242880\n", "9999999999\n", "", 0,
+		  "memory.limit_in_bytes" },
+		{ "4:memory:/job\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n", "1\n", "", 1000,
+		  "MemAvailable" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char root[64], used[128];
+		struct limit_found found;
+
+		snprintf(root, sizeof(root), "/tmp/sfscale-limits-XXXXXX");
+		assert_non_null(mkdtemp(root));
+		write_below(root, "proc/meminfo", "MemTotal: 9 kB\nMemAvailable:    1024000 kB\n");
+		write_below(root, "proc/self/cgroup", cases[i].cgroup);
+		write_below(root, cases[i].file, cases[i].text);
+		snprintf(used, sizeof(used), "%.*s/%s", (int)(strrchr(cases[i].file, '/') - cases[i].file), cases[i].file,
+			 strstr(cases[i].file, "limit_in_bytes") ? "memory.usage_in_bytes" : "memory.current");
+		write_below(root, used, cases[i].used);
+		snprintf(strrchr(used, '/'), 32, "/memory.stat");
+		write_below(root, used, cases[i].stat);
+		found = limits_least(root);
+		assert_int_equal(found.bytes >> 20, cases[i].mib);
+		assert_non_null(strstr(found.who, cases[i].who));
+		dir_remove(root);
+	}
+}
+
+static void memory_that_is_not_there_is_said_with_its_limit_before_a_worker_starts(void **state)
+{
+	static const struct { int resource; const char *who; } cases[] = { { RLIMIT_FSIZE, "ulimit -f" }, { RLIMIT_AS, "ulimit -v" } };
+	struct loader_config c = config_of("respawn", 2);
+	struct loader *ld;
+
+	(void)state;
+	c.crop = 256;
+	c.scale_min = c.scale_max = 256;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct rlimit before, low;
+		char say[256];
+		int rc;
+
+		getrlimit(cases[i].resource, &before);
+		low = (struct rlimit){ 1 << 20, before.rlim_max };
+		setrlimit(cases[i].resource, &low);
+		rc = loader_open(&ld, &c);
+		setrlimit(cases[i].resource, &before);
+		assert_int_equal(rc, NO_MEMORY);
+		snprintf(say, sizeof(say), "no memory for 5 batches of 15 MiB, 75 MiB in all: there are %d MiB by %s",
+			 cases[i].resource == RLIMIT_FSIZE, cases[i].who);
+		assert_non_null(strstr(err_last(), say));
+	}
+}
+
 /* ---- processes ------------------------------------------------------------------------- */
 
 /* Children of this process, zombies included. */
@@ -731,6 +964,85 @@ static void a_killed_worker_is_an_error_that_names_it(void **state)
 	}
 }
 
+static void a_worker_that_is_stopped_is_an_error_that_names_it(void **state)
+{
+	static const char *const policies[] = { "fork", "persistent", "respawn" };
+
+	(void)state;
+	for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
+		struct loader_config c = config_of(policies[p], 2);
+		struct clip_batch b;
+		struct loader *ld;
+		char say[96];
+		pid_t pids[8];
+
+		c.prefetch = 1;
+		c.hang_ns = 300000000;
+		assert_int_equal(loader_open(&ld, &c), OK);
+		assert_int_equal(loader_epoch_begin(ld, 0), OK);
+		assert_int_equal(children(pids, 8), 2);
+		assert_int_equal(kill(pids[0], SIGSTOP), 0);
+		while (!loader_next(ld, &b))
+			;
+		snprintf(say, sizeof(say), "loader worker 0 (process %ld, stopped) hangs: for 0.3 s", (long)pids[0]);
+		assert_non_null(strstr(err_last(), say));
+		loader_close(ld);
+		assert_int_equal(children(pids, 8), 0);
+	}
+}
+
+static void a_worker_that_stops_after_its_last_batch_does_not_hold_up_the_epoch(void **state)
+{
+	struct loader_config c = config_of("fork", 1);
+	struct clip_batch b;
+	struct loader *ld;
+	pid_t pid;
+
+	(void)state;
+	c.hang_ns = 300000000;
+	c.iterations_max = 1;
+	assert_int_equal(loader_open(&ld, &c), OK);
+	assert_int_equal(loader_epoch_begin(ld, 0), OK);
+	assert_int_equal(children(&pid, 1), 1);
+	assert_int_equal(loader_next(ld, &b), OK);
+	kill(pid, SIGSTOP);
+	assert_int_equal(loader_epoch_begin(ld, 1), OK);
+	assert_int_equal(loader_next(ld, &b), OK);
+	loader_close(ld);
+	assert_int_equal(children(&pid, 1), 0);
+}
+
+static void frames_that_disappear_during_an_epoch_are_named(void **state)
+{
+	static const char *const policies[] = { "inline", "threads", "fork", "persistent", "respawn" };
+
+	(void)state;
+	for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
+		struct loader_config c = config_of(policies[p], 2);
+		char dir[64], frames[PATH_BYTES];
+		struct clip_batch b;
+		struct loader *ld;
+		size_t taken = 0;
+		pid_t pid;
+
+		make_data(dir);
+		c.data = dir;
+		c.prefetch = 1;
+		c.skip_damaged = true;		/* a file that is not there is no damaged one */
+		assert_int_equal(loader_open(&ld, &c), OK);
+		assert_int_equal(loader_epoch_begin(ld, 0), OK);
+		assert_int_equal(loader_next(ld, &b), OK);
+		snprintf(frames, sizeof(frames), "%s/" AVA_FRAMES, dir);
+		assert_int_equal(dir_remove(frames), OK);
+		while (!loader_next(ld, &b))
+			assert_true(++taken < loader_iterations(ld));
+		assert_non_null(strstr(err_last(), "cannot open '"));
+		loader_close(ld);
+		assert_int_equal(children(&pid, 1), 0);
+		dir_remove(dir);
+	}
+}
+
 static void a_worker_that_does_not_come_up_is_an_error(void **state)
 {
 	struct loader_config c = config_of("respawn", 3);
@@ -746,6 +1058,44 @@ static void a_worker_that_does_not_come_up_is_an_error(void **state)
 	assert_non_null(strstr(err_last(), "ended with exit status 7 before batch 0 of epoch 0"));
 	loader_close(ld);
 	assert_int_equal(children(&pid, 1), 0);
+}
+
+static void a_worker_that_stops_while_it_starts_is_an_error(void **state)
+{
+	struct loader_config c = config_of("respawn", 2);
+	struct loader *ld;
+	pid_t pid;
+
+	(void)state;
+	c.hang_ns = 300000000;
+	assert_int_equal(loader_open(&ld, &c), OK);
+	assert_int_equal(setenv("SFSCALE_TEST_WORKER", "stops", 1), 0);
+	assert_int_equal(loader_epoch_begin(ld, 0), FAILED);
+	unsetenv("SFSCALE_TEST_WORKER");
+	assert_non_null(strstr(err_last(), "stopped) hangs"));
+	loader_close(ld);
+	assert_int_equal(children(&pid, 1), 0);
+}
+
+/* Started in turn: the second one begins when the first is up. */
+static void an_emulated_start_takes_its_time_for_each_worker(void **state)
+{
+	static const struct { const char *policy; uint64_t least_ns; } cases[] = { { "respawn", 3 * 30000000 }, { "fork", 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct loader_config c = config_of(cases[i].policy, 3);
+		uint64_t begin;
+		struct loader *ld;
+
+		c.start_ns = 30000000;
+		c.hang_ns = 200000000;
+		assert_int_equal(loader_open(&ld, &c), OK);
+		begin = clock_ns();
+		assert_int_equal(loader_epoch_begin(ld, 0), OK);
+		assert_true(clock_ns() - begin >= cases[i].least_ns);
+		loader_close(ld);
+	}
 }
 
 static void nothing_is_left_after_close(void **state)
@@ -1024,15 +1374,26 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(validation_sees_the_middle_of_a_frame_scaled_to_the_crop),
 	cmocka_unit_test(the_view_of_a_clip_depends_on_seed_epoch_and_example),
 	cmocka_unit_test(pixels_are_scaled_as_cv2_scales_them),
+	cmocka_unit_test(a_hundred_random_images_are_within_a_grey_level_of_cv2),
+	cmocka_unit_test(vector_instructions_change_no_bit),
+	cmocka_unit_test(a_window_has_the_pixels_of_the_whole_frame),
 	cmocka_unit_test(the_choices_of_an_option_are_the_policies),
 	cmocka_unit_test(all_policies_deliver_the_same_tensors),
 	cmocka_unit_test(the_first_epoch_may_be_any),
 	cmocka_unit_test(without_workers_the_training_thread_loads_under_any_policy),
+	cmocka_unit_test(the_first_epoch_may_be_any),
 	cmocka_unit_test(ranks_together_see_every_clip_once_per_epoch),
 	cmocka_unit_test(a_configuration_that_cannot_work_is_a_usage_error),
 	cmocka_unit_test(a_frame_that_is_no_good_is_named),
+	cmocka_unit_test(the_least_limit_on_memory_is_found_and_named),
+	cmocka_unit_test(memory_that_is_not_there_is_said_with_its_limit_before_a_worker_starts),
 	cmocka_unit_test(a_killed_worker_is_an_error_that_names_it),
+	cmocka_unit_test(a_worker_that_is_stopped_is_an_error_that_names_it),
+	cmocka_unit_test(a_worker_that_stops_after_its_last_batch_does_not_hold_up_the_epoch),
+	cmocka_unit_test(frames_that_disappear_during_an_epoch_are_named),
 	cmocka_unit_test(a_worker_that_does_not_come_up_is_an_error),
+	cmocka_unit_test(a_worker_that_stops_while_it_starts_is_an_error),
+	cmocka_unit_test(an_emulated_start_takes_its_time_for_each_worker),
 	cmocka_unit_test(nothing_is_left_after_close),
 	cmocka_unit_test(workers_die_with_the_one_who_started_them),
 	cmocka_unit_test(workers_live_beside_a_running_mpi),
@@ -1047,8 +1408,11 @@ int main(int argc, char **argv)
 {
 	clock_init();
 	/* `respawn` starts this very program. */
-	if (argc > 1 && !strcmp(argv[1], "loader-worker") && getenv("SFSCALE_TEST_WORKER"))
+	if (argc > 1 && !strcmp(argv[1], "loader-worker") && getenv("SFSCALE_TEST_WORKER")) {
+		if (!strcmp(getenv("SFSCALE_TEST_WORKER"), "stops"))
+			raise(SIGSTOP);
 		return 7;
+	}
 	if (argc > 1 && !strcmp(argv[1], "loader-worker"))
 		return rc_exit(loader_worker_main(argc - 2, argv + 2));
 	return cmocka_run_group_tests(tests, set_up, tear_down);

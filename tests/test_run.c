@@ -118,6 +118,7 @@ static int remove_all(void **state)
 }
 
 #define SMALL "--data $D --net nano --clips 1 --log-period 0 "
+#define FED "--data $D --kernels null --iterations 4 --net nano --log-period 0 "
 #define EMPTY "--kernels null --policy null --iterations 4 --net nano --log-period 0 "
 
 /* ---- runs ------------------------------------------------------------------------------ */
@@ -382,7 +383,8 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 		{ "$S run --out $W/bad --data $D --netto nano", 1, "unknown option '--netto'" },
 		{ "$S run --out $W/bad --data $D --net r51", 1, "'r51' is none of" },
 		{ "$S run --out $W/bad --data $D --net nano --crop 65", 1, "crop '65'" },
-		{ "$S run --out $W/bad --data $D --net nano --workers 0 --policy respawn", 1, "at least 1 worker" },
+		{ "$S run --out $W/bad --data $D --net nano --hang-s -1", 1, "--hang-s" },
+		{ "$S run --out $W/bad --data $D --net nano --on-corrupt ignore", 1, "'ignore' is none of" },
 		{ "$S run --out $W/bad --data $D --net nano --policy sometimes", 1, "'sometimes' is none of" },
 		{ "$S run --out $W/bad --data $W/nowhere --net nano", 2, "nowhere" },
 		{ "$S run --data $D --net nano", 1, "--out" },
@@ -447,6 +449,88 @@ static void a_corrupt_frame_is_named_and_what_was_measured_is_kept(void **state)
 	assert_string_equal(json_string(r.tail, "status", ""), "failed");
 	assert_true(count_spans(&r, SPAN_LOG) > 0);
 	record_release(&r);
+}
+
+static uint64_t skipped_clips(const char *run_json, char checksum[32])
+{
+	cJSON *run = read_json(run_json);
+	const cJSON *epoch = cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs"), 0);
+	uint64_t skipped = (uint64_t)json_number(epoch, "skipped_clips", 1e9);
+
+	snprintf(checksum, 32, "%s", json_string(epoch, "checksum", ""));
+	cJSON_Delete(run);
+	return skipped;
+}
+
+static void a_corrupt_frame_is_skipped_and_counted_when_asked_for(void **state)
+{
+	static const char *const policies[] = { "inline", "threads", "fork", "respawn" };
+	char checksum[32], first[32], whole[32];
+
+	(void)state;
+	assert_int_equal(sh("rm -rf $W/scratched; cp -r $D $W/scratched && echo nothing > $W/scratched/frames/$(ls $D/frames | head -n 1)/"
+			    "$(ls $D/frames/* | grep 000061.jpg | head -n 1)"), 0);
+	assert_int_equal(sh("$S run " FED "--epochs 1 --out $W/unscratched"), 0);
+	assert_int_equal(skipped_clips("unscratched/" FOLDER_RUN, whole), 0);
+	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
+		assert_int_equal(sh("$S run " FED "--data $W/scratched --epochs 1 --on-corrupt skip --policy %s --out $W/skip-%s",
+				    policies[i], policies[i]), 0);
+		assert_true(said("is no JPEG"));
+		assert_true(said("its clip is skipped"));
+		snprintf(first, sizeof(first), "%s", i ? checksum : "");
+		char path[64];
+
+		snprintf(path, sizeof(path), "skip-%s/" FOLDER_RUN, policies[i]);
+		assert_true(skipped_clips(path, checksum) > 0);
+		assert_string_not_equal(checksum, whole);
+		if (i)
+			assert_string_equal(checksum, first);
+	}
+}
+
+/* Storage that fails, workers that die and hang: a cause, at once, and no process left. */
+static void bad_storage_and_bad_workers_end_the_run_with_the_cause(void **state)
+{
+	static const struct { const char *io, *options; int exit; const char *words; } cases[] = {
+		{ "part", "--policy threads", 0, "" },
+		{ "part", "--policy respawn", 0, "" },
+		{ "end", "--policy fork", 2, "it ended after 0 of its" },
+		{ "end", "--policy threads --on-corrupt skip", 2, "it ended after 0 of its" },	/* no damaged file, damaged storage */
+		{ "error", "--policy inline", 2, ".jpg': Input/output error" },
+		{ "error", "--policy persistent", 2, ".jpg': Input/output error" },
+		{ "error SFSCALE_IO_AT=20", "--policy threads", 2, ".jpg': Input/output error" },
+		{ "die SFSCALE_IO_WHO=loader-1", "--policy fork", 2, "loader worker 1 (process " },
+		{ "die SFSCALE_IO_WHO=loader-1 SFSCALE_IO_AT=20", "--policy persistent", 2, "was killed by signal 9" },
+		{ "die SFSCALE_IO_WHO=loader-1", "--policy respawn", 2, "was killed by signal 9" },
+		{ "stop SFSCALE_IO_WHO=loader-1", "--policy fork --hang-s 0.5", 2, ", stopped) hangs: for 0.5 s it has read no frame" },
+		{ "stop SFSCALE_IO_WHO=loader-1", "--policy respawn --hang-s 0.5", 2, ", stopped) hangs" },
+		{ "hang SFSCALE_IO_WHO=loader-0", "--policy persistent --hang-s 0.5", 2, ", asleep) hangs" },
+		{ "hang", "--policy threads --hang-s 0.5", 2, "loader worker 0 (thread) hangs" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		int rc = sh("ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 LD_PRELOAD=$B/tests/inject_io.so SFSCALE_IO_RUN=$W SFSCALE_IO=%s "
+			    "timeout -k 1 10 $S run " FED "--epochs 2 %s --out $W/io-%zu", cases[i].io, cases[i].options, i);
+
+		if (rc != cases[i].exit)
+			print_message("SFSCALE_IO=%s %s\n", cases[i].io, cases[i].options);
+		assert_int_equal(rc, cases[i].exit);
+		assert_true(said(cases[i].words));
+		assert_int_equal(sh("test -z \"$(grep -lsz SFSCALE_IO_RUN=$W /proc/[0-9]*/environ)\""), 0);
+	}
+}
+
+static void a_full_dev_shm_is_in_nobodys_way(void **state)
+{
+	(void)state;
+	if (sh("unshare -m sh -c 'mount -t tmpfs -o size=4k none /dev/shm && head -c 1M /dev/zero > /dev/shm/full'; "
+	       "unshare -m true") != 0) {
+		print_message("SKIP: no mount namespaces here\n");
+		skip();
+	}
+	assert_int_equal(sh("unshare -m sh -c \"mount -t tmpfs -o size=4k none /dev/shm && head -c 1M /dev/zero > /dev/shm/full; "
+			    "$S run " FED "--epochs 1 --policy respawn --out $W/noshm\""), 0);
 }
 
 static void a_network_that_diverges_is_a_failed_run(void **state)
@@ -613,7 +697,10 @@ int main(void)
 		cmocka_unit_test(bad_input_is_named_and_leaves_nothing),
 		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
 		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),
-		cmocka_unit_test(a_network_that_diverges_is_a_failed_run),
+		cmocka_unit_test(a_corrupt_frame_is_skipped_and_counted_when_asked_for),
+	cmocka_unit_test(bad_storage_and_bad_workers_end_the_run_with_the_cause),
+	cmocka_unit_test(a_full_dev_shm_is_in_nobodys_way),
+	cmocka_unit_test(a_network_that_diverges_is_a_failed_run),
 		cmocka_unit_test(a_rank_that_fails_ends_the_others_and_tells_the_report),
 		cmocka_unit_test(a_full_disk_ends_the_run_and_keeps_its_blocks),
 		cmocka_unit_test(a_rank_that_is_killed_is_a_failed_line_and_leaves_records),
