@@ -571,17 +571,18 @@ static int twice_s(void *context, double *seconds)
 /* Per second and core, for the CPU time of all threads is what is counted. */
 static int analysis_speed(const struct bench_options *o, struct figure *f)
 {
+	static measurement *const race[] = { once_s, twice_s };
 	struct made_records m[2];
-	double once = 0, twice = 0;
+	double s[ARRAY_LEN(race)];
 	int rc = made_records_make(&m[0], o->out, 1000);
 
 	rc = rc ? rc : made_records_make(&m[1], o->out, 2000);
-	rc = rc ? rc : turns(o, once_s, twice_s, m, &once, &twice);
+	rc = rc ? rc : turns(o, race, ARRAY_LEN(race), m, s);
 	if (!rc) {
-		f->value = (double)m[1].segments / twice;
+		f->value = (double)m[1].segments / s[1];
 		snprintf(f->yardstick, sizeof(f->yardstick),
 			 "records of 32 ranks x 2,000 iterations to blame, %.0f ns an event; twice the events take %.2f times as long",
-			 1e9 * twice / (double)m[1].events, twice / once * (double)m[0].events * 2 / (double)m[1].events);
+			 1e9 * s[1] / (double)m[1].events, s[1] / s[0] * (double)m[0].events * 2 / (double)m[1].events);
 	}
 	dir_remove(m[0].dir);
 	dir_remove(m[1].dir);
