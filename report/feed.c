@@ -81,7 +81,7 @@ static void iteration_add(struct feed_iteration *to, const struct feed_iteration
 
 /* ---- the training thread --------------------------------------------------------------- */
 
-static void take_windows(struct reading *r, struct ledger *ledger)
+static void take_windows(struct reading *r, const struct rank_windows *windows)
 {
 	const struct marks *m = r->marks;
 	struct feed *f = r->feed;
@@ -89,11 +89,10 @@ static void take_windows(struct reading *r, struct ledger *ledger)
 	int64_t begin_ns = m->cuts[0];
 
 	for (size_t w = 0; w < m->windows; w++) {
-		struct account a = ledger_between(ledger, m->cuts[w], m->cuts[w + 1]);
 		struct feed_epoch *e;
 
 		if (m->kinds[w] == WINDOW_STEADY)
-			f->steady_ns += account_ns(&a);
+			f->steady_ns += windows->lengths_ns[w];
 		r->steady_ns[w + 1] = f->steady_ns;
 		if (m->kinds[w] == WINDOW_BOUNDARY) {
 			begin_ns = m->cuts[w];
@@ -106,8 +105,8 @@ static void take_windows(struct reading *r, struct ledger *ledger)
 		e = &f->epochs[epochs - 1];
 		e->iterations++;
 		e->wall_ns = m->cuts[w + 1] - begin_ns;
-		e->stall_ns += a.parts_ns[CLS_LOADER];
-		f->iterations[iteration].stall_ns = a.parts_ns[CLS_LOADER];
+		e->stall_ns += windows->stalls_ns[w];
+		f->iterations[iteration].stall_ns = windows->stalls_ns[w];
 		r->epoch_of[iteration++] = (uint32_t)epochs - 1;
 	}
 }
@@ -276,21 +275,20 @@ static void sum_workers(struct reading *r, bool kept)
 		}
 }
 
-int feed_make(struct feed *f, const struct record *rec, const struct marks *m, struct ledger *ledger,
-	      struct feed_plan plan)
+int feed_make(struct feed *f, const struct record *rec, const struct rank_windows *windows, struct feed_plan plan)
 {
 	struct reading r;
 	int rc;
 
 	*f = (struct feed){ 0 };
-	rc = reading_init(&r, f, rec, m);
+	rc = reading_init(&r, f, rec, &windows->marks);
 	if (rc) {
 		feed_release(f);
 		return rc;
 	}
 	for (size_t b = 0; b < r.batches; b++)
 		r.ready[b] = INT64_MAX;
-	take_windows(&r, ledger);
+	take_windows(&r, windows);
 	take_makers(&r);
 	take_loads(&r, plan.in_flight);
 	sum_workers(&r, plan.kept);

@@ -50,14 +50,16 @@ struct feed {
 	double batch_ns[STAGE_COUNT];
 };
 
+struct rank_windows;
+
 /* What must be known of a loader. */
 struct feed_plan {
 	bool kept;		/* its workers live over epochs */
 	size_t in_flight;	/* batches at most */
 };
 
-/* One rank.  `ledger` is at all cuts of `marks`. */
-int feed_make(struct feed *, const struct record *, const struct marks *, struct ledger *, struct feed_plan);
+/* One rank. */
+int feed_make(struct feed *, const struct record *, const struct rank_windows *, struct feed_plan);
 /* Takes another rank in; what one has and the other has not stays as it is. */
 int feed_add(struct feed *, const struct feed *rank);
 void feed_release(struct feed *);

@@ -331,7 +331,7 @@ static int second_work(void *context, size_t rank, void *part)
 	if (!rc)
 		rc = windows_make(&s->windows, &k->marks, &s->rec, &s->ledger);
 	if (!rc)
-		rc = feed_make(&s->feed, &s->rec, &s->windows.marks, &s->ledger, p->plan);
+		rc = feed_make(&s->feed, &s->rec, &s->windows, p->plan);
 	if (!rc && courses_wanted(p->courses, rank)) {
 		rc = course_make(&course, &p->match, rank, k->begin_ns, k->end_ns);
 		rc = rc ? rc : courses_add(p->courses, rank, &course, &s->ledger);

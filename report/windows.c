@@ -183,6 +183,7 @@ static void sums_make(struct rank_windows *p, struct ledger *ledger)
 		struct account a = ledger_between(ledger, m->cuts[w], m->cuts[w + 1]);
 
 		p->lengths_ns[w] = account_ns(&a);
+		p->stalls_ns[w] = a.parts_ns[CLS_LOADER];
 		p->unequal += parts_sum_ns(a.parts_ns) != account_ns(&a);
 		sum_add(&p->sums[m->kinds[w]], &a);
 	}
@@ -242,36 +243,46 @@ static uint8_t boundary_class(const struct event *e)
 	return CLS_ASIDE;
 }
 
-/* Events of the training lane that reach into a stretch, with the classes of the boundary's account.  Counts
- * them only when `out` is NULL. */
-static size_t stretch_events(const struct record *rec, const int64_t *cuts, size_t stretches, struct event *out)
+/* Events of the training lane that reach into a stretch, with the classes of the boundary's account; to be freed.  Few
+ * do, so where they lie is asked first.  NULL: no memory. */
+static struct event *stretch_events(const struct record *rec, const int64_t *cuts, size_t stretches, size_t *count)
 {
-	size_t n = 0, at = 0;
+	size_t at = 0, n = 0, room = 64;
+	struct event *out = malloc(room * sizeof(*out));
 
-	for (size_t i = 0; i < rec->event_count; i++) {
+	for (size_t i = 0; i < rec->event_count && out && at < stretches; i++) {
 		const struct event *e = &rec->events[i];
+		uint8_t cls;
 
-		if (e->lane != LANE_TRAINING || boundary_class(e) == CLS_ASIDE)
+		if (e->lane != LANE_TRAINING || e->t1 <= cuts[2 * at])
 			continue;
 		while (at < stretches && cuts[2 * at + 1] <= e->t0)
 			at++;
-		if (at == stretches || e->t1 <= cuts[2 * at])
+		cls = at < stretches && e->t1 > cuts[2 * at] ? boundary_class(e) : CLS_ASIDE;
+		if (cls == CLS_ASIDE)
 			continue;
-		if (out) {
-			out[n] = *e;
-			out[n].cls = boundary_class(e);
+		if (n == room) {
+			struct event *more = realloc(out, (room *= 2) * sizeof(*out));
+
+			if (!more)
+				free(out);
+			out = more;
+			if (!out)
+				break;
 		}
-		n++;
+		out[n] = *e;
+		out[n++].cls = cls;
 	}
-	return n;
+	*count = n;
+	return out;
 }
 
 static int stretches_make(struct rank_windows *p, const struct record *rec)
 {
 	int64_t *cuts = malloc((2 * p->marks.windows + 4) * sizeof(*cuts));
 	uint32_t *iterations = malloc((p->marks.windows + 2) * sizeof(*iterations));
-	size_t n = cuts && iterations ? stretch_cuts(rec, cuts, iterations) : 0, count = cuts ? stretch_events(rec, cuts, n, NULL) : 0;
-	struct event *own = malloc((count + 1) * sizeof(*own));
+	size_t n = cuts && iterations ? stretch_cuts(rec, cuts, iterations) : 0, count = 0;
+	struct event *own = cuts && iterations ? stretch_events(rec, cuts, n, &count) : NULL;
 	struct account *accounts = calloc(2 * n + 1, sizeof(*accounts));
 	int rc = OK;
 
@@ -279,7 +290,7 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 	if (!cuts || !iterations || !own || !accounts || !p->stretches)
 		rc = err(NO_MEMORY, "no memory for %zu epoch boundaries", n);
 	else if (n)
-		rc = decompose(own, stretch_events(rec, cuts, n, own), cuts, 2 * n - 1, accounts);
+		rc = decompose(own, count, cuts, 2 * n - 1, accounts);
 	for (size_t i = 0; i < n && !rc; i++) {
 		struct stretch *s = &p->stretches[p->stretch_count++];
 
@@ -298,9 +309,10 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 
 int windows_make(struct rank_windows *p, struct marks *marks, const struct record *rec, struct ledger *ledger)
 {
-	*p = (struct rank_windows){ .marks = *marks, .lengths_ns = calloc(marks->windows + 1, sizeof(int64_t)) };
+	*p = (struct rank_windows){ .marks = *marks, .lengths_ns = calloc(marks->windows + 1, sizeof(int64_t)),
+				    .stalls_ns = calloc(marks->windows + 1, sizeof(int64_t)) };
 	*marks = (struct marks){ 0 };
-	if (!p->lengths_ns)
+	if (!p->lengths_ns || !p->stalls_ns)
 		return err(NO_MEMORY, "no memory for %zu windows", p->marks.windows);
 	sums_make(p, ledger);
 	return stretches_make(p, rec);
@@ -310,6 +322,7 @@ void windows_release(struct rank_windows *p)
 {
 	marks_release(&p->marks);
 	free(p->lengths_ns);
+	free(p->stalls_ns);
 	free(p->stretches);
 	*p = (struct rank_windows){ 0 };
 }

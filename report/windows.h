@@ -27,6 +27,7 @@ struct marks {
 struct rank_windows {
 	struct marks marks;
 	int64_t *lengths_ns;	/* of each window; owned */
+	int64_t *stalls_ns;	/* CLS_LOADER in each window; owned */
 	struct window_sum sums[WINDOW_KINDS], work;
 	struct stretch *stretches;	/* owned */
 	size_t stretch_count;
