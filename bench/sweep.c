@@ -220,7 +220,7 @@ static void find_reason(const struct launch_result *r, const cJSON *run, uint64_
 			if (!strncmp(log.line, "sfscale: ", 9) && !strstr(log.line, "warning: "))
 				snprintf(reason, room, "%s", log.line + 9);
 		}
-		line_reader_close(&log);
+		line_reader_close(&log, OK);
 	}
 	if (r->timed_out)
 		snprintf(reason, room, "no end within %" PRIu64 " s", timeout_s);

@@ -13,6 +13,7 @@ is taken as it is: `sfscale run --init FILE` says that its shape is another, and
 """
 import collections
 import json
+import os
 import pickle
 import re
 import struct
@@ -219,8 +220,10 @@ def pyth_write(path, tensors, metadata):
             for buffer in (".running_mean", ".running_var", COUNTER):
                 model[module + buffer] = torch.from_numpy(tensors[module + buffer].copy())
     norms, others = ([torch.nn.Parameter(model[n]) for n in group] for group in in_optimizer_order(tensors))
-    sgd = torch.optim.SGD([{"params": norms, "weight_decay": 0.0}, {"params": others, "weight_decay": 1e-7}],
-                          lr=float(metadata.get("lr", 0.1)), momentum=0.9, nesterov=True)
+    options = json.loads(metadata.get("options", "{}"))     # of the run that wrote a checkpoint; else as published
+    sgd = torch.optim.SGD([{"params": norms, "weight_decay": 0.0},
+                           {"params": others, "weight_decay": options.get("weight-decay", 1e-7)}],
+                          lr=options.get("lr", 0.1), momentum=options.get("momentum", 0.9), nesterov=options.get("nesterov", True))
     for name, parameter in zip((n for group in in_optimizer_order(tensors) for n in group), norms + others):
         if "momentum." + name in tensors:
             sgd.state[parameter]["momentum_buffer"] = torch.from_numpy(tensors["momentum." + name].copy())
@@ -247,7 +250,8 @@ def main():
     if [kind_of(source), kind_of(target)].count(".safetensors") != 1:
         fail("one of the two is .safetensors")
     tensors, metadata = KINDS[kind_of(source)][0](source)
-    KINDS[kind_of(target)][1](target, tensors, metadata)
+    KINDS[kind_of(target)][1](target + ".tmp", tensors, metadata)
+    os.replace(target + ".tmp", target)
     print(f"{target}: {len(tensors)} tensors")
 
 

@@ -159,7 +159,7 @@ int ava_labels_read(struct ava_labels *labels, const char *path)
 			}
 		}
 	}
-	line_reader_close(&r);
+	rc = line_reader_close(&r, rc);
 	free(name);
 	if (!rc && !labels->count)
 		rc = err(FAILED, "'%s' holds no action", path);
@@ -426,7 +426,7 @@ static int read_frames(struct gather *g, const char *path)
 		if (!rc)
 			guess_begin(g);
 	}
-	line_reader_close(&r);
+	rc = line_reader_close(&r, rc);
 	return !rc && !g->index->frame_count ? err(FAILED, "'%s' lists no frame", path) : rc;
 }
 
@@ -451,8 +451,7 @@ static int read_boxes(struct gather *g, const char *path, bool predicted, unsign
 		else
 			rc = box_add(g, g->video, &row);
 	}
-	line_reader_close(&r);
-	return rc;
+	return line_reader_close(&r, rc);
 }
 
 /* ---- sorting --------------------------------------------------------------------------- */

@@ -308,8 +308,7 @@ static int read_boxes(struct eval *e, const char *path, bool truth)
 		if (!rc && !without_box)
 			rc = read_box(e, &r, field, n, keyframe, truth);
 	}
-	line_reader_close(&r);
-	return rc;
+	return line_reader_close(&r, rc);
 }
 
 static int read_excluded(struct eval *e, const char *path)
@@ -332,8 +331,7 @@ static int read_excluded(struct eval *e, const char *path)
 		if (!rc)
 			e->keyframes[keyframe].excluded = true;
 	}
-	line_reader_close(&r);
-	return rc;
+	return line_reader_close(&r, rc);
 }
 
 /* Deals the rows out to their keyframes. */

@@ -288,7 +288,7 @@ static int frames_judge(struct check *c, const char *file)
 	last = batch_judge(c, path);
 	if (!rc && !c->counts->frames)
 		found(c, CHECK_ROW, path, r.number, "the list ends without a frame");
-	line_reader_close(&r);
+	rc = line_reader_close(&r, rc);
 	return rc ? rc : last;
 }
 
@@ -352,7 +352,7 @@ static void boxes_judge(struct check *c, const char *file, bool predicted, bool 
 	/* Readers take it without a word, and train or evaluate on what is left. */
 	if (!r.number && c->report->found[CHECK_FILE]++ < c->config->show)
 		err(BELOW, "'%s' is empty", path);
-	line_reader_close(&r);
+	c->report->found[CHECK_FILE] += line_reader_close(&r, OK) != OK;
 }
 
 static void excluded_judge(struct check *c, const char *file)
@@ -372,7 +372,7 @@ static void excluded_judge(struct check *c, const char *file)
 		c->counts->excluded++;
 		keyframe_judge(c, &r, video, second);
 	}
-	line_reader_close(&r);
+	c->report->found[CHECK_FILE] += line_reader_close(&r, OK) != OK;
 }
 
 static void videos_judge(struct check *c, const char *list)
@@ -390,7 +390,7 @@ static void label_map_judge(struct check *c)
 
 	if (!lines_open(c, &r, AVA_LABEL_MAP, path))
 		return;
-	line_reader_close(&r);
+	line_reader_close(&r, OK);
 	if (ava_labels_read(&labels, path))	/* has said file and line */
 		c->report->found[CHECK_ROW]++;
 	ava_labels_release(&labels);

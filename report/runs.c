@@ -311,8 +311,7 @@ static int ledger_read(struct runs *all, const char *path, cJSON *lines)
 		else
 			cJSON_AddItemToArray(lines, line);
 	}
-	line_reader_close(&in);
-	return rc;
+	return line_reader_close(&in, rc);
 }
 
 /* Run folders that no line names: the sweep was stopped while they ran. */

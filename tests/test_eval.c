@@ -203,6 +203,17 @@ static void a_row_that_is_none_is_an_error_with_its_line(void **state)
 	}
 }
 
+/* A file that cannot be read to its end has no mAP: here a folder, which opens and then cannot be read. */
+static void what_cannot_be_read_to_its_end_is_an_error(void **state)
+{
+	const struct ava_eval_files files = { .labels = file("map.pbtxt", label_map), .truth = file("truth.csv", G1), .detections = "/" };
+	struct ava_eval e;
+
+	(void)state;
+	assert_int_equal(ava_eval_run(&e, &files, AVA_RULE_PYSLOWFAST), FAILED);
+	assert_non_null(strstr(err_last(), "cannot read '/' to its end"));
+}
+
 static void what_the_label_map_does_not_hold_is_passed_over(void **state)
 {
 	static const char *const unknown[] = { "13", "0", "-1", "81", "999999999999999999999" };
@@ -435,6 +446,7 @@ int main(void)
 		cmocka_unit_test(what_separates_the_rules_shows_in_the_numbers),
 		cmocka_unit_test(a_detection_without_score_is_certain_for_activitynet_only),
 		cmocka_unit_test(a_row_that_is_none_is_an_error_with_its_line),
+		cmocka_unit_test(what_cannot_be_read_to_its_end_is_an_error),
 		cmocka_unit_test(what_the_label_map_does_not_hold_is_passed_over),
 		cmocka_unit_test(random_files_evaluate_as_by_the_plain_definition),
 		cmocka_unit_test(eval_answers_as_text_csv_and_json_with_one_number),

@@ -297,7 +297,7 @@ static void check_list(const char *path, const char *preset, size_t crop, size_t
 			fcs++;
 		}
 	}
-	line_reader_close(&r);
+	assert_int_equal(line_reader_close(&r, OK), OK);
 	assert_int_equal(params, 332);
 	assert_int_equal(buffers, 330);
 	assert_int_equal(convs_seen, 110);

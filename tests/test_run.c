@@ -94,7 +94,7 @@ static cJSON *read_ledger(const char *folder)
 	assert_int_equal(line_reader_open(&l, path), OK);
 	while (line_reader_next(&l))
 		cJSON_AddItemToArray(lines, cJSON_Parse(l.line));
-	line_reader_close(&l);
+	assert_int_equal(line_reader_close(&l, OK), OK);
 	return lines;
 }
 

@@ -71,7 +71,7 @@ static int file_values_read(struct dist *d, const char *path)
 			rc = line_err(&r, FAILED, "'%s' is no duration in ms from 0 to 86400000", r.line);
 		d->values_ms[d->value_count++] = value;
 	}
-	line_reader_close(&r);
+	rc = line_reader_close(&r, rc);
 	if (!rc && (!d->value_count || d->value_count > UINT32_MAX))
 		rc = err(FAILED, "'%s' has %zu values: wants 1 to %u", path, d->value_count, UINT32_MAX);
 	return rc;

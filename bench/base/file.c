@@ -103,6 +103,13 @@ int file_read(const char *path, char **text, size_t *bytes)
 	return OK;
 }
 
+bool file_same(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
 FILE *file_begin(const char *path)
 {
 	char beside[PATH_BYTES];
@@ -204,8 +211,10 @@ bool line_reader_next(struct line_reader *r)
 {
 	ssize_t n = getline(&r->line, &r->room, r->file);
 
-	if (n < 0)
+	if (n < 0) {
+		r->why = ferror(r->file) ? errno : 0;
 		return false;
+	}
 	r->number++;
 	if (n && r->line[n - 1] == '\n')
 		r->line[--n] = '\0';
@@ -214,12 +223,15 @@ bool line_reader_next(struct line_reader *r)
 	return true;
 }
 
-void line_reader_close(struct line_reader *r)
+int line_reader_close(struct line_reader *r, int rc)
 {
+	if (!rc && r->why)
+		rc = err(FAILED, "cannot read '%s' to its end: %s", r->path, strerror(r->why));
 	if (r->file)
 		fclose(r->file);
 	free(r->line);
 	*r = (struct line_reader){ 0 };
+	return rc;
 }
 
 int line_err(const struct line_reader *r, int rc, const char *format, ...)

@@ -27,6 +27,9 @@ int dir_remove(const char *path);
  * the caller (free). */
 int file_read(const char *path, char **text, size_t *bytes);
 
+/* Two names of one file that is there. */
+bool file_same(const char *a, const char *b);
+
 /* Writes `bytes` of `data` as `path`, replacing it at once or not at all. */
 int file_write(const char *path, const void *data, size_t bytes);
 
@@ -51,11 +54,13 @@ struct line_reader {
 	char *line;		/* without the newline; owned; valid until the next call */
 	size_t room;
 	size_t number;		/* of `line`, from 1 */
+	int why;		/* errno of a read that failed: the lines end there, too early; else 0 */
 };
 
 int line_reader_open(struct line_reader *, const char *path);
 bool line_reader_next(struct line_reader *);
-void line_reader_close(struct line_reader *);
+/* Returns `rc`, or if that is OK, FAILED (said) when the lines ended because the file could not be read on. */
+int line_reader_close(struct line_reader *, int rc);
 
 /* "path:line: ..." through err(). */
 int line_err(const struct line_reader *, int rc, const char *format, ...) __attribute__((format(printf, 3, 4)));
