@@ -123,17 +123,17 @@ static void judge(struct pair *pairs, size_t count)
 		double norm = p->norm;
 
 		for (size_t j = 0; j < count; j++)
-			if (pairs[j].class == p->class)
+			if (pairs[j].class == p->class && isfinite(pairs[j].norm))
 				norm = fmax(norm, AGAINST_NORM_SHARE * pairs[j].norm);
 		p->distance = p->class->each ? p->largest : p->difference > 0 ? p->difference / norm : 0;
-		if (isnan(p->difference))
+		if (!isfinite(p->norm) || !isfinite(p->difference))
 			p->distance = INFINITY;
 	}
 }
 
 static bool over(const struct pair *p)
 {
-	return p->distance > p->class->most;
+	return !(p->distance <= p->class->most);
 }
 
 /* Of what has no tolerance, everything is the whole of it. */
@@ -192,6 +192,8 @@ int against(const struct safetensors *got, const struct safetensors *want, size_
 
 	table_init(classes, "classes", "by kind of tensor", class_fields, ARRAY_LEN(class_fields));
 	table_init(worst, "worst", "closest to their tolerance, or over it", worst_fields, ARRAY_LEN(worst_fields));
+	if (!rc && !want->count)
+		rc = err(FAILED, "'%s' has no tensors to compare with", want->path);
 	for (size_t i = 0; !rc && i < want->count; i++) {
 		pairs[i].want = &want->tensors[i];
 		rc = read_pair(got, want, &pairs[i]);
@@ -201,7 +203,7 @@ int against(const struct safetensors *got, const struct safetensors *want, size_
 		qsort(pairs, want->count, sizeof(*pairs), furthest_first);
 		classes_fill(classes, pairs, want->count);
 		worst_fill(worst, pairs, worst_count < want->count ? worst_count : want->count);
-		if (want->count && over(&pairs[0]))
+		if (over(&pairs[0]))
 			rc = BELOW;
 	}
 	free(pairs);

@@ -7,6 +7,7 @@
  * Not here: what is equal (bench/against.c).
  */
 #include "bench/against.h"
+#include "bench/base/file.h"
 #include "bench/base/err.h"
 #include "bench/commands.h"
 #include "bench/place.h"
@@ -66,11 +67,16 @@ struct verify {
 
 static int check_options(const struct verify_options *o)
 {
+	const struct { const char *name, *value; } read[] = { { "state", o->state }, { "batch", o->batch }, { "against", o->against } };
+
 	const struct { const char *name, *value; } needed[] = { { "state", o->state }, { "batch", o->batch }, { "out", o->out } };
 
 	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
 		if (!needed[i].value)
 			return err(USAGE, "verify: --%s FILE is needed", needed[i].name);
+	for (size_t i = 0; i < ARRAY_LEN(read); i++)
+		if (read[i].value && file_same(o->out, read[i].value))
+			return err(USAGE, "verify: --out would overwrite what --%s names", read[i].name);
 	if (!o->steps || o->steps > STEPS_MAX)
 		return err(USAGE, "verify: --steps is 1 to %d", STEPS_MAX);
 	if (o->threads > 1024)

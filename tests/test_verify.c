@@ -347,6 +347,8 @@ static void what_does_not_fit_is_named(void **state)
 		{ "--net tiny", 2, "has 111 of the 662 tensors of net 'tiny'; missing, or of another shape: " },
 		{ "--net nano --steps 0", 1, "--steps is 1 to 1000000" },
 		{ "--net nano --dropout 1", 1, "--dropout is 0 to 0.99" },
+		{ "--net nano --against $H/out", 1, "--out would overwrite what --against names" },
+		{ "--net nano --out $H/./state", 1, "--out would overwrite what --state names" },
 		{ "--net nano --against /nowhere/file", 2, "cannot open '/nowhere/file'" },
 		{ "--net nano --state /nowhere/file", 2, "cannot open '/nowhere/file'" },
 	};
@@ -357,6 +359,7 @@ static void what_does_not_fit_is_named(void **state)
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
 	write_state(&net);
 	write_batch(&net, 1, 2);
+	setenv("H", home, 1);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		int rc = verify(rows[i].options, out, sizeof(out));
 
@@ -364,6 +367,53 @@ static void what_does_not_fit_is_named(void **state)
 			fail_msg("'%s' gives %d, not %d with '%s': %s", rows[i].options, rc, rows[i].rc, rows[i].says, out);
 	}
 	net_release(&net);
+}
+
+/* Two tensors of the head, all of one value each; `count` 0: none. */
+static void write_pair(const char *name, float bias, float weight, size_t count)
+{
+	const struct { const char *name; float value; } tensors[] = { { "head.projection.bias", bias }, { "head.projection.weight", weight } };
+	struct safetensors_writer w = { 0 };
+	float values[4];
+	char path[PATH_BYTES];
+
+	assert_int_equal(path_make(path, "%s/%s", home, name), OK);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(safetensors_add(&w, tensors[i].name, SAFETENSORS_F32, 1, (const size_t[]){ ARRAY_LEN(values) }), OK);
+	assert_int_equal(safetensors_begin(&w, path, NULL, 0), OK);
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < ARRAY_LEN(values); k++)
+			values[k] = tensors[i].value;
+		assert_int_equal(safetensors_put(&w, values), OK);
+	}
+	assert_int_equal(safetensors_end(&w, OK), OK);
+}
+
+/* A reference that is no number judges nobody, and none judges nothing. */
+static void what_cannot_judge_lets_nothing_pass(void **state)
+{
+	static const struct { float bias, weight; size_t count; int rc; } cases[] = {
+		{ 1, 2, 2, OK }, { INFINITY, 2, 2, BELOW }, { INFINITY, 7, 2, BELOW }, { NAN, 2, 2, BELOW }, { 0, 0, 0, FAILED },
+	};
+	char path[PATH_BYTES];
+
+	(void)state;
+	write_pair("got", 1, 2, 2);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct safetensors got, want;
+		struct table classes, worst;
+
+		write_pair("want", cases[i].bias, cases[i].weight, cases[i].count);
+		assert_int_equal(path_make(path, "%s/got", home), OK);
+		assert_int_equal(safetensors_open(&got, path), OK);
+		assert_int_equal(path_make(path, "%s/want", home), OK);
+		assert_int_equal(safetensors_open(&want, path), OK);
+		assert_int_equal(against(&got, &want, 10, &classes, &worst), cases[i].rc);
+		table_release(&classes);
+		table_release(&worst);
+		safetensors_close(&got);
+		safetensors_close(&want);
+	}
 }
 
 /* Loss of one iteration, from the weights of a file. */
@@ -417,6 +467,7 @@ int main(void)
 		cmocka_unit_test(a_step_of_r50_is_pytorch_s),
 		cmocka_unit_test(nothing_that_differs_passes_unseen),
 		cmocka_unit_test(what_does_not_fit_is_named),
+		cmocka_unit_test(what_cannot_judge_lets_nothing_pass),
 		cmocka_unit_test(a_run_starts_from_the_weights_of_a_file),
 	};
 
