@@ -99,11 +99,15 @@ void checkpoint_release(struct checkpoint *c)
 static const char *const idle_options[] = {
 	"out", "init", "resume", "checkpoint-period", "epochs", "policy", "workers", "prefetch", "nodes", "bind", "overlap", "log-period",
 	"inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
+	"emulate-storage-ms", "hang-s",
 };
 
-static bool is_idle(const char *option)
+static bool is_idle(const char *option, bool planned)
 {
 	size_t i = 0;
+
+	if (planned && !strcmp(option, "epochs"))
+		return false;		/* multigrid spreads its phases over them */
 
 	while (i < ARRAY_LEN(idle_options) && strcmp(option, idle_options[i]))
 		i++;
@@ -116,14 +120,17 @@ char *checkpoint_changes(const struct checkpoint *c, const cJSON *options)
 	size_t bytes;
 	FILE *f = open_memstream(&text, &bytes);
 	const cJSON *now;
+	const bool planned = strcmp(json_string(options, "multigrid", "off"), "off");
 
 	if (!f)
 		return NULL;
+	if (!cJSON_IsObject(c->options))
+		fprintf(f, "with which options it was written, it does not say");
 	cJSON_ArrayForEach(now, options) {
 		const cJSON *then = cJSON_GetObjectItemCaseSensitive(c->options, now->string);
 		char *was, *is;
 
-		if (!then || is_idle(now->string) || cJSON_Compare(then, now, true))
+		if (!then || is_idle(now->string, planned) || cJSON_Compare(then, now, true))
 			continue;
 		was = cJSON_PrintUnformatted(then);
 		is = cJSON_PrintUnformatted(now);

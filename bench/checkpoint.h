@@ -5,7 +5,9 @@
  * last one that is finished, from 0, as in PySlowFast's files) and "options" (those of `run`, as JSON,
  * and "ranks").  Nothing else is needed: the order of samples, the transforms and the learning rate
  * follow from seed, rank and epoch, and the dropout masks from the count that batch norm keeps.  So
- * a run that goes on, on as many ranks and with the same options, ends with the same bits.
+ * a run that goes on, on as many ranks and with the same options, ends with the same bits.  Running
+ * statistics are rank 0's: where ranks keep their own (--bn-broadcast off), those of the others begin
+ * again from rank 0's, which no weight depends on.
  *
  * Files are written beside and renamed: a kill at any moment leaves the last good one.
  */
@@ -43,7 +45,7 @@ struct checkpoint {
 int checkpoint_read(struct checkpoint *, const char *path, struct kernels *);
 void checkpoint_release(struct checkpoint *);
 
-/* "lr 0.1 is now 0.2, ...": options that the results depend on and that are not what they were.  Owned by the caller;
+/* "lr 0.1 is now 0.2, ...", or that it does not say: options that the results depend on and that are not what they were.  Owned by the caller;
  * NULL: there are none. */
 char *checkpoint_changes(const struct checkpoint *, const cJSON *options);
 

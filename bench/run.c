@@ -270,7 +270,7 @@ static bool emulated(const struct run_options *o, char text[EMULATED_BYTES])
 
 	if (o->emulate_ranks > 1)
 		snprintf(ranks, sizeof(ranks), "%s%" PRIu64 " ranks per process", *parts ? ", " : "", o->emulate_ranks);
-	if (o->emulate_start_ms)
+	if (o->emulate_start_ms && !strcmp(o->policy, "respawn"))	/* others start no programs */
 		snprintf(start, sizeof(start), "%sstart of workers", *parts || *ranks ? ", " : "");
 	snprintf(text, EMULATED_BYTES, "%s%s%s", parts, ranks, start);
 	return *text;
@@ -478,7 +478,7 @@ static int read_checkpoint(struct run *r)
 	if (!rc)
 		r->changes = checkpoint_changes(&c, r->identity);
 	if (r->changes)
-		warn("'%s' was written with other options: %s", r->resumed, r->changes);
+		warn("'%s' goes on as it was not begun: %s", r->resumed, r->changes);
 	checkpoint_release(&c);
 	return rc;
 }
@@ -626,7 +626,7 @@ static cJSON *warnings_json(const struct run *r)
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	}
 	if (r->changes) {
-		snprintf(text, sizeof(text), "goes on from '%.80s' with other options, so with other results: %s", r->resumed,
+		snprintf(text, sizeof(text), "goes on from '%.80s' as it was not begun: %s", r->resumed,
 			 r->changes);
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	}

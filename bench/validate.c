@@ -137,33 +137,6 @@ void validation_close(struct validation *v)
 
 /* ---- groups ---------------------------------------------------------------------------- */
 
-/* Weights and running statistics of one instance into another of the same network. */
-static int copy_state(struct kernels *from, struct kernels *to)
-{
-	const struct net *net = from->net;
-	static const enum state_kind stats[] = { STATE_MEAN, STATE_VAR };
-	size_t most = net->buffer_values;
-	float *plain;
-	int rc;
-
-	for (size_t i = 0; i < net->param_count; i++)
-		most = net->params[i].count > most ? net->params[i].count : most;
-	plain = malloc(most * sizeof(*plain));
-	rc = plain ? OK : err(NO_MEMORY, "no memory for a tensor of %zu values", most);
-	for (size_t i = 0; i < net->param_count && !rc; i++) {
-		rc = from->backend->get(from, STATE_WEIGHT, i, plain);
-		if (!rc)
-			rc = to->backend->set(to, STATE_WEIGHT, i, plain);
-	}
-	for (size_t i = 0; i < ARRAY_LEN(stats) * net->buffer_count && !rc; i++) {
-		rc = from->backend->get(from, stats[i % 2], i / 2, plain);
-		if (!rc)
-			rc = to->backend->set(to, stats[i % 2], i / 2, plain);
-	}
-	free(plain);
-	return rc;
-}
-
 static int open_own_kernels(struct group *g, struct kernels *k)
 {
 	const struct validation_config *c = &g->v->c;
@@ -174,7 +147,7 @@ static int open_own_kernels(struct group *g, struct kernels *k)
 			.net = &g->own_net, .clips_max = c->clips, .boxes_max = validation_boxes_max(g->v),
 			.threads = c->kernel_threads });
 	g->kernels = g->own_kernels;
-	return rc ? rc : copy_state(k, g->own_kernels);
+	return rc ? rc : kernels_carry(k, g->own_kernels);
 }
 
 static void group_close(struct group *g)
@@ -299,7 +272,7 @@ static int predict(struct validation *v, struct kernels *k)
 
 /* ---- files ----------------------------------------------------------------------------- */
 
-/* Every box with every class, without threshold; scores and corners with all their digits. */
+/* Every box with every class, without threshold.  Corners as the annotations have them, which a float holds to seven digits; scores to the last bit. */
 static int write_detections(const struct validation *v, const char *path)
 {
 	const struct ava_index *ix = &v->index;
@@ -339,8 +312,8 @@ static int write_truth(const struct validation *v, const char *path)
 		if (!comma || strtoul(comma + 1, NULL, 10) % v->c.every == 0)
 			fprintf(f, "%s\n", r.line);
 	}
-	line_reader_close(&r);
-	return f ? file_end(f, path, OK) : FAILED;
+	rc = line_reader_close(&r, f ? OK : FAILED);
+	return f ? file_end(f, path, rc) : rc;
 }
 
 static int judge(const struct validation *v, double *map)

@@ -63,7 +63,8 @@ int kernels_carry(struct kernels *from, struct kernels *to)
 		rc = carry(from, to, STATE_MEAN, net->buffer_count, plain);
 	if (!rc)
 		rc = carry(from, to, STATE_VAR, net->buffer_count, plain);
-	memcpy(to->bn_batches, from->bn_batches, net->buffer_count * sizeof(*to->bn_batches));
+	if (!rc)
+		memcpy(to->bn_batches, from->bn_batches, net->buffer_count * sizeof(*to->bn_batches));
 	free(plain);
 	return rc;
 }

@@ -48,7 +48,7 @@ struct kernel_config {
 	const char *emulate;		/* back end "null": distributions of phase times; else NULL */
 };
 
-/* Tensors of the state, each by parameter (or, BUFFER_*, batch norm) index. */
+/* Tensors of the state, by index of the parameter, or STATE_MEAN and STATE_VAR of the batch norm. */
 enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VAR };
 
 /* An open instance; back ends embed it as their first member. */

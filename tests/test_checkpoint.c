@@ -112,7 +112,7 @@ static void a_run_that_goes_on_ends_with_the_same_bits(void **state)
 					 work, policy, work, i), 0);
 		assert_int_equal(sfscale(launcher, TRAIN "--epochs 3 --checkpoint-period 5 --policy %s --out %s/rest%zu "
 					 "--resume %s/begun%zu", work, policy, work, i, work, i), 0);
-		assert_null(strstr(said, "other options"));
+		assert_null(strstr(said, "not begun"));
 		snprintf(names[0], sizeof(names[0]), "whole%zu", i);
 		snprintf(names[1], sizeof(names[1]), "rest%zu", i);
 		assert_same_bits(names[0], names[1], 3);
@@ -147,11 +147,36 @@ static void other_options_are_named(void **state)
 	(void)state;
 	assert_int_equal(sfscale("", TRAIN "--epochs 1 --checkpoint-period 1 --out %s/then", work, work), 0);
 	assert_int_equal(sfscale("", TRAIN "--epochs 2 --momentum 0.8 --policy inline --resume %s/then --out %s/now", work, work, work), 0);
-	assert_non_null(strstr(said, "other options: momentum 0.9 is now 0.8\n"));
+	assert_non_null(strstr(said, "not begun: momentum 0.9 is now 0.8\n"));
 	run = read_run("now");
 	warnings = cJSON_GetObjectItem(run, "warnings");
 	assert_non_null(strstr(cJSON_GetArrayItem(warnings, cJSON_GetArraySize(warnings) - 1)->valuestring, "momentum 0.9 is now 0.8"));
 	cJSON_Delete(run);
+}
+
+/* Of two texts of options; the second is that of the run which goes on. */
+static void only_what_results_depend_on_is_a_change(void **state)
+{
+	static const struct { const char *then, *now, *says; } cases[] = {
+		{ "{\"lr\":0.1,\"out\":\"a\"}", "{\"lr\":0.1,\"out\":\"b\"}", NULL },
+		{ "{\"lr\":0.1,\"seed\":1}", "{\"lr\":0.2,\"seed\":2}", "lr 0.1 is now 0.2, seed 1 is now 2" },
+		{ "{\"hang-s\":8,\"emulate-storage-ms\":0}", "{\"hang-s\":9,\"emulate-storage-ms\":1}", NULL },
+		{ "{\"epochs\":2,\"multigrid\":\"off\"}", "{\"epochs\":3,\"multigrid\":\"off\"}", NULL },
+		{ "{\"epochs\":2,\"multigrid\":\"long\"}", "{\"epochs\":3,\"multigrid\":\"long\"}", "epochs 2 is now 3" },
+		{ "[1]", "{\"lr\":0.1}", "it does not say" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct checkpoint c = { .options = cJSON_Parse(cases[i].then) };
+		cJSON *now = cJSON_Parse(cases[i].now);
+		char *says = checkpoint_changes(&c, now);
+
+		assert_true(cases[i].says ? says && strstr(says, cases[i].says) : !says);
+		free(says);
+		cJSON_Delete(now);
+		checkpoint_release(&c);
+	}
 }
 
 static void what_is_no_checkpoint_is_refused_by_name(void **state)
@@ -212,6 +237,7 @@ int main(void)
 		cmocka_unit_test(a_run_that_goes_on_ends_with_the_same_bits),
 		cmocka_unit_test(checkpoints_are_part_of_the_boundary),
 		cmocka_unit_test(other_options_are_named),
+		cmocka_unit_test(only_what_results_depend_on_is_a_change),
 		cmocka_unit_test(what_is_no_checkpoint_is_refused_by_name),
 		cmocka_unit_test(a_kill_at_any_moment_leaves_the_last_good_one),
 	};
