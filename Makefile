@@ -192,14 +192,14 @@ FUZZ_S ?= 60
 FUZZ_SOURCES_topo := $(wildcard comm/topo/*.c)
 FUZZ_SOURCES_safetensors := kernels/safetensors.c
 FUZZ_SOURCES_eval := loader/ava_eval.c loader/ava.c
-FUZZ_SOURCES_record := $(wildcard report/*.c)
+FUZZ_SOURCES_record := $(wildcard report/*.c loader/*.c)
 FUZZ_PROGRAMS := topo safetensors eval record
 FUZZ_FLAGS = -max_total_time=$(FUZZ_S) -close_fd_mask=3 -artifact_prefix=build/fuzz/
 FUZZ_RUN = $(BUILD)/sfscale run --kernels null --policy null --net nano --epochs 2 --iterations 3 --log-period 0 --out build/fuzz/record
 $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE | $(BUILD)/build.h
 	@mkdir -p build/fuzz
 	clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined $(CPPFLAGS) -I$(BUILD) -std=c11 -pthread \
-		$< $(FUZZ_SOURCES_$*) $(wildcard bench/base/*.c) $(cjson_libs) $(expat_libs) $(hwloc_libs) $(zlib_libs) -ldl -lm -o $@
+		$< $(FUZZ_SOURCES_$*) $(wildcard bench/base/*.c) $(foreach n,cjson expat hwloc zlib turbojpeg jpeg,$($n_libs)) -ldl -lm -o $@
 fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
 	for r in 1 2 3 4 5 6 7 8; do FUZZ_TOPO_READER=$$r build/fuzz/fuzz_topo $(FUZZ_FLAGS)topo-$$r- -detect_leaks=$$([ $$r = 4 ] && \
 		echo 0 || echo 1) || exit 1; done

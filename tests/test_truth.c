@@ -107,6 +107,10 @@ static void run(const char *dir, const char *launcher, const char *options)
 	const char *build = getenv("SFSCALE_BUILD");
 	int rc;
 
+#ifdef __SANITIZE_ADDRESS__
+	print_message("SKIP: the sanitizers take time of their own\n");
+	skip();
+#endif
 	if (shell("chrt -f 1 true", out, sizeof(out))) {
 		print_message("SKIP: no right to real-time priority (chrt)\n");
 		skip();

@@ -26,7 +26,8 @@
  *     "event_cost": { "pair_ns", "next_ns" },
  *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
  *                               "checksum": hex of the order of samples over all ranks,
- *                               "mAP": of the validation behind it, null: no ground truth; absent: none }] } or null,
+ *                               "mAP": of the validation behind it, null: no ground truth; absent: none,
+ *                               "skipped_clips": damaged and replaced, over all ranks }] } or null,
  *     "warnings": [ texts ] }
  *
  *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid" }
