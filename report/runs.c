@@ -213,11 +213,12 @@ static struct run *run_new(struct runs *all, const char *folder)
 	return r;
 }
 
-/* "2 emulated nodes, one host" -> "emulated nodes, one host": how many they are stands in every row, and
- * places that differ in the number alone are one. */
+/* "2 emulated nodes, one host, emulated 4 ranks per process" -> "emulated nodes, one host, emulated ranks per process":
+ * how many they are stands in every row, and places that differ in numbers alone are one. */
 static void place_append(char **place, const char *text)
 {
 	const char *node = strstr(text, "node");
+	char *ranks;
 
 	if (isdigit((unsigned char)*text))
 		text += strspn(text, "0123456789 ");
@@ -225,6 +226,14 @@ static void place_append(char **place, const char *text)
 		append(place, "%.*snodes%s", (int)(node - text), text, node + 4);
 	else
 		append(place, "%s", text);
+	ranks = *place ? strstr(*place, "ranks per process") : NULL;
+	if (ranks) {
+		char *number = ranks;
+
+		while (number > *place && strchr("0123456789 ", number[-1]))
+			number--;
+		memmove(number + 1, ranks, strlen(ranks) + 1);	/* one blank stays */
+	}
 }
 
 enum { RANKS_MAX = 1 << 16 };	/* more is damage, not a job */

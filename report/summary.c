@@ -29,15 +29,20 @@ static void sentence(cJSON *list, const char *format, ...)
 	cJSON_AddItemToArray(list, cJSON_CreateString(text));
 }
 
-/* One node on one host is a real one, but beside emulated nodes of the same host it is the first of them. */
+/* One node on one host is a real one, but beside emulated nodes of the same host it is the first of them; so is a
+ * process of one rank beside those that stand for several. */
 static bool is_covered(const struct runs *all, const char *place)
 {
-	static const char emulated[] = "emulated ";
+	static const char emulated[] = "emulated ", several[] = ", emulated ranks per process";
+	const size_t length = strlen(place);
 
-	for (size_t i = 0; i < all->count; i++)
-		if (all->at[i].ranks && !strncmp(all->at[i].place, emulated, strlen(emulated)) &&
-		    !strcmp(all->at[i].place + strlen(emulated), place))
+	for (size_t i = 0; i < all->count; i++) {
+		const char *other = all->at[i].place;
+
+		if (all->at[i].ranks && ((!strncmp(other, emulated, strlen(emulated)) && !strcmp(other + strlen(emulated), place)) ||
+					 (!strncmp(other, place, length) && !strcmp(other + length, several))))
 			return true;
+	}
 	return false;
 }
 
