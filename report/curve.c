@@ -295,11 +295,24 @@ static double upper_quartile_ns(const struct run *r)
 	return upper;
 }
 
+static double mean_steady_ns(const struct run *r)
+{
+	double sum = 0, n = 0;
+
+	for (size_t w = 0; w < r->windows; w++) {
+		if (r->kinds[w] == WINDOW_STEADY) {
+			sum += (double)r->slowest_ns[w];
+			n++;
+		}
+	}
+	return sum / n;
+}
+
 int point_stall(const struct point *p, bool start_up, struct stall *out)
 {
-	double *medians = malloc((p->run_count + 1) * sizeof(*medians));
+	double *medians = malloc((p->run_count + 1) * sizeof(*medians)), *tens = malloc((p->run_count + 1) * sizeof(*tens));
 	size_t runs = 0;
-	int rc = medians ? OK : err(NO_MEMORY, "no memory for %zu runs", p->run_count);
+	int rc = medians && tens ? OK : err(NO_MEMORY, "no memory for %zu runs", p->run_count);
 
 	*out = (struct stall){ 0 };
 	for (size_t i = 0; i < p->run_count && !rc; i++) {
@@ -324,11 +337,14 @@ int point_stall(const struct point *p, bool start_up, struct stall *out)
 			out->mean_ms += costs[s - from];
 		}
 		out->stretches += to - from;
+		tens[runs] = 10e-6 * mean_steady_ns(r);
 		medians[runs++] = quantile(costs, to - from, 0.5);
 		free(costs);
 	}
 	out->cost_ms = summarize(medians, runs);
+	out->ten_iterations_ms = summarize(tens, runs).median;
 	free(medians);
+	free(tens);
 	for (int part = 0; part < PART_COUNT; part++)
 		out->parts_ms[part] /= (double)out->stretches;
 	out->mean_ms /= (double)out->stretches;

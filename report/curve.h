@@ -88,6 +88,7 @@ struct stall {
 	double parts_ms[PART_COUNT];	/* means; sum: mean_ms.  PART_REST has the steady iteration taken off */
 	double rewarm_ms;	/* mean; beside the sum: what the iterations behind it take more than a steady one, until one of
 				 * them is among the fastest three quarters */
+	double ten_iterations_ms;	/* ten mean steady ones: batches that come in bursts make a median that is none of them */
 };
 
 int point_stall(const struct point *, bool start_up, struct stall *);

@@ -191,10 +191,12 @@ static bool growth_make(struct growth *g, const struct curve *c, size_t first)
 	for (size_t i = 0; i < c->count; i++) {
 		const struct point *q = &c->points[i];
 
-		if (strcmp(q->series, p->series) || q->nodes != p->nodes || q->workers < 1 || !q->run_count)
+		if (strcmp(q->series, p->series) || q->nodes != p->nodes)
 			continue;
 		if (i < first || g->count == WORKER_COUNTS_MAX)
 			return false;		/* said before */
+		if (q->workers < 1 || !q->run_count)
+			continue;
 		if (point_stall(q, false, &g->stalls[g->count]) || !g->stalls[g->count].stretches)
 			continue;
 		g->points[g->count++] = q;
@@ -229,9 +231,9 @@ static void growths_say(cJSON *list, const struct curve *c)
 			 most == PART_START || most == PART_INDEX ?
 			 ": they are started one after another, in every epoch, and no batch is asked for before the last one is up. "
 			 "A policy that keeps its workers over epochs (persistent, threads) does not pay it" : "",
-			 figures3(10 * g.points[0]->pace[SCOPE_STEADY].iteration_ms.median, before),
+			 figures3(g.stalls[0].ten_iterations_ms, before),
 			 (long long)g.points[0]->workers,
-			 figures3(10 * g.points[g.count - 1]->pace[SCOPE_STEADY].iteration_ms.median, after),
+			 figures3(g.stalls[g.count - 1].ten_iterations_ms, after),
 			 (long long)g.points[g.count - 1]->workers);
 	}
 }

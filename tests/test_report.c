@@ -31,6 +31,8 @@ struct plan {
 	int workers, nodes, ranks, repeat, epochs, iterations;
 	int64_t load, copy, fwd, bwd, hidden, exposed, opt, log, late;
 	int64_t stop, start, sampler, gap, first_load, eval;
+	bool makers;		/* two workers that say what they do */
+	int every;		/* 0; else rank 0 alone is late, in each so many-th iteration */
 };
 
 static struct plan plan_of(const char *policy, int workers, int nodes, int repeat)
@@ -103,8 +105,45 @@ static int64_t tape_put(struct tape *t, enum span_id id, int lane, int64_t t0, i
 	return t0 + ns;
 }
 
+/* Batches of even numbers are there half a millisecond before the training thread has them.  Those of odd numbers were
+ * ready one millisecond after it asked for the one before, and pass it. */
+static const int64_t made_stages[] = { 1 * MS, 2 * MS, 3 * MS, MS / 2 };	/* storage, decode, transform, hand-over */
+enum { MADE_NS = 6500000, MADE_CPU_NS = 5000000, MADE_USS = 10 << 20, MADE_GROWTH = 128 << 10, MADE_PSS = 11 << 20 };
+
+static void tape_count(struct tape *t, enum span_id id, int lane, int64_t at, uint64_t value)
+{
+	tape_put(t, id, lane, at, 0);
+	t->events[t->count - 1].arg = value;
+}
+
+static void tape_batch(struct tape *t, int64_t ready, uint32_t number, int iterations)
+{
+	uint32_t iter = t->iter, nth = number % (uint32_t)iterations / 2;	/* of its worker in this epoch */
+	int lane = 2 + (int)number % 2;
+	int64_t at = ready - MADE_NS;
+
+	t->iter = number;
+	tape_put(t, SPAN_MAKE_BATCH, lane, at, MADE_NS);
+	t->events[t->count - 1].arg = number;
+	for (int stage = 0; stage < (int)ARRAY_LEN(made_stages); stage++)
+		at = tape_put(t, SPAN_BATCH_READ + stage, lane, at, made_stages[stage]);
+	tape_count(t, SPAN_WORKER_CPU, lane, ready, (nth + 1) * MADE_CPU_NS);
+	if (nth != 1) {
+		tape_count(t, SPAN_WORKER_USS, lane, ready, MADE_USS + nth * MADE_GROWTH);
+		tape_count(t, SPAN_WORKER_PSS, lane, ready, MADE_PSS);
+	}
+	t->iter = iter;
+}
+
 static int64_t tape_iteration(struct tape *t, const struct plan *p, int64_t at, int64_t load)
 {
+	if (p->makers) {
+		tape_count(t, SPAN_QUEUE_DEPTH, 0, at, t->iter % 2);
+		if (t->iter % 2 == 0) {
+			tape_batch(t, at + load - MS / 2, t->iter, p->iterations);
+			tape_batch(t, at + MS, t->iter + 1, p->iterations);
+		}
+	}
 	at = tape_put(t, SPAN_LOAD, 0, at, load);
 	at = tape_put(t, SPAN_H2D, 0, at, p->copy);
 	at = tape_put(t, SPAN_FWD, 0, at, p->fwd);
@@ -129,7 +168,7 @@ static void tape_run(struct tape *t, const struct plan *p, int rank)
 		at = tape_put(t, SPAN_EPOCH_BEGIN, 0, begin, at + p->gap - begin);
 		for (int i = 0; i < p->iterations; i++, t->iter++)
 			at = tape_iteration(t, p, at, !i ? p->first_load
-					    : p->load + ((int)t->iter % p->ranks == rank ? p->late : 0));
+					    : p->load + ((int)t->iter % (p->every ? p->every : p->ranks) == rank ? p->late : 0));
 		if (p->eval)
 			at = tape_put(t, SPAN_EVAL, 0, at, p->eval);
 	}
@@ -154,7 +193,7 @@ static cJSON *parse(const char *format, ...)
 static void write_record_of(const char *folder, const struct plan *p, int rank, bool whole, const char *id)
 {
 	cJSON *head = parse("{\"rank\":%d,\"world\":%d,\"node\":0,\"local_rank\":0,\"host\":\"h\",\"boot_id\":\"b\",\"pid\":1,"
-			    "\"lanes\":[\"train\",\"comm\"]}", rank, p->ranks);
+			    "\"lanes\":[\"train\",\"comm\",\"worker 0\",\"worker 1\"]}", rank, p->ranks);
 	cJSON *names = cJSON_AddArrayToObject(head, "names"), *tail = parse("{\"status\":\"ok\",\"dropped\":0}");
 	struct tape *t = calloc(1, sizeof(*t));
 	struct record_writer w;
@@ -193,7 +232,7 @@ static void write_run(const char *folder, const struct plan *p, const char *stat
 {
 	char path[PATH_BYTES];
 	cJSON *run = parse("{\"schema\":1,\"status\":\"%s\",\"reason\":null,\"version\":\"v0\",\"build\":\"-O2\",\"command\":\"run\","
-			   "\"started\":\"2026-01-01T00:00:00Z\",\"options\":{\"policy\":\"%s\",\"workers\":%d,\"net\":\"nano\"},"
+			   "\"started\":\"2026-01-01T00:00:00Z\",\"options\":{\"policy\":\"%s\",\"workers\":%d,\"prefetch\":2,\"net\":\"nano\"},"
 			   "\"place\":{\"ranks\":%d,\"nodes\":%d,\"hosts\":1,\"cores\":2,\"cpu\":\"a <cpu>\","
 			   "\"text\":\"%d emulated node%s, one host, 2 cores\"},\"libraries\":{\"dnnl\":\"2.6\"},"
 			   "\"step\":{\"clips_per_rank\":2,\"iterations_per_epoch\":%d,\"epochs\":%d,\"emulated\":false},"
@@ -426,6 +465,107 @@ static void parts_are_those_of_the_plan_and_sum_to_the_iteration(void **state)
 	near(identity, "windows_checked", p.ranks * p.epochs * (p.iterations + 1));
 	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(identity, "parts_equal_wall")));
 	near(cJSON_GetObjectItem(summary, "overhead"), "pair_ns", 21.5);
+	cJSON_Delete(summary);
+}
+
+/* Steady iterations take 105 ms, 7 of them for the batch; the first of an epoch has its batch after 6. */
+static void makers_and_what_they_deliver_are_accounted_for(void **state)
+{
+	struct plan p = plan_of("fork", 2, 1, 0);
+	const cJSON *row;
+	cJSON *summary;
+	int i = 0;
+
+	p.makers = true;
+	add_run(*state, &p);
+	summary = report_of(*state);
+	row = row_of(summary, "loader", "fork, workers=2", 1, NULL, NULL);
+	near(row, "iterations", 15);
+	near(row, "stall_ms", 7);
+	near(row, "stall_percent", 100 * 7 / 105.0);
+	near(row, "head_of_line_ms", 2 * 5.5 / 5);
+	near(row, "handing_ms", (3 * 7 + 2 * 0.5) / 5);
+	near(row, "batch_ms", 6.5);
+	near(row, "storage_ms", 1);
+	near(row, "decode_ms", 2);
+	near(row, "transform_ms", 3);
+	near(row, "hand_over_ms", 0.5);
+	near(row, "busy_percent", 100 * 4 * 6.5 / (2 * 5 * 105.0));	/* the first two batches of an epoch are made before */
+	near(row, "on_core_percent", 100 * 5 / 6.5);
+	near(row, "queue_mean", 0.6);
+	near(row, "queue_room", 4);
+	assert_string_equal(json_string(row, "bound", ""), "hand-over");
+	cJSON_ArrayForEach(row, rows_of(summary, "epochs")) {
+		double boundary = i ? 26.5 : 1.5, wall = boundary + 104 + 5 * 105;
+
+		near(row, "epoch", i++);
+		near(row, "iterations", 6);
+		near(row, "boundary_ms", boundary);
+		near(row, "first_batch_ms", boundary + 6);
+		near(row, "stall_ms", 6 + 5 * 7);
+		near(row, "stall_each_ms", 41 / 6.0);
+		near(row, "wall_ms", wall);
+		near(row, "lost_percent", 100 * (boundary + 41) / wall);
+	}
+	assert_int_equal(i, 3);
+	i = 0;
+	cJSON_ArrayForEach(row, rows_of(summary, "queue")) {
+		near(row, "from", i);
+		near(row, "to", i + 1);
+		near(row, "epoch", i / 6);
+		near(row, "depth_mean", i % 2);
+		near(row, "depth_least", i % 2);
+		near(row, "stall_ms", i % 6 ? 7 : 6);
+		near(row, "head_of_line_ms", i % 2 ? 0 : i % 6 ? 5.5 : 4.5);
+		i++;
+	}
+	assert_int_equal(i, 18);
+	i = 0;
+	cJSON_ArrayForEach(row, rows_of(summary, "workers")) {
+		near(row, "epoch", i++);
+		near(row, "makers", 2);
+		near(row, "cpu_ms", 15);
+		near(row, "cpu_most_ms", 15);
+		near(row, "uss_mib", 10.25);
+		near(row, "uss_most_mib", 10.25);
+		near(row, "pss_mib", 11);
+		near(row, "growth_kib", 128);
+	}
+	assert_int_equal(i, 3);
+	cJSON_Delete(summary);
+}
+
+/* A point without workers is of the series, but not on the line. */
+static void a_stall_that_grows_with_the_workers_is_said_once(void **state)
+{
+	const cJSON *sentence;
+	int said = 0;
+	cJSON *summary;
+
+	for (int workers = 0; workers <= 8; workers += 2) {
+		struct plan p = plan_of("respawn", workers, 1, 0);
+
+		add_run(*state, &p);
+	}
+	summary = report_of(*state);
+	cJSON_ArrayForEach(sentence, cJSON_GetObjectItem(summary, "headlines"))
+		said += strstr(sentence->valuestring, "grows by 70.0 ms with each loader worker (a straight line through 4 numbers") != NULL;
+	assert_int_equal(said, 1);
+	assert_true(headline(summary, "most of it starting workers, 60.0 ms for each: they are started one after another"));
+	cJSON_Delete(summary);
+}
+
+/* Batches that come in bursts: each third iteration waits, which a median never sees. */
+static void ten_iterations_are_ten_mean_ones(void **state)
+{
+	struct plan p = plan_of("threads", 1, 1, 0);
+	cJSON *summary;
+
+	p.every = 3;
+	p.late = 60 * MS;
+	add_run(*state, &p);
+	summary = report_of(*state);
+	near(row_of(summary, "boundary", "threads, workers=1", 1, "kind", "boundary"), "ten_iterations_ms", 10 * (102 + 60 / 5.0));
 	cJSON_Delete(summary);
 }
 
@@ -1065,6 +1205,9 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		IN_FOLDER(the_tables_give_the_plan_back),
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
+		IN_FOLDER(makers_and_what_they_deliver_are_accounted_for),
+		IN_FOLDER(a_stall_that_grows_with_the_workers_is_said_once),
+		IN_FOLDER(ten_iterations_are_ten_mean_ones),
 		IN_FOLDER(six_runs_have_an_interval),
 		IN_FOLDER(a_loss_is_the_sum_of_its_parts_and_named),
 		IN_FOLDER(a_waterfall_arrives),
