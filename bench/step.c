@@ -18,10 +18,20 @@
 #include <math.h>
 #include <stdio.h>
 
+/* The stamp that the innermost span has begun with. */
+static uint64_t began(const struct step *s)
+{
+	return s->lane->open[s->lane->depth - 1].ticks;
+}
+
 static int load(struct step *s)
 {
 	int rc = loader_next(s->loader, &s->batch);
 
+	if (!s->iteration && !s->part)
+		s->fed.boundary = began(s) - s->fed.begin;
+	s->fed.stall -= began(s);	/* input() adds where the wait ended */
+	s->fed.line_stall -= began(s);
 	s->input_bytes = s->batch.bytes;
 	return rc;
 }
@@ -42,6 +52,10 @@ static int input(struct step *s)
 	const struct clip_batch *b = &s->batch;
 	int rc = take_turn(s);
 
+	if (!s->iteration && !s->part)
+		s->fed.first_batch = began(s) - s->fed.begin;
+	s->fed.stall += began(s);
+	s->fed.line_stall += began(s);
 	return rc ? rc : s->kernels->backend->input(s->kernels, &(struct step_input){
 		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .rois = b->rois,
 		.labels = b->labels, .part = s->part, .parts = s->passes });
@@ -101,19 +115,37 @@ static int average_loss(struct step *s)
 	return rc;
 }
 
+static double fed_ms(const struct step *s, struct clock_tie now, uint64_t ticks)
+{
+	return 1e-6 * (double)(clock_tie_ns(s->fed.tie, now, s->fed.tie.ticks + ticks) - s->fed.tie.ns);
+}
+
+static void say(struct step *s, bool last)
+{
+	struct clock_tie now = clock_tie_take();
+
+	printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f  stall %.1f ms\n", s->epoch,
+	       s->iteration + 1, s->iterations, s->loss, s->sgd.lr, fed_ms(s, now, s->fed.line_stall));
+	if (last)
+		printf("epoch %" PRIu64 "  boundary %.1f ms  first batch %.1f ms  stall %.1f ms\n", s->epoch,
+		       fed_ms(s, now, s->fed.boundary), fed_ms(s, now, s->fed.first_batch), fed_ms(s, now, s->fed.stall));
+	fflush(stdout);
+	s->fed.line_stall = 0;
+}
+
 static int log_iteration(struct step *s)
 {
+	bool last = s->iteration + 1 == s->iterations;
+
 	s->loss_sum += s->loss;
-	if (s->iteration + 1 == s->iterations)
+	if (last)
 		s->results[s->epochs_done++] = (struct epoch_result){
 			.loss = s->loss_sum / (double)s->iterations, .lr = s->sgd.lr, .checksum = loader_checksum(s->loader),
 			.skipped = loader_skipped(s->loader) };
-	if (s->log_period && s->comm->rank == 0 &&
-	    ((s->iteration + 1) % s->log_period == 0 || s->iteration + 1 == s->iterations)) {
-		printf("epoch %" PRIu64 "  iteration %" PRIu64 "/%" PRIu64 "  loss %.4f  lr %.6f\n", s->epoch,
-		       s->iteration + 1, s->iterations, s->loss, s->sgd.lr);
-		fflush(stdout);
-	}
+	if (s->log_period && s->comm->rank == 0 && ((s->iteration + 1) % s->log_period == 0 || last))
+		say(s, last);
+	if (last)
+		s->fed.begin = s->fed.stall = 0;
 	return recorder_flush(s->recorder);
 }
 
@@ -200,12 +232,20 @@ static bool is_due(const struct step *s, uint64_t period)
 	return period && ((s->epoch + 1) % period == 0 || s->epoch + 1 == s->epochs);
 }
 
+/* A boundary begins with the first span behind an epoch's last iteration. */
+static void span_behind(struct step *s, enum span_id id, uint64_t arg)
+{
+	span_next(s->lane, id, arg);
+	if (!s->fed.begin)
+		s->fed.begin = began(s);
+}
+
 /* Rank 0 writes what is everybody's. */
 static int save(struct step *s)
 {
 	if (!is_due(s, s->checkpoints.period))
 		return OK;
-	span_next(s->lane, SPAN_CKPT, s->epoch);
+	span_behind(s, SPAN_CKPT, s->epoch);
 	return s->comm->rank ? OK : checkpoint_write(&s->checkpoints, s->epoch + 1, s->kernels);
 }
 
@@ -217,7 +257,7 @@ static int validate(struct step *s)
 
 	if (!s->validation || !is_due(s, s->validation_period))
 		return OK;
-	span_next(s->lane, SPAN_EVAL, validation_clips(s->validation));
+	span_behind(s, SPAN_EVAL, validation_clips(s->validation));
 	if (s->bn_broadcasts) {
 		span_begin(s->lane, SPAN_BCAST_BN, s->bn_bytes);
 		rc = broadcast_bn(s);
@@ -242,11 +282,13 @@ int step_run(struct step *s)
 	s->once = 1;
 	s->bucket_count = s->buckets->bucket_count;
 	s->lane->iter = 0;
+	s->fed = (struct step_fed){ .tie = clock_tie_take() };
 	span_begin(s->lane, SPAN_EPOCH_BEGIN, s->first_epoch);
+	s->fed.begin = began(s);
 	for (s->epoch = s->first_epoch; s->epoch < s->epochs && !rc; s->epoch++) {
 		s->loss_sum = 0;
 		if (s->epoch > s->first_epoch) {
-			span_next(s->lane, SPAN_EPOCH_BEGIN, s->epoch);
+			span_behind(s, SPAN_EPOCH_BEGIN, s->epoch);
 			rc = step_sync_clocks(s);
 		}
 		if (!rc && s->change)

@@ -48,6 +48,14 @@ struct step_turn {
 	uint64_t passes;	/* over the rows: batches of the loader */
 };
 
+/* How the training thread was fed, in ticks, from the stamps of its spans; said while it runs.  Names as in the report's table
+ * "epochs". */
+struct step_fed {
+	struct clock_tie tie;		/* from the start of the run: what a tick is */
+	uint64_t begin, boundary, first_batch, stall;	/* of this epoch; begin: a stamp, 0 until its boundary is entered */
+	uint64_t line_stall;		/* since the last line */
+};
+
 /* Everything that the rows work on.  The caller opens the parts (all borrowed) and sets the plan;
  * the runner keeps the rest. */
 struct step {
@@ -87,6 +95,7 @@ struct step {
 	uint64_t input_bytes, bn_bytes, loss_bytes;
 	float loss;			/* of this iteration: sum over the parts so far; after LOSS_ALLREDUCE the mean */
 	double loss_sum;		/* over the epoch so far */
+	struct step_fed fed;
 	struct epoch_result *results;	/* `epochs` of them, owned by the caller */
 	uint64_t epochs_done;		/* including those before first_epoch, which have no results */
 };

@@ -157,6 +157,21 @@ static void a_run_covers_its_time_without_a_gap(void **state)
 	record_release(&r);
 }
 
+/* Rounded to a tenth of a millisecond. */
+static void what_is_said_of_an_epoch_while_it_runs_is_what_the_report_says(void **state)
+{
+	(void)state;
+	assert_int_equal(sh("$S run " SMALL "--log-period 2 --epochs 3 --iterations 4 --policy respawn --workers 2 --checkpoint-period 1 "
+			    "--out $W/live >$W/live.txt"), 0);
+	assert_int_equal(sh("$S report --table epochs $W/live >$W/live-epochs.txt"), 0);
+	assert_int_equal(sh("awk 'function far(a, b) { return a - b > 0.06 || b - a > 0.06 } "
+			    "FNR == NR { if ($3 == \"boundary\") { boundary[$2] = $4; first[$2] = $8; stall[$2] = $11 } "
+			    "else if ($3 == \"iteration\") lines[$2] += $10; next } "
+			    "$1 == \"respawn\" { n++; if (far(boundary[$5], $9) || far(first[$5], $10) || far(stall[$5], $11) || "
+			    "(lines[$5] - $11) ^ 2 > 0.2 ^ 2) exit 1 } "
+			    "END { exit n != 3 }' $W/live.txt $W/live-epochs.txt"), 0);
+}
+
 static void a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_again(void **state)
 {
 	static const char in_run[] = "--data $D --net nano --clips 1 --log-period 0 --workers 2 --eval-seconds 1";
@@ -687,6 +702,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
+		cmocka_unit_test(what_is_said_of_an_epoch_while_it_runs_is_what_the_report_says),
 		cmocka_unit_test(a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_again),
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
 		cmocka_unit_test(frames_and_their_choice_are_options_that_count),
@@ -698,9 +714,9 @@ int main(void)
 		cmocka_unit_test(a_folder_that_holds_a_run_is_not_written_again),
 		cmocka_unit_test(a_corrupt_frame_is_named_and_what_was_measured_is_kept),
 		cmocka_unit_test(a_corrupt_frame_is_skipped_and_counted_when_asked_for),
-	cmocka_unit_test(bad_storage_and_bad_workers_end_the_run_with_the_cause),
-	cmocka_unit_test(a_full_dev_shm_is_in_nobodys_way),
-	cmocka_unit_test(a_network_that_diverges_is_a_failed_run),
+		cmocka_unit_test(bad_storage_and_bad_workers_end_the_run_with_the_cause),
+		cmocka_unit_test(a_full_dev_shm_is_in_nobodys_way),
+		cmocka_unit_test(a_network_that_diverges_is_a_failed_run),
 		cmocka_unit_test(a_rank_that_fails_ends_the_others_and_tells_the_report),
 		cmocka_unit_test(a_full_disk_ends_the_run_and_keeps_its_blocks),
 		cmocka_unit_test(a_rank_that_is_killed_is_a_failed_line_and_leaves_records),
