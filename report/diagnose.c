@@ -101,7 +101,9 @@ static void put_gain(FILE *f, const struct view *v, double percent)
 
 static void put_loader_advice(FILE *f, const struct view *v)
 {
-	if (strcmp(v->point->policy, "threads"))
+	if (!v->point->workers)
+		fprintf(f, "--workers 1 or more: the training thread loads, and computes nothing meanwhile");
+	else if (strcmp(v->point->policy, "threads"))
 		fprintf(f, "--policy threads");
 	else
 		fprintf(f, "more --workers as long as there are cores for them, then a faster disk or smaller frames");
