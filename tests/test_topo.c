@@ -372,6 +372,26 @@ static void connections_made_after_init_belong_to_the_newest_communicator_that_f
 	topo_model_release(&m);
 }
 
+/* Processes without address randomization hold their communicators at the same place. */
+static void a_communicators_pointer_is_one_of_the_process_that_names_it(void **state)
+{
+#define INIT(host, id, event)                                                                                         \
+	host ":1:1 [0] NCCL INFO comm 0x7f00 rank 0 nranks 2 cudaDev 0 busId 1000 commId " id " - Init " event "\n"
+#define CHANNEL(host, channel) host ":1:1 [0] NCCL INFO Channel " channel " : 0[0] -> 1[1] via P2P/IPC comm 0x7f00 nRanks 02\n"
+	struct topo_model m = log_of(INIT("a", "0x7", "START") INIT("a", "0x7", "COMPLETE") INIT("b", "0x8", "START")
+				     INIT("b", "0x8", "COMPLETE") CHANNEL("a", "00/0") CHANNEL("b", "01/0"));
+#undef INIT
+#undef CHANNEL
+
+	(void)state;
+	assert_int_equal(m.log.comm_count, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(m.log.comms[i].edge_count, 1);
+		assert_int_equal(m.log.comms[i].edges[0].channel, strcmp(m.log.comms[i].id, "0x7") ? 1 : 0);
+	}
+	topo_model_release(&m);
+}
+
 static void a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers(void **state)
 {
 	for (int ids = 0; ids < 3; ids++) {
@@ -1453,6 +1473,7 @@ int main(void)
 		cmocka_unit_test(a_thread_is_known_again_behind_any_prefix_and_in_the_next_file),
 		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
 		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
+		cmocka_unit_test(a_communicators_pointer_is_one_of_the_process_that_names_it),
 		cmocka_unit_test(a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers),
 		cmocka_unit_test(containers_of_one_subnet_with_different_gpus_are_one_machine_and_the_ring_changes_it),
 		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),

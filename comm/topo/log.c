@@ -529,15 +529,17 @@ static bool take_way(struct topo_log *log, struct topo_span s, struct half *h)
 	return topo_take(&s, " via ") && take_local(log, s, h);
 }
 
-/* The same, and the communicator where RCCL names it behind that: " comm 0x7f.. nRanks 08". */
-static bool take_connection(struct topo_log *log, struct topo_span s, struct half *h, struct member **by_pointer)
+/* The same, and the communicator where RCCL names it behind that: " comm 0x7f.. nRanks 08", a pointer of the
+ * process that speaks, which means nothing in others. */
+static bool take_connection(struct topo_log *log, const struct thread *t, struct topo_span s, struct half *h,
+			    uint32_t *by_pointer)
 {
 	struct topo_reader *r = log->reader;
 	struct topo_span comm = s;
 	struct half plain = *h;
 	uint64_t pointer;
 
-	*by_pointer = NULL;
+	*by_pointer = TOPO_NONE;
 	if (take_way(log, s, h))
 		return true;
 	*h = plain;
@@ -545,10 +547,11 @@ static bool take_connection(struct topo_log *log, struct topo_span s, struct hal
 		return false;
 	s.end = comm.at - strlen(" comm 0x");
 	if (topo_take_hex(&comm, &pointer))
-		for (size_t i = r->member_count; i-- > 0 && !*by_pointer;)
-			if (r->members[i].pointer == pointer && r->members[i].known && !r->members[i].gone &&
-			    (r->members[i].rank == h->from || r->members[i].rank == h->to))
-				*by_pointer = &r->members[i];
+		for (uint32_t k = r->processes[t->process].newest; k != TOPO_NONE && *by_pointer == TOPO_NONE;
+		     k = r->members[k].earlier)
+			if (r->members[k].pointer == pointer && !r->members[k].gone &&
+			    (r->members[k].rank == h->from || r->members[k].rank == h->to))
+				*by_pointer = k;
 	return take_way(log, s, h);
 }
 
@@ -583,9 +586,8 @@ static void channel_line(struct topo_log *log, struct thread *t, const struct me
 {
 	struct topo_reader *r = log->reader;
 	struct half h = { .at = m->at };
-	struct member *by_pointer;
 	int32_t channel, second = -1, third;
-	uint32_t member;
+	uint32_t member, by_pointer;
 
 	if (!topo_take_int(&s, &channel) || channel < 0 || channel >= CHANNELS_MAX)
 		return;
@@ -626,11 +628,11 @@ static void channel_line(struct topo_log *log, struct thread *t, const struct me
 		return;
 	}
 	if (h.from < 0 || h.to < 0 || h.from > RANKS_MAX || h.to > RANKS_MAX ||
-	    !take_connection(log, s, &h, &by_pointer)) {
+	    !take_connection(log, t, s, &h, &by_pointer)) {
 		strange(log, m);
 		return;
 	}
-	h.member = by_pointer ? (uint32_t)(by_pointer - r->members) : member_of(r, t, m, h.from, h.to);
+	h.member = by_pointer != TOPO_NONE ? by_pointer : member_of(r, t, m, h.from, h.to);
 	t->last = h.member;
 	h.segment = r->members[h.member].segment;
 	TOPO_PUSH(r->halves, r->half_count, r->half_room) = h;
