@@ -1021,24 +1021,56 @@ static void a_plans_log_is_read_back_as_the_plan(void **state)
 		}
 }
 
+/* Leaves a and b with two hosts each, two spines, one cable each. */
+static const char two_leaves[] =
+	"vendid=0x2c9\nSwitch 9 \"S-a\" # \"leaf a\" base port 0 lid 1 lmc 0\n[1] \"H-11\"[1](21) # \"h1 "
+	"mlx5_0\" lid 11 4xEDR\n"
+	"[2] \"H-12\"[1](22) # \"h2 mlx5_0\" lid 12 4xEDR\n[3] \"S-c\"[1] # \"spine c\" lid 3 4xEDR\n[4] "
+	"\"S-d\"[1] # \"spine d\" lid 4 "
+	"4xEDR\nSwitch 9 \"S-b\" # \"leaf b\" base port 0 lid 2 lmc 0\n[1] \"H-13\"[1](23) # \"h3 mlx5_0\" lid "
+	"13 4xEDR\n"
+	"[2] \"H-14\"[1](24) # \"h4 mlx5_0\" lid 14 4xEDR\n[3] \"S-c\"[2] # \"spine c\" lid 3 4xEDR\n[4] "
+	"\"S-d\"[2] # \"spine d\" lid 4 "
+	"4xEDR\nSwitch 9 \"S-c\" # \"spine c\" base port 0 lid 3 lmc 0\nSwitch 9 \"S-d\" # \"spine d\" base "
+	"port 0 lid 4 lmc 0\n"
+	"Ca 1 \"H-11\" # \"h1 mlx5_0\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"leaf a\" lid 1 4xEDR\n"
+	"Ca 1 \"H-12\" # \"h2 mlx5_0\"\n[1](22) \"S-a\"[2] # lid 12 lmc 0 \"leaf a\" lid 1 4xEDR\n"
+	"Ca 1 \"H-13\" # \"h3 mlx5_0\"\n[1](23) \"S-b\"[1] # lid 13 lmc 0 \"leaf b\" lid 2 4xEDR\n"
+	"Ca 1 \"H-14\" # \"h4 mlx5_0\"\n[1](24) \"S-b\"[2] # lid 14 lmc 0 \"leaf b\" lid 2 4xEDR\n";
+
+static void a_host_that_nothing_places_comes_behind_those_that_have_a_place(void **state)
+{
+	static const char *const groups = "SwitchName=s0 Nodes=h[3-4]\nSwitchName=s1 Nodes=h[1-2]\n";
+	static const struct { const char *fabric, *hosts, *order; } rows[] = {
+		{ two_leaves, "h1\nx1\nh3\nh2\nh4\n", "h1 h2 h3 h4 x1 " },
+		{ two_leaves, "x1\nh1\nh3\nh2\nh4\n", "x1 h1 h2 h3 h4 " },	/* but rank 0's is first */
+		{ groups, "h1\nx1\nh3\nh2\nh4\n", "h1 h2 h3 h4 x1 " },
+		{ groups, "x1\nh1\nh3\nh2\nh4\n", "x1 h3 h4 h1 h2 " },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct topo_model m = { 0 };
+		char order[64] = "";
+		uint32_t *hosts;
+		size_t count;
+
+		model_of(&m, rows[i].fabric, INPUT_FABRIC);
+		topo_fabric_settle(&m.fabric);
+		model_of(&m, rows[i].hosts, INPUT_HOSTS);
+		topo_model_settle(&m);
+		hosts = topo_order_of(&m, &m.log.comms[0], &count);
+		for (size_t k = 0; k < count; k++)
+			strcat(strcat(order, m.log.hosts[hosts[k]].name), " ");
+		assert_string_equal(order, rows[i].order);
+		free(hosts);
+		topo_model_release(&m);
+	}
+}
+
 static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void **state)
 {
-	/* Leaves a and b with two hosts each, two spines, one cable each; the tables use spine c alone. */
-	static const char text[] =
-		"vendid=0x2c9\nSwitch 9 \"S-a\" # \"leaf a\" base port 0 lid 1 lmc 0\n[1] \"H-11\"[1](21) # \"h1 "
-		"mlx5_0\" lid 11 4xEDR\n"
-		"[2] \"H-12\"[1](22) # \"h2 mlx5_0\" lid 12 4xEDR\n[3] \"S-c\"[1] # \"spine c\" lid 3 4xEDR\n[4] "
-		"\"S-d\"[1] # \"spine d\" lid 4 "
-		"4xEDR\nSwitch 9 \"S-b\" # \"leaf b\" base port 0 lid 2 lmc 0\n[1] \"H-13\"[1](23) # \"h3 mlx5_0\" lid "
-		"13 4xEDR\n"
-		"[2] \"H-14\"[1](24) # \"h4 mlx5_0\" lid 14 4xEDR\n[3] \"S-c\"[2] # \"spine c\" lid 3 4xEDR\n[4] "
-		"\"S-d\"[2] # \"spine d\" lid 4 "
-		"4xEDR\nSwitch 9 \"S-c\" # \"spine c\" base port 0 lid 3 lmc 0\nSwitch 9 \"S-d\" # \"spine d\" base "
-		"port 0 lid 4 lmc 0\n"
-		"Ca 1 \"H-11\" # \"h1 mlx5_0\"\n[1](21) \"S-a\"[1] # lid 11 lmc 0 \"leaf a\" lid 1 4xEDR\n"
-		"Ca 1 \"H-12\" # \"h2 mlx5_0\"\n[1](22) \"S-a\"[2] # lid 12 lmc 0 \"leaf a\" lid 1 4xEDR\n"
-		"Ca 1 \"H-13\" # \"h3 mlx5_0\"\n[1](23) \"S-b\"[1] # lid 13 lmc 0 \"leaf b\" lid 2 4xEDR\n"
-		"Ca 1 \"H-14\" # \"h4 mlx5_0\"\n[1](24) \"S-b\"[2] # lid 14 lmc 0 \"leaf b\" lid 2 4xEDR\n";
+	/* They use spine c alone. */
 	static const char routes[] = "Unicast lids [0x0-0xe] of switch Lid 1 guid 0x000000000000000a (leaf a):\n  Lid  "
 				     "Out   Destination\n       Port     Info\n"
 				     "0x000b 001 : (x)\n0x000c 002 : (x)\n0x000d 003 : (x)\n0x000e %s : (x)\n"
@@ -1066,7 +1098,7 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 		snprintf(tables, sizeof(tables), routes, rows[i].to_h4);
 #pragma GCC diagnostic pop
-		model_of(&m, text, INPUT_FABRIC);
+		model_of(&m, two_leaves, INPUT_FABRIC);
 		model_of(&m, tables, INPUT_ROUTES);
 		topo_fabric_settle(&m.fabric);
 		model_of(&m, rows[i].order, INPUT_HOSTS);
@@ -1491,6 +1523,7 @@ int main(void)
 		cmocka_unit_test(the_rack_model_of_abci_gives_the_published_bounds),
 		cmocka_unit_test(reversing_a_ring_or_renaming_its_hosts_changes_no_bound),
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
+		cmocka_unit_test(a_host_that_nothing_places_comes_behind_those_that_have_a_place),
 		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
 		cmocka_unit_test(a_detour_of_the_forwarding_tables_is_told),
 		cmocka_unit_test(a_fabric_file_older_than_the_run_is_told_when_lids_have_changed),

@@ -474,7 +474,8 @@ uint32_t *topo_hosts_of(const struct topo_comm *c, size_t *count)
 	return hosts;
 }
 
-/* A host's place: its group at each cut from the top down, then its port on the leaf. */
+/* A host's place: its group at each cut from the top down, then its port on the leaf; TOPO_NONE where that is not
+ * known. */
 enum { KEYS = 10 };
 struct place {
 	uint32_t host, keys[KEYS];
@@ -518,8 +519,8 @@ static void place_by_links(const struct topo_model *m, struct place *p, size_t c
 					? (uint32_t)TOPO_NONE
 					: topo_fabric_uplink(&m->fabric, m->log.nics[nic].adapter, 0);
 
-		p[i].keys[key] = link == TOPO_NONE ? 0 : m->fabric.links[link].peer;
-		p[i].keys[key + 1] = link == TOPO_NONE ? 0 : m->fabric.links[link].peer_port;
+		p[i].keys[key] = link == TOPO_NONE ? (uint32_t)TOPO_NONE : m->fabric.links[link].peer;
+		p[i].keys[key + 1] = link == TOPO_NONE ? (uint32_t)TOPO_NONE : m->fabric.links[link].peer_port;
 	}
 	topo_flows_release(&f);
 	free(first_nic);
@@ -541,7 +542,7 @@ static void place_by_groups(const struct topo_model *m, struct place *p, size_t 
 		for (uint32_t k = 0; k < depth; k++)
 			p[i].keys[k] = path[depth - 1 - k];
 		for (uint32_t k = depth; k < KEYS; k++)
-			p[i].keys[k] = 0;
+			p[i].keys[k] = TOPO_NONE;
 	}
 	topo_map_release(&group);
 }
@@ -558,11 +559,12 @@ uint32_t *topo_order_of(const struct topo_model *m, const struct topo_comm *c, s
 		place_by_links(m, p, *count, c);
 	else if (m->has_groups)
 		place_by_groups(m, p, *count);
-	for (int k = 0; k < KEYS && *count; k++) {	/* rank 0's groups come first */
+	for (int k = 0; k < KEYS - 1 && *count; k++) {	/* rank 0's groups come first, hosts of none last */
 		uint32_t zero = p[0].keys[k];
 
-		for (size_t i = 0; i < *count && k < KEYS - 1; i++)
-			p[i].keys[k] = p[i].keys[k] == zero ? 0 : p[i].keys[k] + 1;
+		for (size_t i = 0; i < *count; i++)
+			if (p[i].keys[k] != TOPO_NONE)
+				p[i].keys[k] = p[i].keys[k] == zero ? 0 : p[i].keys[k] + 1;
 	}
 	if (*count)
 		qsort(p, *count, sizeof(*p), by_place);
