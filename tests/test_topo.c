@@ -790,6 +790,30 @@ static void a_schedulers_topology_is_checked_and_counts_crossings(void **state)
 	}
 }
 
+static void a_topology_conf_is_read_as_slurm_reads_it(void **state)
+{
+	static const struct { const char *text; int rc; size_t hosts, groups; } cases[] = {
+		{ "switchname=s0 nodes=n[1-2]\nSWITCHNAME=s1 Nodes=n3 LINKSPEED=9\nSwitchName=t SWITCHES=s[0-1]\n", OK, 3, 3 },
+		{ "SwitchName=s0 \\\n  Nodes=n1,\\\r\nn2,n[3-\\  \n4]\nSwitchName=s1 Nodes=n5\n", OK, 5, 2 },
+		{ "SwitchName=s0 Nodes=n1 # the left \\\nSwitchName=s1 Nodes=n2#n3\n#\\\n\nSwitchName=s2 Nodes=n4\\", OK, 3, 3 },
+		{ "SwitchName=s0 Nodes=n1\\\nNodes=n2\n", OK, 1, 1 },	/* joined without a blank: one odd name */
+		{ "SwitchName=s0\nNodes=n1\n", FAILED, 0, 0 },
+		{ "SwitchName=s0 \\\n\nNodes=n1\n", FAILED, 0, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct topo_model m = { 0 };
+
+		assert_int_equal(topo_model_take(&m, "conf", cases[i].text, strlen(cases[i].text), INPUT_AUTO), cases[i].rc);
+		if (cases[i].rc == OK) {
+			assert_int_equal(m.fabric.member_count, cases[i].hosts);
+			assert_int_equal(m.fabric.group_count, cases[i].groups);
+		}
+		topo_model_release(&m);
+	}
+}
+
 static void a_topology_yaml_says_what_a_topology_conf_does(void **state)
 {
 	static const struct { const char *text; int rc; size_t hosts, groups; } cases[] = {
@@ -1517,6 +1541,7 @@ int main(void)
 		cmocka_unit_test(a_broken_fabric_is_refused_with_its_line),
 		cmocka_unit_test(loops_and_cycles_in_a_fabric_end_nothing),
 		cmocka_unit_test(a_schedulers_topology_is_checked_and_counts_crossings),
+		cmocka_unit_test(a_topology_conf_is_read_as_slurm_reads_it),
 		cmocka_unit_test(a_topology_yaml_says_what_a_topology_conf_does),
 		cmocka_unit_test(a_rule_for_racks_makes_groups_of_host_names),
 		cmocka_unit_test(a_jobs_own_addresses_are_its_groups),

@@ -11,6 +11,7 @@
 #include "bench/base/err.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { HOSTS_OF_LIST_MAX = 65536 };
@@ -115,32 +116,62 @@ static void join_switch(void *user, const char *child)
 		j->r->f->groups[group].parent = j->group;
 }
 
-int topo_slurm_conf_read(struct topo_reading *r)
+/* The next line as Slurm reads it: without its comment, and where it ends in a backslash with the line behind it. */
+static bool next_joined(struct topo_reading *r, char *joined)
 {
-	while (topo_next_line(r)) {
-		struct topo_span s = r->line, word, key;
-		struct joining j = { .r = r, .group = TOPO_NONE };
+	size_t bytes = 0, length;
+	bool any = false, more = true;
 
-		for (;;) {
-			topo_skip_blanks(&s);
-			if (s.at == s.end || *s.at == '#')
-				break;
-			if (!topo_take_word(&s, " \t", &word))
-				break;
-			if (!topo_take_word(&word, "=", &key) || !topo_take(&word, "="))
-				return topo_complain(r, "topology.conf has key=value pairs");
-			if (topo_span_is(key, "SwitchName")) {
-				j.group = group_named(r->f, topo_name(r->f->names, word), r->at);
-				r->f->groups[j.group].at = r->at;
-			} else if (topo_span_is(key, "Nodes") || topo_span_is(key, "Switches")) {
-				if (j.group == TOPO_NONE)
-					return topo_complain(r, "Nodes= or Switches= before SwitchName=");
-				if (!topo_hostlist(word, topo_span_is(key, "Nodes") ? join_host : join_switch, &j))
-					return topo_complain(r, "malformed host list");
-			}
+	while (more && topo_next_line(r)) {
+		const char *comment = memchr(r->line.at, '#', topo_span_length(r->line));
+		const char *end = comment ? comment : r->line.end;
+
+		while (end > r->line.at && (end[-1] == ' ' || end[-1] == '\t'))
+			end--;
+		more = end > r->line.at && end[-1] == '\\';
+		length = (size_t)(end - r->line.at) - more;
+		memcpy(joined + bytes, r->line.at, length);
+		bytes += length;
+		any = true;
+	}
+	r->line = (struct topo_span){ joined, joined + bytes };
+	return any;
+}
+
+static int conf_line(struct topo_reading *r)
+{
+	struct topo_span s = r->line, word, key;
+	struct joining j = { .r = r, .group = TOPO_NONE };
+
+	for (;;) {
+		topo_skip_blanks(&s);
+		if (!topo_take_word(&s, " \t", &word))
+			return OK;
+		if (!topo_take_word(&word, "=", &key) || !topo_take(&word, "="))
+			return topo_complain(r, "topology.conf has key=value pairs");
+		if (topo_span_is_caseless(key, "SwitchName")) {
+			j.group = group_named(r->f, topo_name(r->f->names, word), r->at);
+			r->f->groups[j.group].at = r->at;
+		} else if (topo_span_is_caseless(key, "Nodes") || topo_span_is_caseless(key, "Switches")) {
+			bool nodes = topo_span_is_caseless(key, "Nodes");
+
+			if (j.group == TOPO_NONE)
+				return topo_complain(r, "Nodes= or Switches= before SwitchName=");
+			if (!topo_hostlist(word, nodes ? join_host : join_switch, &j))
+				return topo_complain(r, "malformed host list");
 		}
 	}
-	return OK;
+}
+
+int topo_slurm_conf_read(struct topo_reading *r)
+{
+	char *joined = topo_alloc(topo_span_length(r->rest), 1);
+	int rc = OK;
+
+	while (!rc && next_joined(r, joined))
+		rc = conf_line(r);
+	free(joined);
+	return rc;
 }
 
 /* "SLURM_TOPOLOGY_ADDR=top.leaf.node" as a job's environment has it, a line per host, with anything in front: switches

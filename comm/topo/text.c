@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
@@ -205,6 +206,11 @@ bool topo_take_past(struct topo_span *s, const char *literal)
 bool topo_span_is(struct topo_span s, const char *text)
 {
 	return topo_span_length(s) == strlen(text) && !memcmp(s.at, text, topo_span_length(s));
+}
+
+bool topo_span_is_caseless(struct topo_span s, const char *text)
+{
+	return topo_span_length(s) == strlen(text) && !strncasecmp(s.at, text, topo_span_length(s));
 }
 
 bool topo_span_has(struct topo_span s, const char *text)

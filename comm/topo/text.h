@@ -94,6 +94,7 @@ bool topo_take_word(struct topo_span *, const char *stops, struct topo_span *wor
 /* From just behind the first `literal`; false: it is not there. */
 bool topo_take_past(struct topo_span *, const char *literal);
 bool topo_span_is(struct topo_span, const char *text);
+bool topo_span_is_caseless(struct topo_span, const char *text);	/* ASCII */
 bool topo_span_has(struct topo_span, const char *text);
 
 /* Strings kept once: equal names are equal pointers. */
