@@ -1146,6 +1146,51 @@ static void a_flow_follows_the_forwarding_tables_and_collisions_are_counted(void
 	}
 }
 
+/* Seven switches in a row with a host at each end: the fourth is at level 3, and cables get faster towards it. */
+static void every_level_has_a_figure_by_the_forwarding_tables(void **state)
+{
+	static const char *const cables[] = { "EDR", "HDR", "NDR", "NDR", "HDR", "EDR" };
+	static const struct { const char *level; double fixed; } rows[] = {
+		{ "leaf", 12.5 }, { "rack", 25 }, { "level 3", 50 },
+	};
+	struct topo_model m = { 0 };
+	struct topo_judging j;
+	char *fabric, *tables;
+	size_t bytes;
+	FILE *f = open_memstream(&fabric, &bytes), *t = open_memstream(&tables, &bytes);
+
+	(void)state;
+	fprintf(f, "vendid=0x2c9\n");
+	for (int s = 1; s <= 7; s++) {
+		fprintf(f, "Switch 9 \"S-%d\" # \"s%d\" base port 0 lid %d lmc 0\n", s, s, s);
+		if (s < 7)
+			fprintf(f, "[2] \"S-%d\"[1] # \"s%d\" lid %d 4x%s\n", s + 1, s + 1, s + 1, cables[s - 1]);
+		fprintf(t, "Unicast lids [0x0-0x9] of switch Lid %d guid 0x%016x (s%d):\n0x0008 001 : (x)\n0x0009 002 : (x)\n",
+			s, (unsigned)s, s);
+	}
+	fprintf(f, "Ca 1 \"H-11\" # \"h1 x\"\n[1](21) \"S-1\"[1] # lid 8 lmc 0 \"s1\" lid 1 4xEDR\n"
+		   "Ca 1 \"H-12\" # \"h2 x\"\n[1](22) \"S-7\"[2] # lid 9 lmc 0 \"s7\" lid 7 4xEDR\n");
+	fclose(f);
+	fclose(t);
+	model_of(&m, fabric, INPUT_FABRIC);
+	model_of(&m, tables, INPUT_ROUTES);
+	topo_fabric_settle(&m.fabric);
+	model_of(&m, "h1\nh2\n", INPUT_HOSTS);
+	topo_model_settle(&m);
+	topo_judging_init(&j, &m, &m.log.comms[0]);
+	assert_true(j.bounds.routed);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct topo_bound *b = topo_bound_of(&j.bounds, rows[i].level);
+
+		assert_non_null(b);
+		assert_true(fabs(b->fixed - rows[i].fixed) < 1e-6);
+	}
+	topo_judging_release(&j);
+	topo_model_release(&m);
+	free(fabric);
+	free(tables);
+}
+
 /* A triangle of switches with a host each; a's table sends what is for c's host through b, or straight. */
 static void a_detour_of_the_forwarding_tables_is_told(void **state)
 {
@@ -1550,6 +1595,7 @@ int main(void)
 		cmocka_unit_test(a_plans_log_is_read_back_as_the_plan),
 		cmocka_unit_test(a_host_that_nothing_places_comes_behind_those_that_have_a_place),
 		cmocka_unit_test(a_flow_follows_the_forwarding_tables_and_collisions_are_counted),
+		cmocka_unit_test(every_level_has_a_figure_by_the_forwarding_tables),
 		cmocka_unit_test(a_detour_of_the_forwarding_tables_is_told),
 		cmocka_unit_test(a_fabric_file_older_than_the_run_is_told_when_lids_have_changed),
 		cmocka_unit_test(sysfs_lines_of_hosts_show_the_slow_port_and_the_narrow_slot),

@@ -303,6 +303,8 @@ static void bound_level(const struct topo_model *m, const struct topo_flows *f, 
 
 	snprintf(level, sizeof(level), cut == 1 ? "leaf" : cut == 2 ? "rack" : "level %u", cut);
 	row = groups > 1 ? bound_add(b, level) : NULL;
+	if (row)
+		row->cut = cut;
 	for (size_t i = 0; row && i < fabric->link_count; i++) {
 		const struct topo_link *l = &fabric->links[i];
 		uint32_t g = group[l->node];
@@ -396,12 +398,9 @@ static void bound_static(const struct topo_model *m, const struct topo_flows *f,
 
 		if (!hops[i] || l->gbps <= 0 || !fabric->nodes[l->peer].is_switch)
 			continue;
-		for (size_t k = 0; k < b->count; k++) {		/* the level whose groups this link joins */
-			uint32_t cut = !strcmp(b->at[k].level, "leaf") ? 1 : !strcmp(b->at[k].level, "rack") ? 2 : 0;
-
-			if (cut && (level > above ? level : above) == cut)
+		for (size_t k = 0; k < b->count; k++)		/* the level whose groups this link joins */
+			if (b->at[k].cut && b->at[k].cut == (level > above ? level : above))
 				row = k;
-		}
 		if (row != SIZE_MAX && (b->at[row].fixed == 0 || limit < b->at[row].fixed))
 			b->at[row].fixed = limit;
 		if (limit < least) {

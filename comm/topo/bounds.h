@@ -37,6 +37,7 @@ void topo_flows_release(struct topo_flows *);
 enum { BOUND_LEVELS = 12 };
 struct topo_bound {
 	char level[16];		/* "nvlink", "pcie", "socket", "hca", "leaf", "rack", "level 3" */
+	uint32_t cut;		/* of topo_fabric_groups(): 1 leaf, 2 rack; 0: no level of the fabric */
 	char where[160];	/* the limiting link or group */
 	double ideal, fixed, worst;	/* GB/s bus bandwidth; 0 unknown, infinity: not used */
 	double capacity;	/* GB/s of that link or group */
