@@ -16,9 +16,8 @@
 
 /* ---- flows ---- */
 
-void topo_flows_of(const struct topo_model *m, const struct topo_comm *c, struct topo_flows *f)
+void topo_flows_of(const struct topo_comm *c, struct topo_flows *f)
 {
-	(void)m;
 	*f = (struct topo_flows){ .channels = c->channel_count };
 	for (size_t channel = 0; channel < c->channel_count; channel++)
 		for (size_t r = 0; r < c->rank_count; r++) {
@@ -51,7 +50,7 @@ void topo_flows_reorder(const struct topo_model *m, const struct topo_comm *c, c
 	uint32_t *send = topo_alloc(m->log.host_count * c->channel_count, sizeof(*send));
 	uint32_t *receive = topo_alloc(m->log.host_count * c->channel_count, sizeof(*receive));
 
-	topo_flows_of(m, c, &now);
+	topo_flows_of(c, &now);
 	*out = (struct topo_flows){ .channels = now.channels };
 	for (size_t i = 0; i < m->log.host_count * c->channel_count; i++)
 		send[i] = receive[i] = TOPO_NONE;
@@ -499,7 +498,7 @@ static void place_by_links(const struct topo_model *m, struct place *p, size_t c
 
 	for (size_t h = 0; h < m->log.host_count; h++)
 		first_nic[h] = TOPO_NONE;
-	topo_flows_of(m, c, &f);
+	topo_flows_of(c, &f);
 	for (size_t i = f.count; i-- > 0;)	/* so that the first channel's NIC remains */
 		if (f.at[i].nic_from != TOPO_NONE)
 			first_nic[f.at[i].host_from] = f.at[i].nic_from;

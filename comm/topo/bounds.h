@@ -29,7 +29,7 @@ struct topo_flows {
 	size_t channels;
 };
 /* The ring hops between hosts; and those of another order of the same hosts, over the same NICs per channel. */
-void topo_flows_of(const struct topo_model *, const struct topo_comm *, struct topo_flows *);
+void topo_flows_of(const struct topo_comm *, struct topo_flows *);
 void topo_flows_reorder(const struct topo_model *, const struct topo_comm *, const uint32_t *hosts, size_t count,
 			struct topo_flows *);
 void topo_flows_release(struct topo_flows *);

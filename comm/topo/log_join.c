@@ -365,7 +365,7 @@ static bool ring_closes(const struct topo_comm *c, size_t channel)
 	return at == 0 && steps == c->rank_count;
 }
 
-static const struct topo_comm *comm_of(const struct topo_log *log, uint32_t member)
+static struct topo_comm *comm_of(const struct topo_log *log, uint32_t member)
 {
 	const struct member *m = member == TOPO_NONE ? NULL : &log->reader->members[member];
 
@@ -380,7 +380,7 @@ static void rings_settle(struct topo_log *log)
 	struct topo_reader *r = log->reader;
 
 	for (size_t i = 0; i < r->order_count; i++) {
-		struct topo_comm *c = (struct topo_comm *)comm_of(log, r->orders[i].member);
+		struct topo_comm *c = comm_of(log, r->orders[i].member);
 
 		if (!c)
 			continue;
@@ -402,7 +402,7 @@ static void rings_settle(struct topo_log *log)
 	}
 	for (size_t i = 0; i < r->order_count; i++) {
 		const struct order *o = &r->orders[i];
-		struct topo_comm *c = (struct topo_comm *)comm_of(log, o->member);
+		struct topo_comm *c = comm_of(log, o->member);
 		const int32_t *ranks = r->pool + o->first;
 
 		if (!c)

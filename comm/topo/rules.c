@@ -179,7 +179,7 @@ void topo_judging_init(struct topo_judging *j, const struct topo_model *m, const
 	*j = (struct topo_judging){ .m = m, .c = c };
 	if (!c)
 		return;
-	topo_flows_of(m, c, &j->flows);
+	topo_flows_of(c, &j->flows);
 	topo_bounds_of(m, c, &j->flows, &j->bounds);
 	j->hosts = topo_order_of(m, c, &j->host_count);
 	topo_flows_reorder(m, c, j->hosts, j->host_count, &j->sorted_flows);
