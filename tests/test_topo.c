@@ -392,6 +392,23 @@ static void a_communicators_pointer_is_one_of_the_process_that_names_it(void **s
 	topo_model_release(&m);
 }
 
+static void a_setting_said_again_is_kept_where_it_was_said_first(void **state)
+{
+	static const char line[] = "a:1:1 [0] NCCL INFO NCCL_IB_HCA set by environment to mlx5_0.\n";
+	struct topo_model m = { 0 };
+	char first[256];
+
+	(void)state;
+	snprintf(first, sizeof(first), "\n%s%s", line, line);
+	model_of(&m, first, INPUT_LOG);
+	model_of(&m, line, INPUT_LOG);
+	topo_model_settle(&m);
+	assert_int_equal(m.log.setting_count, 1);
+	assert_int_equal(m.log.settings[0].at.file, 0);
+	assert_int_equal(m.log.settings[0].at.line, 2);
+	topo_model_release(&m);
+}
+
 static void a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers(void **state)
 {
 	for (int ids = 0; ids < 3; ids++) {
@@ -1575,6 +1592,7 @@ int main(void)
 		cmocka_unit_test(communicators_without_an_id_are_told_apart_by_host_and_by_device),
 		cmocka_unit_test(connections_made_after_init_belong_to_the_newest_communicator_that_fits),
 		cmocka_unit_test(a_communicators_pointer_is_one_of_the_process_that_names_it),
+		cmocka_unit_test(a_setting_said_again_is_kept_where_it_was_said_first),
 		cmocka_unit_test(a_host_id_makes_nodes_of_one_machine_and_one_node_of_two_containers),
 		cmocka_unit_test(containers_of_one_subnet_with_different_gpus_are_one_machine_and_the_ring_changes_it),
 		cmocka_unit_test(a_topology_file_that_cannot_be_is_told_and_a_pruned_one_is_not),

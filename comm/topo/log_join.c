@@ -64,7 +64,11 @@ static int by_text(const void *a, const void *b)
 		return strcmp(x->name, y->name);
 	if (x->host != y->host)
 		return x->host < y->host ? -1 : 1;
-	return x->value != y->value ? strcmp(x->value, y->value) : x->at.line < y->at.line ? -1 : 1;
+	if (x->value != y->value)
+		return strcmp(x->value, y->value);
+	if (x->at.file != y->at.file)
+		return x->at.file < y->at.file ? -1 : 1;
+	return x->at.line < y->at.line ? -1 : x->at.line > y->at.line;
 }
 
 static void settings_settle(struct topo_log *log)
