@@ -232,7 +232,8 @@ static void place_append(char **place, const char *text)
 
 		while (number > *place && strchr("0123456789 ", number[-1]))
 			number--;
-		memmove(number + 1, ranks, strlen(ranks) + 1);	/* one blank stays */
+		number += number < ranks && *number == ' ';	/* one blank stays */
+		memmove(number, ranks, strlen(ranks) + 1);
 	}
 }
 

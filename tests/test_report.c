@@ -10,6 +10,7 @@
 #include "bench/base/folder.h"
 #include "bench/base/record.h"
 #include "report/report.h"
+#include "report/runs.h"
 #include "tests/folders.h"
 
 #include <ctype.h>
@@ -425,6 +426,39 @@ static void the_tables_give_the_plan_back(void **state)
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "runs")), 54);
 	assert_int_equal(cJSON_GetArraySize(rows_of(summary, "warnings")), 0);
 	cJSON_Delete(summary);
+}
+
+/* A run at a time: how many nodes and ranks they are stands in the rows. */
+static void places_that_differ_in_numbers_alone_are_one(void **state)
+{
+	static const struct { const char *text, *place; } cases[] = {
+		{ "2 emulated nodes, one host", "emulated nodes, one host" },
+		{ "1 node, 2 cores", "nodes, 2 cores" },
+		{ "1 node, 2 cores, emulated 16 ranks per process", "nodes, 2 cores, emulated ranks per process" },
+		{ "1 node, emulated compute, 4 ranks per process, start of workers", "nodes, emulated compute, ranks per process, start of workers" },
+		{ "ranks per process", "ranks per process" },
+		{ "4 ranks per process", "ranks per process" },
+		{ "", "" },
+	};
+	struct plan p = plan_of("threads", 1, 1, 1);
+	char folder[PATH_BYTES], path[PATH_BYTES];
+
+	assert_int_equal(path_make(folder, "%s/placed", (const char *)*state), OK);
+	assert_int_equal(path_make(path, "%s/" FOLDER_RUN, folder), OK);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct runs all = { 0 };
+		const char *dir = folder;
+		cJSON *run;
+
+		write_run(folder, &p, "ok");
+		assert_int_equal(json_read(path, &run), OK);
+		cJSON_ReplaceItemInObject(cJSON_GetObjectItem(run, "place"), "text", cJSON_CreateString(cases[i].text));
+		assert_int_equal(json_write(path, run), OK);
+		cJSON_Delete(run);
+		assert_int_equal(runs_read(&all, &dir, 1), OK);
+		assert_string_equal(all.at[0].place, cases[i].place);
+		runs_release(&all);
+	}
 }
 
 static void parts_are_those_of_the_plan_and_sum_to_the_iteration(void **state)
@@ -1204,6 +1238,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		IN_FOLDER(the_tables_give_the_plan_back),
+		IN_FOLDER(places_that_differ_in_numbers_alone_are_one),
 		IN_FOLDER(parts_are_those_of_the_plan_and_sum_to_the_iteration),
 		IN_FOLDER(makers_and_what_they_deliver_are_accounted_for),
 		IN_FOLDER(a_stall_that_grows_with_the_workers_is_said_once),
