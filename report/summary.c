@@ -224,9 +224,10 @@ static void growths_say(cJSON *list, const struct curve *c)
 		/* A tenth of an iteration per worker is lost in the noise of any iteration; and a line explains most. */
 		if (!(r2 > 0.9) || !(ms > 0.1 * g.points[0]->pace[SCOPE_STEADY].iteration_ms.median))
 			continue;
-		sentence(list, "%s: the stall at an epoch boundary grows by %s ms with each loader worker (a straight line through %zu "
+		sentence(list, "%s on %zu node%s: the stall at an epoch boundary grows by %s ms with each loader worker (a straight line through %zu "
 			       "numbers of workers explains %.1f %% of it), most of it %s, %s ms for each%s. Ten iterations take %s ms "
-			       "with %lld workers and %s with %lld.", g.points[0]->series, figures3(ms, each), g.count, 100 * r2,
+			       "with %lld workers and %s with %lld.", g.points[0]->series, g.points[0]->nodes,
+			 g.points[0]->nodes == 1 ? "" : "s", figures3(ms, each), g.count, 100 * r2,
 			 boundary_part_words[most], figures3(part_ms, part),
 			 most == PART_START || most == PART_INDEX ?
 			 ": they are started one after another, in every epoch, and no batch is asked for before the last one is up. "

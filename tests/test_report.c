@@ -583,7 +583,7 @@ static void a_stall_that_grows_with_the_workers_is_said_once(void **state)
 	}
 	summary = report_of(*state);
 	cJSON_ArrayForEach(sentence, cJSON_GetObjectItem(summary, "headlines"))
-		said += strstr(sentence->valuestring, "grows by 70.0 ms with each loader worker (a straight line through 4 numbers") != NULL;
+		said += strstr(sentence->valuestring, "respawn on 1 node: the stall at an epoch boundary grows by 70.0 ms with each loader worker (a straight line through 4 numbers") != NULL;
 	assert_int_equal(said, 1);
 	assert_true(headline(summary, "most of it starting workers, 60.0 ms for each: they are started one after another"));
 	cJSON_Delete(summary);
