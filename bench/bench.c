@@ -12,6 +12,7 @@
 #include "bench/base/span.h"
 #include "bench/base/stats.h"
 #include "bench/commands.h"
+#include "bench/made.h"
 #include "bench/place.h"
 #include "comm/topo/log.h"
 #include "comm/topo/preset.h"
@@ -22,7 +23,6 @@
 #include "loader/parallel.h"
 #include "loader/synth.h"
 #include "report/runs.h"
-#include "tests/made_folder.h"	/* the job of which the tests know the truth */
 
 #include <build.h>
 #include <glob.h>

@@ -5,9 +5,9 @@
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
 #include "bench/base/sync.h"
+#include "bench/made.h"
 #include "report/blame.h"
 #include "report/waits.h"
-#include "tests/made.h"
 
 #include <math.h>
 #include <setjmp.h>

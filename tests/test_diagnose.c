@@ -6,11 +6,11 @@
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
 #include "bench/base/record.h"
+#include "bench/made.h"
 #include "report/curve.h"
 #include "report/diagnose.h"
 #include "report/report.h"
 #include "tests/folders.h"
-#include "tests/made.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -5,10 +5,12 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/file.h"
+#include "bench/base/folder.h"
+#include "bench/base/record.h"
+#include "bench/made.h"
 #include "report/export.h"
 #include "report/runs.h"
 #include "tests/folders.h"
-#include "tests/made_folder.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
