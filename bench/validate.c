@@ -47,18 +47,9 @@ struct validation {
 	float *preds;			/* owned; (boxes of the index, AVA_CLASSES) */
 };
 
-static size_t boxes_max(const struct ava_index *ix)
-{
-	size_t most = 0;
-
-	for (size_t i = 0; i < ix->example_count; i++)
-		most = ix->examples[i].box_count > most ? ix->examples[i].box_count : most;
-	return most;
-}
-
 size_t validation_boxes_max(const struct validation *v)
 {
-	return v->c.clips * boxes_max(&v->index);
+	return v->c.clips * ava_index_boxes_max(&v->index);
 }
 
 size_t validation_clips(const struct validation *v)

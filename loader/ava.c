@@ -591,6 +591,16 @@ void ava_index_release(struct ava_index *ix)
 	*ix = (struct ava_index){ 0 };
 }
 
+size_t ava_index_boxes_max(const struct ava_index *ix)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < ix->example_count; i++)
+		if (ix->examples[i].box_count > most)
+			most = ix->examples[i].box_count;
+	return most;
+}
+
 static int relative_path(const struct ava_index *ix, size_t video, size_t frame, char path[PATH_BYTES])
 {
 	const struct ava_video *v = &ix->videos[video];

@@ -136,6 +136,8 @@ int ava_index_read(struct ava_index *, const char *data);
 int ava_index_read_val(struct ava_index *, const char *data, unsigned every);
 void ava_index_release(struct ava_index *);
 
+size_t ava_index_boxes_max(const struct ava_index *);	/* no example has more */
+
 /* Whole path of a frame (from 0) of a video. */
 int ava_index_path(const struct ava_index *, size_t video, size_t frame, char path[PATH_BYTES]);
 

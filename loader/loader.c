@@ -102,16 +102,6 @@ static int plan_epoch(const struct loader_config *c, struct batch_plan *p)
 
 /* ---- open ------------------------------------------------------------------------------ */
 
-static size_t boxes_max(const struct ava_index *ix)
-{
-	size_t most = 0;
-
-	for (size_t i = 0; i < ix->example_count; i++)
-		if (ix->examples[i].box_count > most)
-			most = ix->examples[i].box_count;
-	return most;
-}
-
 static int open_parts(struct loader *ld)
 {
 	const struct loader_config *c = &ld->config;
@@ -124,7 +114,7 @@ static int open_parts(struct loader *ld)
 	*p = (struct batch_plan){
 		.geometry = { .frames = c->frames, .alpha = c->alpha, .rate = c->rate, .old_linspace = c->old_linspace, .crop = c->crop,
 			      .scale_min = c->scale_min, .scale_max = c->scale_max },
-		.clips = c->clips, .boxes_max = c->clips * boxes_max(&ld->index), .examples = ld->index.example_count,
+		.clips = c->clips, .boxes_max = c->clips * ava_index_boxes_max(&ld->index), .examples = ld->index.example_count,
 		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,
 		.storage_ns = c->storage_ns,
 		.turn_count = c->turn_count,
