@@ -222,15 +222,10 @@ static void check_print(const struct check_report *report, const struct check_va
 	struct table tables[2];
 
 	check_tables(report, &tables[0], &tables[1]);
-	if (v->json)
-		tables_print_json((const struct table *[]){ &tables[0], &tables[1] }, ARRAY_LEN(tables));
-	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-		if (!v->json && i)
-			printf("\n");
-		if (!v->json)
-			(v->csv ? table_print_csv : table_print_text)(&tables[i], stdout);
-		table_release(&tables[i]);
-	}
+	tables_print((const struct table *[]){ &tables[0], &tables[1] }, ARRAY_LEN(tables),
+		     v->json ? TABLE_JSON : v->csv ? TABLE_CSV : TABLE_TEXT);
+	table_release(&tables[0]);
+	table_release(&tables[1]);
 }
 
 static int check_command(int argc, char **argv)

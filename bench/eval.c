@@ -151,18 +151,6 @@ static cJSON *json_make(const struct eval_tables *t, const struct ava_eval *e)
 	return o;
 }
 
-static int write_csv(const char *dir, const struct table *t)
-{
-	char path[PATH_BYTES];
-	int rc = path_make(path, "%s/%s.csv", dir, t->name);
-	FILE *f = rc ? NULL : file_begin(path);
-
-	if (!f)
-		return FAILED;
-	table_print_csv(t, f);
-	return file_end(f, path, OK);
-}
-
 static int write_all(const char *dir, const struct eval_tables *t, const cJSON *json)
 {
 	char path[PATH_BYTES];
@@ -173,9 +161,9 @@ static int write_all(const char *dir, const struct eval_tables *t, const cJSON *
 	if (!rc)
 		rc = json_write(path, json);
 	if (!rc)
-		rc = write_csv(dir, &t->accuracy);
+		rc = table_write_csv(&t->accuracy, dir);
 	if (!rc)
-		rc = write_csv(dir, &t->classes);
+		rc = table_write_csv(&t->classes, dir);
 	return rc ? rc : draw(dir, t);
 }
 
@@ -184,9 +172,7 @@ static int print(const struct eval_tables *t, const cJSON *json, bool as_json)
 	char *text;
 
 	if (!as_json) {
-		table_print_text(&t->accuracy, stdout);
-		printf("\n");
-		table_print_text(&t->classes, stdout);
+		tables_print((const struct table *[]){ &t->accuracy, &t->classes }, 2, TABLE_TEXT);
 		return OK;
 	}
 	text = cJSON_Print(json);

@@ -436,14 +436,14 @@ static int write_json(const struct loader_options *o, const struct table *t, con
 	return rc;
 }
 
-static int write_text(const struct loader_options *o, const struct table *t, const char *kind, void (*print)(const struct table *, FILE *))
+static int write_text(const struct loader_options *o, const struct table *t)
 {
 	char path[PATH_BYTES];
 	FILE *f;
 
-	if (path_make(path, "%s/loader.%s", o->out, kind) || !(f = file_begin(path)))
+	if (path_make(path, "%s/loader.txt", o->out) || !(f = file_begin(path)))
 		return FAILED;
-	print(t, f);
+	table_print_text(t, f);
 	return file_end(f, path, OK);
 }
 
@@ -503,10 +503,10 @@ static int loader_main(int argc, char **argv)
 	rc = measure(&t, &o, &plan, &files, &place);
 	if (!rc) {
 		table_print_text(&t, stdout);
-		rc = write_text(&o, &t, "txt", table_print_text);
+		rc = write_text(&o, &t);
 	}
 	if (!rc)
-		rc = write_text(&o, &t, "csv", table_print_csv);
+		rc = table_write_csv(&t, o.out);
 	if (!rc)
 		rc = write_json(&o, &t, &place);
 	if (!rc)

@@ -273,7 +273,7 @@ static void buckets_fill(struct table *t, const struct net *net, const struct bu
 	}
 }
 
-static void tables_print(const struct table tables[TABLE_COUNT], const struct net_values *v)
+static void print_chosen(const struct table tables[TABLE_COUNT], const struct net_values *v)
 {
 	const struct table *chosen[TABLE_COUNT];
 	size_t count = 0;
@@ -281,13 +281,7 @@ static void tables_print(const struct table tables[TABLE_COUNT], const struct ne
 	for (size_t i = 0; i < TABLE_COUNT; i++)
 		if (!strcmp(v->table, "all") || !strcmp(v->table, tables[i].name))
 			chosen[count++] = &tables[i];
-	if (v->json)
-		tables_print_json(chosen, count);
-	for (size_t i = 0; i < count && !v->json; i++) {
-		if (i)
-			printf("\n");
-		(v->csv ? table_print_csv : table_print_text)(chosen[i], stdout);
-	}
+	tables_print(chosen, count, v->json ? TABLE_JSON : v->csv ? TABLE_CSV : TABLE_TEXT);
 }
 
 static void net_print(const struct net *net, const struct bucket_plan *plan, const struct net_values *v)
@@ -305,7 +299,7 @@ static void net_print(const struct net *net, const struct bucket_plan *plan, con
 	layers_fill(&tables[TABLE_LAYERS], net, plan);
 	stages_fill(&tables[TABLE_STAGES], net);
 	buckets_fill(&tables[TABLE_BUCKETS], net, plan);
-	tables_print(tables, v);
+	print_chosen(tables, v);
 	for (size_t i = 0; i < TABLE_COUNT; i++)
 		table_release(&tables[i]);
 }

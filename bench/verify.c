@@ -235,15 +235,8 @@ static int compare(const struct verify_options *o)
 		rc = safetensors_open(&want, o->against);
 	if (!rc)
 		rc = against(&got, &want, o->worst, &classes, &worst);
-	if (!rc || rc == BELOW) {
-		if (o->json)
-			tables_print_json(tables, ARRAY_LEN(tables));
-		for (size_t i = 0; !o->json && i < ARRAY_LEN(tables); i++) {
-			if (i)
-				printf("\n");
-			(o->csv ? table_print_csv : table_print_text)(tables[i], stdout);
-		}
-	}
+	if (!rc || rc == BELOW)
+		tables_print(tables, ARRAY_LEN(tables), o->json ? TABLE_JSON : o->csv ? TABLE_CSV : TABLE_TEXT);
 	table_release(&classes);
 	table_release(&worst);
 	safetensors_close(&got);

@@ -42,17 +42,6 @@ static void text_print(FILE *f, const cJSON *summary, const struct tables *table
 
 /* ---- files ----------------------------------------------------------------------------- */
 
-static int csv_write(const char *dir, const struct table *t)
-{
-	char path[PATH_BYTES];
-	FILE *f;
-
-	if (path_make(path, "%s/%s.csv", dir, t->name) || !(f = file_begin(path)))
-		return FAILED;
-	table_print_csv(t, f);
-	return file_end(f, path, OK);
-}
-
 static int files_write(const char *dir, const cJSON *summary, const struct tables *tables, const struct table *warnings)
 {
 	char json[PATH_BYTES], txt[PATH_BYTES], html[PATH_BYTES];
@@ -63,9 +52,9 @@ static int files_write(const char *dir, const cJSON *summary, const struct table
 	    path_make(html, "%s/index.html", dir))
 		return FAILED;
 	for (int i = 0; i < TABLE_COUNT && !rc; i++)
-		rc = csv_write(dir, &tables->at[i]);
+		rc = table_write_csv(&tables->at[i], dir);
 	if (!rc)
-		rc = csv_write(dir, warnings);
+		rc = table_write_csv(warnings, dir);
 	if (!rc)
 		rc = json_write(json, summary);
 	if (rc)

@@ -4,6 +4,7 @@
 #include "bench/base/table.h"
 
 #include "bench/base/err.h"
+#include "bench/base/file.h"
 
 #include <assert.h>
 #include <math.h>
@@ -219,7 +220,7 @@ const char *figures3(double v, char out[32])
 	return out;
 }
 
-void tables_print_json(const struct table *const *tables, size_t count)
+static void print_json(const struct table *const *tables, size_t count)
 {
 	cJSON *all = cJSON_CreateObject(), *fields = cJSON_AddObjectToObject(all, "fields");
 	char *text;
@@ -232,4 +233,26 @@ void tables_print_json(const struct table *const *tables, size_t count)
 	printf("%s\n", text ? text : "");
 	free(text);
 	cJSON_Delete(all);
+}
+
+void tables_print(const struct table *const *tables, size_t count, enum table_form form)
+{
+	if (form == TABLE_JSON)
+		print_json(tables, count);
+	for (size_t i = 0; i < count && form != TABLE_JSON; i++) {
+		if (i)
+			printf("\n");
+		(form == TABLE_CSV ? table_print_csv : table_print_text)(tables[i], stdout);
+	}
+}
+
+int table_write_csv(const struct table *t, const char *dir)
+{
+	char path[PATH_BYTES];
+	FILE *f;
+
+	if (path_make(path, "%s/%s.csv", dir, t->name) || !(f = file_begin(path)))
+		return FAILED;
+	table_print_csv(t, f);
+	return file_end(f, path, OK);
 }

@@ -61,8 +61,12 @@ cJSON *table_json(const struct table *);
 /* The meanings: an array of {name, unit, meaning}.  Owned by the caller. */
 cJSON *table_fields_json(const struct table *);
 
-/* One object on stdout: each table by its name, and "fields" with the meanings of each. */
-void tables_print_json(const struct table *const *tables, size_t count);
+/* On stdout, in one of three forms.  Text and CSV have an empty line between tables; JSON is one object: each table by its
+ * name, and "fields" with the meanings of each. */
+enum table_form { TABLE_TEXT, TABLE_CSV, TABLE_JSON };
+void tables_print(const struct table *const *tables, size_t count, enum table_form);
+/* DIR/NAME.csv, whole or not at all. */
+int table_write_csv(const struct table *, const char *dir);
 
 /* A number within a sentence: three significant digits, and never an exponent.  Returns `out`. */
 const char *figures3(double v, char out[32]);
