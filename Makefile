@@ -11,6 +11,8 @@
 # Knobs
 #   SAN=1           address and undefined-behaviour sanitizers, objects in build/san
 #   MPI_HOME CUDA_HOME HWLOC_HOME DNNL_HOME    a site's own trees
+#   CUDA=0          without libsfscale-cuda.so, which is built where nvcc and cuDNN are found
+#   CUDA_ARCHS      compute capabilities it is compiled for: "80 90", with a CUDA before 13 "70 80 90"
 #   CC CFLAGS LDFLAGS; V=1 shows whole commands
 
 PREFIX ?= /usr/local
@@ -84,7 +86,6 @@ PROGRAMS := mpirun:openmpi-bin gnuplot:gnuplot-nox
 ifneq ($(filter-out clean deps demo test,$(or $(MAKECMDGOALS),all)),)
 $(foreach n,$(NEEDS),$(eval HAVE_$n := $(call probe,$($n_header),$($n_libs))))
 HAVE_NVTX := $(call probe,nvtx3/nvToolsExt.h,-ldl)
-$(info found:$(foreach n,$(NEEDS),$(if $(HAVE_$n), $n)) $(if $(HAVE_NVTX),nvtx))
 # $(call missing,needs) is the packages of those that were not found.
 missing = $(strip $(foreach n,$1,$(if $(HAVE_$n),,$($n_package))))
 MISSING_LINKED := $(call missing,$(LINKED))
@@ -93,6 +94,32 @@ MISSING_PACKAGES := $(strip $(call missing,$(NEEDS)) $(foreach p,$(PROGRAMS),$(i
 endif
 ifdef HAVE_NVTX
 override CPPFLAGS += -DHAVE_NVTX
+endif
+
+# The shared object that holds everything which needs CUDA; the program opens it when it is asked for.
+NVCC ?= $(wildcard $(CUDA_HOME)/bin/nvcc)
+CUDNN_HOME ?= $(CUDA_HOME)
+CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
+CUDA_LIBS := $(foreach d,$(sort $(CUDA_LIB) $(wildcard $(CUDNN_HOME)/lib)),-L$d -Wl$(comma)-rpath$(comma)$d) -lcudnn -lcudart
+CUDA_CPPFLAGS := $(if $(filter-out $(CUDA_HOME),$(CUDNN_HOME)),-I$(CUDNN_HOME)/include)
+ifneq ($(CUDA),0)
+HAVE_CUDA := $(if $(NVCC),$(call probe,cudnn.h,$(CUDA_CPPFLAGS) $(CUDA_LIBS)))
+endif
+ifdef HAVE_CUDA
+CUDA_ARCHS ?= $(if $(filter-out 8 9 10 11 12,$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')),80 90,70 80 90)
+NVCC_FLAGS := -std=c++17 -O3 -g -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+	$(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a$(comma)code=sm_$a) \
+	-gencode arch=compute_$(lastword $(CUDA_ARCHS))$(comma)code=compute_$(lastword $(CUDA_ARCHS))
+CUDA_SOURCES := $(wildcard kernels/cuda/*.c kernels/cuda/*.cu comm/nccl/*.c)
+CUDA_LIBRARY := $(BUILD)/libsfscale-cuda.so
+# The same files for the CPU, with a runtime and a cuDNN that the tests bring (tests/emulated/).
+EMULATED := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu tests/emulated/*.c \
+	tests/emulated/*.cc))
+$(BUILD)/tests/test_cuda%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
+endif
+
+ifneq ($(filter-out clean deps demo test,$(or $(MAKECMDGOALS),all)),)
+$(info found:$(foreach n,$(NEEDS),$(if $(HAVE_$n), $n)) $(if $(HAVE_NVTX),nvtx) $(if $(HAVE_CUDA),cuda))
 endif
 
 LIBS := $(foreach n,$(LINKED),$($n_libs)) -ldl -lm
@@ -113,11 +140,37 @@ c_string = "$(subst ",\",$(subst \,\\,$1))"
 # $(call rewrite,lines) writes the target where that changes it.
 rewrite = mkdir -p $(@D) && printf '%s\n' $1 > $@.new && { cmp -s $@.new $@ && rm $@.new || mv $@.new $@; }
 
-all: $(BUILD)/sfscale
+all: $(BUILD)/sfscale $(CUDA_LIBRARY)
 
+# Exports its symbols: libsfscale-cuda.so calls back.
 $(BUILD)/sfscale: $(BUILD)/bench/main.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
-	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) -rdynamic $^ $(LIBS) -o $@
+
+$(CUDA_LIBRARY): $(CUDA_SOURCES:%=$(BUILD)/cuda/%.o)
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) -shared $(LDFLAGS) $^ $(CUDA_LIBS) -lstdc++ -o $@
+
+$(BUILD)/cuda/%.c.o: %.c $(BUILD)/flags | $(BUILD)/build.h
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC  $@')
+	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CPPFLAGS) -I$(BUILD) $(CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c $< -o $@
+
+$(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  NVCC  $@')
+	$(Q)$(NVCC) -I. $(NVCC_FLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/emulated/%.c.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CC  $@')
+	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/emulated/%.o: % $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  CXX  $@')
+	$(Q)$(CXX) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c++17 -O2 -g -Wall -Wextra -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined) \
+		-include tests/emulated/kernel.h -x c++ -MMD -MP -c $< -o $@
 
 $(BUILD)/libsfscale.a: $(OBJECTS)
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -141,6 +194,10 @@ $(TESTS:=.o) $(HELPERS): | need-all
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(cmocka_libs) -o $@
+
+$(BUILD)/tests/test_cuda%: $(BUILD)/tests/test_cuda%.o $(EMULATED) $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(cmocka_libs) -lstdc++ -o $@
 
 $(BUILD)/tests/ranks_%: $(BUILD)/tests/ranks_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
@@ -175,7 +232,7 @@ test: deps
 	@$(MAKE) --no-print-directory build-tests
 	@tests/run.sh $(BUILD)
 
-build-tests: $(BUILD)/sfscale $(TESTS) $(HELPERS)
+build-tests: all $(TESTS) $(HELPERS)
 
 demo: deps
 	@$(MAKE) --no-print-directory all
@@ -213,6 +270,7 @@ fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale
 	install -m 755 $(BUILD)/sfscale $(DESTDIR)$(PREFIX)/bin/
+	$(if $(CUDA_LIBRARY),install -d $(DESTDIR)$(PREFIX)/lib && install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(PREFIX)/lib/)
 	install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/sfscale/
 
 clean:
@@ -222,4 +280,5 @@ FORCE:
 .PHONY: all need-linked need-all deps install-missing test build-tests demo bench fuzz install clean FORCE
 .SECONDARY:
 
--include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d)
+-include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d) $(EMULATED:.o=.d) \
+	$(CUDA_SOURCES:%=$(BUILD)/cuda/%.d)

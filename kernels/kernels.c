@@ -4,9 +4,11 @@
 #include "kernels/kernels.h"
 
 #include "bench/base/err.h"
+#include "bench/base/library.h"
 #include "kernels/backends.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,12 +28,14 @@ const struct kernel_backend *kernel_backend_find(const char *name)
 
 int kernel_backend_choose(const char *name, const struct kernel_backend **backend)
 {
-	char why[256] = "";
+	char why[512] = "", symbol[64];
+	void *table = NULL;
 
+	snprintf(symbol, sizeof(symbol), "sfscale_kernels_%s", name);
 	*backend = kernel_backend_find(name);
-	if (!*backend)
-		return err(UNSUPPORTED, "kernels '%s' are not built in", name);
-	if ((*backend)->probe(why, sizeof(why)))
+	if (!*backend && !library_symbol(symbol, &table, why))
+		*backend = table;
+	if (!*backend || (*backend)->probe(why, sizeof(why)))
 		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", name, why);
 	return OK;
 }

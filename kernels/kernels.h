@@ -55,6 +55,7 @@ enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VA
 struct kernels {
 	const struct kernel_backend *backend;
 	const struct net *net;
+	bool on_device;		/* the flat buffers below are in device memory; preds and bn_batches never */
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
 	float *weights;		/* flat, same order */
 	float *momentum;	/* flat, same order; zero at the start */
@@ -98,10 +99,11 @@ struct kernel_backend {
 	int (*version)(char *text, size_t bytes);
 };
 
-/* The reference first; ends with NULL. */
+/* Those that are built in, the reference first; ends with NULL. */
 extern const struct kernel_backend *const kernel_backends[];
 const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unknown */
-/* The same, ready to be opened; UNSUPPORTED, said, where it is not built in or not usable on this machine. */
+/* The same, or that of the shared object (bench/base/library.h: "cuda"), ready to be opened; UNSUPPORTED, said, where there is
+ * none or it is not usable on this machine. */
 int kernel_backend_choose(const char *name, const struct kernel_backend **);
 
 /* Weights, momentum and running statistics of one instance into another, of the same network in another shape. */

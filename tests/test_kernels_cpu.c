@@ -6,7 +6,7 @@
  */
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
-#include "kernels/cpu/arena.h"
+#include "kernels/arena.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/yardstick.h"

@@ -7,7 +7,7 @@
 #include "kernels/cpu/conv.h"
 
 #include "bench/base/err.h"
-#include "kernels/cpu/arena.h"
+#include "kernels/arena.h"
 #include "kernels/cpu/ops.h"
 
 #include <string.h>

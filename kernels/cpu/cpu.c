@@ -21,7 +21,7 @@
 #include "bench/base/err.h"
 #include "bench/base/hash.h"
 #include "kernels/backends.h"
-#include "kernels/cpu/arena.h"
+#include "kernels/arena.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/yardstick.h"

@@ -8,7 +8,7 @@
 
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
-#include "kernels/cpu/arena.h"
+#include "kernels/arena.h"
 #include "kernels/cpu/dnn.h"
 
 #include <omp.h>

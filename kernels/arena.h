@@ -1,12 +1,12 @@
 /*
- * kernels/cpu/arena.h - one block of memory for all that a step passes from operator to operator.
+ * kernels/arena.h - one block of memory for all that a step passes from operator to operator.
  *
  * Each piece says from which moment to which it is needed; pieces whose times do not overlap
  * may share addresses.  Placed once, largest first, each at the lowest address that is free
  * during its life: within a few per cent of the peak of live bytes for SlowFast.
  */
-#ifndef SFSCALE_KERNELS_CPU_ARENA_H
-#define SFSCALE_KERNELS_CPU_ARENA_H
+#ifndef SFSCALE_KERNELS_ARENA_H
+#define SFSCALE_KERNELS_ARENA_H
 
 #include <stddef.h>
 

@@ -1,10 +1,10 @@
 /*
- * kernels/cpu/arena.c - interval packing by size, and the block itself.
+ * kernels/arena.c - interval packing by size, and the block itself.
  *
  * The optimum is NP-hard; largest first with the lowest fit is what inference engines use,
  * and 700 pieces take a millisecond.
  */
-#include "kernels/cpu/arena.h"
+#include "kernels/arena.h"
 
 #include "bench/base/err.h"
 
