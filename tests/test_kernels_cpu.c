@@ -7,6 +7,7 @@
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
 #include "kernels/arena.h"
+#include "kernels/dropout.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/yardstick.h"

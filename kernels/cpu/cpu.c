@@ -1,18 +1,11 @@
 /*
  * kernels/cpu/cpu.c - the CPU back end: oneDNN's convolutions, our own everything else.
  *
- * open() turns the net's operators into nodes.  The arena is planned in bytes per clip from
- * one timeline, forward then backward: operator i runs at moment i + 1, its backward at
- * 2n - i; a value lives until the last of both that reads it, a gradient from the first
- * consumer's backward to its producer's.  All sizes are proportional to the clips, so a plan
- * for one clip, times the clips, is the plan for many.
+ * open() turns the net's operators into nodes, over an arena that is planned per clip (kernels/plan.h).
  *
  * Activations are in blocks of 8 or 16 channels, whatever oneDNN likes on this machine; the
  * two inputs as their stems want them (conv.h).  Nodes are bound to addresses by
  * prepare(): once, and again when a step brings another number of clips than the last.
- *
- * A tensor with several readers gets its gradient from the first of them in backward's
- * order; the others add theirs.
  *
  * A step is called from one thread, always the same; the operators are parallel inside.
  */
@@ -21,11 +14,12 @@
 #include "bench/base/err.h"
 #include "bench/base/hash.h"
 #include "kernels/backends.h"
-#include "kernels/arena.h"
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/yardstick.h"
+#include "kernels/dropout.h"
 #include "kernels/initial.h"
+#include "kernels/plan.h"
 
 #include <assert.h>
 #include <omp.h>
@@ -38,7 +32,6 @@ enum { SLOW, FAST };
 /* An operator, ready to run. */
 struct node {
 	const struct net_op *op;
-	bool adds;		/* to the gradient of its input (convolution) or shortcut (batch norm) */
 	struct conv conv;
 	struct norm norm;
 	struct pool pool;
@@ -50,13 +43,10 @@ struct cpu {
 	struct dnn dnn;
 	size_t block;			/* channels innermost */
 	struct node *nodes;		/* owned, as all below; one per operator */
-	size_t *offset;			/* per parameter, in the flat buffers */
-	size_t *bn_offset;		/* per batch norm: first of its channels */
-	size_t *op_of_ready;		/* per place in backward's order: the operator that makes it */
+	struct kernel_plan plan;
 	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
 	float *bn_mean, *bn_inv_std;	/* of the batch, all channels */
 	double *partial;		/* of one batch norm */
-	struct piece *values, *grads, *winners;	/* per tensor; bytes and offsets for one clip */
 	char *arena;
 	char *scratch;
 	size_t scratch_bytes;
@@ -92,17 +82,6 @@ static int cpu_probe(char *why, size_t why_bytes)
 
 /* ---- tensors ---- */
 
-static bool is_input(int tensor)
-{
-	return tensor < NET_INPUTS;
-}
-
-/* The tensor whose memory it is in. */
-static int root_of(const struct net *net, int tensor)
-{
-	return net->tensors[tensor].of >= 0 ? net->tensors[tensor].of : tensor;
-}
-
 static size_t blocks_of(const struct cpu *c, size_t channels)
 {
 	return (channels + c->block - 1) / c->block;
@@ -132,12 +111,13 @@ static const struct net_op *reader_of(const struct net *net, int input)
 	return op;
 }
 
-static size_t clip_floats(const struct cpu *c, int tensor)
+static size_t clip_floats(const void *cpu, int tensor)
 {
+	const struct cpu *c = cpu;
 	const struct net_tensor *t = &c->base.net->tensors[tensor];
 	struct dnn_conv stem;
 
-	if (!is_input(tensor))
+	if (!kernel_plan_is_input(tensor))
 		return blocks_of(c, t->c) * c->block * t->t * t->h * t->w;
 	stem = conv_shape(c, reader_of(c->base.net, tensor), 1);
 	return conv_input_floats(&stem, c->block);
@@ -147,132 +127,39 @@ static size_t clip_floats(const struct cpu *c, int tensor)
 static struct act act_of(const struct cpu *c, const struct piece *pieces, int tensor)
 {
 	const struct net_tensor *t = &c->base.net->tensors[tensor];
-	int root = root_of(c->base.net, tensor);
+	int root = kernel_plan_root(c->base.net, tensor);
 	float *at = (float *)(c->arena + pieces[root].offset * c->prepared_clips);
 
 	return (struct act){ .at = at + t->c0 * t->t * t->h * t->w, .clip = clip_floats(c, root),
 			     .n = c->prepared_clips, .c = t->c, .dims = { t->t, t->h, t->w }, .block = c->block };
 }
 
-/* ---- memory ---- */
-
-static void use(struct piece *pieces, int tensor, size_t moment)
-{
-	struct piece *p = &pieces[tensor];
-
-	p->from = moment < p->from ? moment : p->from;
-	p->to = moment > p->to ? moment : p->to;
-}
-
-static void plan_op(struct cpu *c, size_t index)
-{
-	const struct net *net = c->base.net;
-	const struct net_op *op = &net->ops[index];
-	const size_t forward = index + 1, backward = 2 * net->op_count - index;
-	const int in = root_of(net, op->in), out = root_of(net, op->out);
-	const bool head = op->kind == OP_ROI_HEAD;
-
-	if (op->kind == OP_FC)
-		return;
-	use(c->values, in, is_input(in) ? 0 : forward);
-	use(c->values, in, op->kind == OP_CONV || op->kind == OP_BN ? backward : forward);
-	if (!is_input(in))
-		use(c->grads, in, backward);
-	if (op->in2 >= 0) {
-		use(c->values, root_of(net, op->in2), forward);
-		use(c->grads, root_of(net, op->in2), backward);
-	}
-	if (head)
-		return;
-	use(c->values, out, forward);
-	use(c->values, out, op->kind == OP_BN && op->relu ? backward : forward);
-	use(c->grads, out, backward);
-	if (op->kind == OP_MAXPOOL) {
-		use(c->winners, op->out, forward);
-		use(c->winners, op->out, backward);
-	}
-}
-
-/* Places values, gradients and winners; `bytes` for one clip. */
-static int plan(struct cpu *c, size_t *bytes)
-{
-	const struct net *net = c->base.net;
-
-	c->values = calloc(3 * net->tensor_count, sizeof(*c->values));
-	if (!c->values)
-		return err(NO_MEMORY, "no memory for the plan of %zu tensors", net->tensor_count);
-	c->grads = c->values + net->tensor_count;
-	c->winners = c->grads + net->tensor_count;
-	for (size_t i = 0; i < 3 * net->tensor_count; i++)
-		c->values[i].from = SIZE_MAX;
-	for (size_t i = 0; i < net->op_count; i++)
-		plan_op(c, i);
-	for (size_t i = 0; i < 3 * net->tensor_count; i++) {
-		struct piece *p = &c->values[i];
-		size_t floats = clip_floats(c, (int)(i % net->tensor_count));
-
-		if (p->from != SIZE_MAX)
-			p->bytes = p >= c->winners ? floats : floats * sizeof(float);
-	}
-	*bytes = arena_plan(c->values, 3 * net->tensor_count);
-	return *bytes ? OK : NO_MEMORY;
-}
-
-/* Which gradients are sums.  Slices are read only through their concatenation. */
-static int find_sums(struct cpu *c)
-{
-	const struct net *net = c->base.net;
-	bool *written = calloc(net->tensor_count, sizeof(*written));
-
-	if (!written)
-		return err(NO_MEMORY, "no memory for %zu tensors", net->tensor_count);
-	for (size_t i = net->op_count; i-- > 0;) {
-		const struct net_op *op = &net->ops[i];
-
-		assert(net->tensors[op->in].of < 0 && (op->in2 < 0 || net->tensors[op->in2].of < 0));
-		if (op->kind == OP_CONV)
-			c->nodes[i].adds = written[op->in];
-		else
-			assert(!written[op->in]);
-		written[op->in] = true;
-		if (op->in2 < 0)
-			continue;
-		if (op->kind == OP_BN)
-			c->nodes[i].adds = written[op->in2];
-		else
-			assert(!written[op->in2]);
-		written[op->in2] = true;
-	}
-	free(written);
-	return OK;
-}
-
 /* ---- nodes ---- */
 
 static float *weights_at(const struct cpu *c, int param)
 {
-	return c->base.weights + c->offset[param];
+	return c->base.weights + c->plan.offset[param];
 }
 
 static float *grads_at(const struct cpu *c, int param)
 {
-	return c->base.grads + c->offset[param];
+	return c->base.grads + c->plan.offset[param];
 }
 
 static int conv_node_make(struct cpu *c, struct node *node)
 {
 	const struct dnn_conv shape = conv_shape(c, node->op, c->prepared_clips);
 
-	return conv_make(&c->dnn, &node->conv, &shape, c->block, is_input(node->op->in), node->adds);
+	return conv_make(&c->dnn, &node->conv, &shape, c->block, kernel_plan_is_input(node->op->in), c->plan.adds[node - c->nodes]);
 }
 
 static int conv_node_bind(struct cpu *c, struct node *node)
 {
 	const struct net_op *op = node->op;
 	const struct conv_place at = {
-		.x = act_of(c, c->values, op->in).at, .y = act_of(c, c->values, op->out).at,
-		.dx = is_input(op->in) ? NULL : act_of(c, c->grads, op->in).at,
-		.dy = act_of(c, c->grads, op->out).at,
+		.x = act_of(c, c->plan.values, op->in).at, .y = act_of(c, c->plan.values, op->out).at,
+		.dx = kernel_plan_is_input(op->in) ? NULL : act_of(c, c->plan.grads, op->in).at,
+		.dy = act_of(c, c->plan.grads, op->out).at,
 		.weights = weights_at(c, op->weight), .dweights = grads_at(c, op->weight),
 	};
 
@@ -282,12 +169,12 @@ static int conv_node_bind(struct cpu *c, struct node *node)
 static void norm_node_bind(struct cpu *c, struct node *node)
 {
 	const struct net_op *op = node->op;
-	const size_t first = c->bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
+	const size_t first = c->plan.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
 
 	node->norm = (struct norm){
-		.x = act_of(c, c->values, op->in), .y = act_of(c, c->values, op->out),
-		.dx = act_of(c, c->grads, op->in), .dy = act_of(c, c->grads, op->out),
-		.relu = op->relu, .add_dshortcut = node->adds,
+		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
+		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.relu = op->relu, .add_dshortcut = c->plan.adds[node - c->nodes],
 		.weight = weights_at(c, op->weight), .bias = weights_at(c, op->bias),
 		.dweight = grads_at(c, op->weight), .dbias = grads_at(c, op->bias),
 		.running_mean = c->base.bn_state + 2 * first,
@@ -296,8 +183,8 @@ static void norm_node_bind(struct cpu *c, struct node *node)
 		.partial = c->partial,
 	};
 	if (op->in2 >= 0) {
-		node->norm.shortcut = act_of(c, c->values, op->in2);
-		node->norm.dshortcut = act_of(c, c->grads, op->in2);
+		node->norm.shortcut = act_of(c, c->plan.values, op->in2);
+		node->norm.dshortcut = act_of(c, c->plan.grads, op->in2);
 	}
 }
 
@@ -306,9 +193,9 @@ static void pool_node_bind(struct cpu *c, struct node *node)
 	const struct net_op *op = node->op;
 
 	node->pool = (struct pool){
-		.x = act_of(c, c->values, op->in), .y = act_of(c, c->values, op->out),
-		.dx = act_of(c, c->grads, op->in), .dy = act_of(c, c->grads, op->out),
-		.winner = (uint8_t *)c->arena + c->winners[op->out].offset * c->prepared_clips,
+		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
+		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.winner = (uint8_t *)c->arena + c->plan.winners[op->out].offset * c->prepared_clips,
 		.kernel = { op->kernel[1], op->kernel[2] }, .stride = { op->stride[1], op->stride[2] },
 		.pad = { op->pad[1], op->pad[2] },
 	};
@@ -319,8 +206,8 @@ static void roi_node_bind(struct cpu *c, const struct net_op *op)
 	const int in[2] = { [SLOW] = op->in, [FAST] = op->in2 };
 
 	for (int p = 0; p < 2; p++) {
-		c->roi[p].x = act_of(c, c->values, in[p]);
-		c->roi[p].dx = act_of(c, c->grads, in[p]);
+		c->roi[p].x = act_of(c, c->plan.values, in[p]);
+		c->roi[p].dx = act_of(c, c->plan.grads, in[p]);
 	}
 }
 
@@ -465,7 +352,7 @@ static void gather(struct cpu *c, const struct net_op *op)
 		if (params[p] < 0)
 			continue;
 		grads = grads_at(c, params[p]);
-		sum = c->sum + c->offset[params[p]];
+		sum = c->sum + c->plan.offset[params[p]];
 		count = c->base.net->params[params[p]].count;
 		if (!c->part)
 			memcpy(sum, grads, count * sizeof(*sum));
@@ -507,7 +394,7 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	for (int i = 0; i < NET_INPUTS; i++) {
 		const struct dnn_conv stem = conv_shape(c, reader_of(k->net, i), in->clips);
 
-		conv_input(&stem, c->block, plain[i], act_of(c, c->values, i).at);
+		conv_input(&stem, c->block, plain[i], act_of(c, c->plan.values, i).at);
 	}
 	memcpy(c->rois, in->rois, in->boxes * 5 * sizeof(float));
 	memcpy(c->labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
@@ -544,7 +431,7 @@ static int cpu_loss(struct kernels *k, float *loss)
 static int cpu_backward(struct kernels *k, size_t ready)
 {
 	struct cpu *c = cpu_of(k);
-	const size_t until = ready + 1 == k->net->param_count ? 0 : c->op_of_ready[ready];
+	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready];
 	int rc = OK;
 
 	while (!rc && c->backward_left > until) {
@@ -563,11 +450,11 @@ static int cpu_update(struct kernels *k, const struct sgd *sgd)
 
 	for (size_t i = 0; i < k->net->param_count; i++) {
 		const struct net_param *p = &k->net->params[i];
+		const size_t at = c->plan.offset[i];
 		const struct sgd_step s = { (float)sgd->lr, (float)sgd->momentum,
 					    p->decays ? (float)sgd->weight_decay : 0, sgd->nesterov };
 
-		sgd_update(k->weights + c->offset[i], c->base.momentum + c->offset[i], k->grads + c->offset[i], p->count,
-			   &s);
+		sgd_update(k->weights + at, k->momentum + at, k->grads + at, p->count, &s);
 	}
 	return OK;
 }
@@ -622,9 +509,9 @@ static int copy_state(struct cpu *c, enum state_kind kind, size_t index, float *
 	float *stored;
 
 	if (kind == STATE_WEIGHT || kind == STATE_GRAD || kind == STATE_MOMENTUM)
-		return copy_param(c, index, flat[kind] + c->offset[index], plain, out);
+		return copy_param(c, index, flat[kind] + c->plan.offset[index], plain, out);
 	channels = c->base.net->buffers[index].channels;
-	stored = c->base.bn_state + 2 * c->bn_offset[index] + (kind == STATE_VAR ? channels : 0);
+	stored = c->base.bn_state + 2 * c->plan.bn_offset[index] + (kind == STATE_VAR ? channels : 0);
 	memcpy(out ? plain : stored, out ? stored : plain, channels * sizeof(float));
 	return OK;
 }
@@ -693,15 +580,12 @@ static void cpu_close(struct kernels *k)
 		conv_release(&c->nodes[i].conv);
 	dnn_close(&c->dnn);
 	free(c->nodes);
-	free(c->offset);
-	free(c->bn_offset);
-	free(c->op_of_ready);
+	kernel_plan_release(&c->plan);
 	free(c->base.momentum);
 	free(c->sum);
 	free(c->bn_mean);
 	free(c->bn_inv_std);
 	free(c->partial);
-	free(c->values);
 	free(c->arena);
 	free(c->scratch);
 	free(c->rois);
@@ -735,32 +619,16 @@ static void *need(size_t count, size_t size, int *rc)
 static int open_state(struct cpu *c)
 {
 	const struct net *net = c->base.net;
-	size_t at = 0;
 	int rc = OK;
 
 	c->nodes = calloc(net->op_count, sizeof(*c->nodes));
-	c->offset = calloc(net->param_count, sizeof(*c->offset));
-	c->bn_offset = calloc(net->buffer_count, sizeof(*c->bn_offset));
-	c->op_of_ready = calloc(net->param_count, sizeof(*c->op_of_ready));
 	c->base.bn_batches = calloc(net->buffer_count, sizeof(*c->base.bn_batches));
 	c->bn_mean = calloc(net->buffer_values, sizeof(*c->bn_mean));
 	c->bn_inv_std = calloc(net->buffer_values, sizeof(*c->bn_inv_std));
-	if (!c->nodes || !c->offset || !c->bn_offset || !c->op_of_ready || !c->base.bn_batches || !c->bn_mean ||
-	    !c->bn_inv_std)
+	if (!c->nodes || !c->base.bn_batches || !c->bn_mean || !c->bn_inv_std)
 		return err(NO_MEMORY, "no memory for %zu operators", net->op_count);
-	for (size_t i = 0; i < net->param_count; at += net->params[i++].count)
-		c->offset[i] = c->config.grad_offset ? c->config.grad_offset[i] : at;
-	at = 0;
-	for (size_t i = 0; i < net->buffer_count; at += net->buffers[i++].channels)
-		c->bn_offset[i] = at;
-	for (size_t i = 0; i < net->op_count; i++) {
-		const int params[2] = { net->ops[i].weight, net->ops[i].bias };
-
+	for (size_t i = 0; i < net->op_count; i++)
 		c->nodes[i].op = &net->ops[i];
-		for (int p = 0; p < 2; p++)
-			if (params[p] >= 0)
-				c->op_of_ready[net->params[params[p]].ready] = i;
-	}
 	c->base.grads = need(net->values, sizeof(float), &rc);
 	c->base.weights = need(net->values, sizeof(float), &rc);
 	c->base.momentum = need(net->values, sizeof(float), &rc);
@@ -849,7 +717,7 @@ static uint64_t layout_hash(const struct cpu *c)
 	dnn_version(version, sizeof(version));
 	hash = hash_text(HASH_START, version);
 	for (size_t i = 0; i < c->base.net->param_count; i++)
-		hash = hash_word(hash, c->offset[i], sizeof(c->offset[i]));
+		hash = hash_word(hash, c->plan.offset[i], sizeof(c->plan.offset[i]));
 	for (size_t i = 0; i < c->base.net->op_count; i++)
 		if (c->nodes[i].op->kind == OP_CONV)
 			hash = dnn_layout_hash(&c->nodes[i].conv.weights, hash);
@@ -864,20 +732,19 @@ static int open_weights(struct cpu *c)
 
 #pragma omp parallel for schedule(dynamic)
 	for (size_t i = 0; i < net->param_count; i++)
-		initial_weights(net, i, c->config.seed, c->base.momentum + c->offset[i]);
+		initial_weights(net, i, c->config.seed, c->base.momentum + c->plan.offset[i]);
 	for (size_t i = 0; !rc && i < net->param_count; i++)
-		rc = copy_param(c, i, c->base.weights + c->offset[i], c->base.momentum + c->offset[i], false);
+		rc = copy_param(c, i, c->base.weights + c->plan.offset[i], c->base.momentum + c->plan.offset[i], false);
 	memset(c->base.momentum, 0, net->values * sizeof(float));
 	for (size_t i = 0; i < net->buffer_count; i++)
 		for (size_t j = 0; j < net->buffers[i].channels; j++)
-			c->base.bn_state[2 * c->bn_offset[i] + net->buffers[i].channels + j] = 1;
+			c->base.bn_state[2 * c->plan.bn_offset[i] + net->buffers[i].channels + j] = 1;
 	return rc;
 }
 
 static int cpu_open(struct kernels **k, const struct kernel_config *config)
 {
 	struct cpu *c = calloc(1, sizeof(*c));
-	size_t clip_bytes = 0;
 	int rc;
 
 	*k = NULL;
@@ -892,16 +759,14 @@ static int cpu_open(struct kernels **k, const struct kernel_config *config)
 	if (!rc)
 		rc = choose_block(c);
 	if (!rc)
+		rc = kernel_plan_init(&c->plan, c->base.net, config->grad_offset, clip_floats, c, sizeof(float));
+	if (!rc)
 		rc = open_state(c);
 	if (!rc)
 		rc = open_head(c);
 	if (!rc)
 		rc = open_partial(c);
-	if (!rc)
-		rc = find_sums(c);
-	if (!rc)
-		rc = plan(c, &clip_bytes);
-	if (!rc && !(c->arena = arena_alloc(clip_bytes * config->clips_max, "activations and their gradients")))
+	if (!rc && !(c->arena = arena_alloc(c->plan.clip_bytes * config->clips_max, "activations and their gradients")))
 		rc = NO_MEMORY;
 	if (!rc)
 		rc = prepare(c, config->clips_max);
@@ -911,7 +776,7 @@ static int cpu_open(struct kernels **k, const struct kernel_config *config)
 		cpu_close(&c->base);
 		return rc;
 	}
-	c->config.grad_offset = c->offset;
+	c->config.grad_offset = c->plan.offset;
 	c->base.layout_hash = layout_hash(c);
 	*k = &c->base;
 	return OK;

@@ -11,8 +11,6 @@
  */
 #include "kernels/cpu/ops.h"
 
-#include "bench/base/rng.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -224,18 +222,7 @@ void roi_backward(const struct roi *r)
 	}
 }
 
-/* ---- dropout, fully connected, loss ---- */
-
-void dropout_draw(uint64_t seed, uint64_t step, double p, size_t count, float *scale)
-{
-	const uint32_t limit = (uint32_t)(p * 0x1p32);	/* p < 1 */
-	const float kept = (float)(1 / (1 - p));
-	struct rng rng;
-
-	rng_init(&rng, seed, step);
-	for (size_t i = 0; i < count; i++)
-		scale[i] = rng_u32(&rng) < limit ? 0 : kept;
-}
+/* ---- fully connected, loss ---- */
 
 enum { LANES = 16 };
 

@@ -121,9 +121,6 @@ double bce(const float *preds, const float *labels, size_t count);
 /* Gradient with respect to the logits, as PyTorch computes it: not fused, so it is 0 where p has become 0 or 1. */
 void bce_backward(const float *preds, const float *labels, size_t count, float *dlogits);
 
-/* `scale[i]` is 0 with probability p, else 1/(1-p). */
-void dropout_draw(uint64_t seed, uint64_t step, double p, size_t count, float *scale);
-
 /* ---- optimiser ---- */
 
 struct sgd_step {
