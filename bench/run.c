@@ -42,6 +42,7 @@ static const struct opt opts[] = {
 	{ "workers", OPT_U64, AT(workers), "2", "loader workers per rank", NULL },
 	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|cuda|null" },
+	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", "auto|fp32|tf32|bf16" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },
 	{ "bind", OPT_BOOL, AT(bind), "on", "run each rank, with its workers, near its memory and GPU, unless the launcher has bound it", NULL },
 	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },

@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *comm, *policy, *buckets, *eval_frames;
+	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames;
 	const char *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
@@ -53,6 +53,7 @@ struct run {
 	} stages[2], *stage;		/* this one, and the next while the state moves */
 	struct net net;			/* of full size */
 	struct bucket_plan buckets;
+	const struct kernel_backend *backend;
 	struct kernels *kernels;	/* borrowed: of the stage, those of its last turn */
 	size_t iterations, batches;	/* of all epochs, for each rank */
 	struct loader *loader;

@@ -76,7 +76,6 @@ static size_t iterations_of(const struct run *r, const struct multigrid_phase *p
 static int open_stage(struct run *r, struct stage *s, const struct multigrid_phase *p)
 {
 	const struct run_options *o = &r->o;
-	const struct kernel_backend *backend = kernel_backend_find(o->kernels);
 	const size_t parts = o->emulate_ranks * multigrid_times_max(&r->grid);
 	const size_t boxes = loader_boxes_max(r->loader), others = r->validation ? validation_boxes_max(r->validation) : 0;
 	int rc = OK;
@@ -85,12 +84,13 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 	for (size_t i = 0; i < p->turn_count && !rc; i++) {
 		rc = net_init(&s->nets[i], net_preset_find(o->net), p->frames, p->turns[i].crop);
 		if (!rc)
-			rc = backend->open(&s->kernels[i], &(struct kernel_config){
+			rc = r->backend->open(&s->kernels[i], &(struct kernel_config){
 				.net = &s->nets[i], .clips_max = o->clips, .boxes_max = boxes > others ? boxes : others,
 				.grad_offset = r->buckets.grad_offset,
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
-				.in_parts = parts > 1, .emulate = o->emulate_kernels });
+				.in_parts = parts > 1, .emulate = o->emulate_kernels,
+				.precision = kernel_precision(o->precision), .device = r->comm->local_rank });
 	}
 	return rc;
 }
@@ -123,14 +123,13 @@ static int open_validation(struct run *r)
 static int open_kernels(struct run *r)
 {
 	const struct run_options *o = &r->o;
-	const struct kernel_backend *backend;
-	int rc = kernel_backend_choose(o->kernels, &backend);
+	int rc = kernel_backend_choose(o->kernels, &r->backend);
 
 	if (rc)
 		return rc;
-	if (o->emulate_ranks * multigrid_times_max(&r->grid) > 1 && !backend->takes_parts)
+	if (o->emulate_ranks * multigrid_times_max(&r->grid) > 1 && !r->backend->takes_parts)
 		return err(UNSUPPORTED, "kernels '%s' cannot take a step in parts (--emulate-ranks, --multigrid)", o->kernels);
-	if (r->validation && !backend->evaluate)
+	if (r->validation && !r->backend->evaluate)
 		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
 	r->stage = &r->stages[0];
 	rc = open_stage(r, r->stage, &r->grid.phases[0]);

@@ -20,7 +20,7 @@
 #include <string.h>
 
 struct verify_options {
-	const char *net, *state, *batch, *out, *against, *kernels;
+	const char *net, *state, *batch, *out, *against, *kernels, *precision;
 	uint64_t crop, frames, steps, threads, seed, worst;
 	double lr, momentum, weight_decay, dropout;
 	bool nesterov, partial, csv, json;
@@ -42,6 +42,7 @@ static const struct opt verify_opts[] = {
 	{ "weight-decay", OPT_F64, AT(weight_decay), "1e-7", "of all but batch norm", NULL },
 	{ "dropout", OPT_F64, AT(dropout), "0", "in front of the classifier; not 0: nobody else draws the same", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|cuda" },
+	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", "auto|fp32|tf32|bf16" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads; 0: all", NULL },
 	{ "out", OPT_NAME, AT(out), NULL, "file to write: 'loss' (K), 'preds' (K,R,80), and after the last step 'grad.NAME', 'momentum.NAME', "
 	  "weights and buffers", NULL },
@@ -160,7 +161,7 @@ static int open_kernels(struct verify *v)
 		rc = backend->open(&v->k, &(struct kernel_config){
 			.net = &v->net, .clips_max = v->in.clips, .boxes_max = v->in.boxes, .seed = v->o.seed,
 			.threads = v->o.threads ? (unsigned)v->o.threads : place_threads(&place, 1), .dropout_seed = v->o.seed,
-			.dropout = v->o.dropout });
+			.dropout = v->o.dropout, .precision = kernel_precision(v->o.precision) });
 	return rc;
 }
 
@@ -203,7 +204,7 @@ static int write_out(struct verify *v)
 {
 	const unsigned parts = WEIGHTS_MODEL | WEIGHTS_MOMENTUM | WEIGHTS_GRADS;
 	const struct safetensors_text texts[] = { { "program", "sfscale verify " BUILD_VERSION }, { "net", v->o.net },
-						  { "kernels", v->o.kernels } };
+						  { "kernels", v->o.kernels }, { "precision", v->k->precision } };
 	struct safetensors_writer w = { 0 };
 	int rc = weights_add(&w, &v->net, parts);
 

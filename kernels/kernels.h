@@ -45,6 +45,8 @@ struct kernel_config {
 	uint64_t dropout_seed;		/* differs between ranks; part k of a step draws as dropout_seed + k */
 	double dropout;			/* 0.5 as published; 0: off */
 	bool in_parts;			/* steps may have several parts: one more copy of the gradients */
+	const char *precision;		/* in which convolutions compute, "fp32", "tf32" or "bf16"; NULL: as the back end likes best */
+	size_t device;			/* of this host, for back ends that have several: taken modulo their number */
 	const char *emulate;		/* back end "null": distributions of phase times; else NULL */
 };
 
@@ -55,6 +57,7 @@ enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VA
 struct kernels {
 	const struct kernel_backend *backend;
 	const struct net *net;
+	const char *precision;	/* in which its convolutions compute; static */
 	bool on_device;		/* the flat buffers below are in device memory; preds and bn_batches never */
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
 	float *weights;		/* flat, same order */
@@ -105,6 +108,11 @@ const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unk
 /* The same, or that of the shared object (bench/base/library.h: "cuda"), ready to be opened; UNSUPPORTED, said, where there is
  * none or it is not usable on this machine. */
 int kernel_backend_choose(const char *name, const struct kernel_backend **);
+/* kernel_config.precision for the value of an option, in which "auto" leaves it to the back end. */
+const char *kernel_precision(const char *option);
+
+/* What every back end asks of a batch.  FAILED, said, when it is larger than the instance or a box belongs to no clip. */
+int kernels_check_input(const struct step_input *, const struct kernel_config *);
 
 /* Weights, momentum and running statistics of one instance into another, of the same network in another shape. */
 int kernels_carry(struct kernels *from, struct kernels *to);

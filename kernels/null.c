@@ -190,6 +190,7 @@ static int null_open(struct kernels **out, const struct kernel_config *config)
 	*k = (struct kernels){
 		.backend = &kernel_null,
 		.net = net,
+		.precision = "none",
 		.grads = calloc(net->values, sizeof(float)),
 		.weights = calloc(net->values, sizeof(float)),
 		.momentum = calloc(net->values, sizeof(float)),

@@ -370,21 +370,16 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 {
 	struct cpu *c = cpu_of(k);
 	const float *const plain[NET_INPUTS] = { [SLOW] = in->slow, [FAST] = in->fast };
+	int rc = kernels_check_input(in, &c->config);
 
-	if (!in->clips || in->clips > c->config.clips_max || !in->boxes || in->boxes > c->config.boxes_max)
-		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips,
-			   in->boxes, c->config.clips_max, c->config.boxes_max);
+	if (rc)
+		return rc;
 	assert(in->parts <= 1 || (c->sum && in->part < in->parts));
-	for (size_t i = 0; i < in->boxes; i++)
-		if (!(in->rois[i * 5] >= 0 && in->rois[i * 5] < (float)in->clips))
-			return err(FAILED, "box %zu belongs to clip %g of %zu", i, in->rois[i * 5], in->clips);
 	omp_set_num_threads((int)c->config.threads);
-	if (in->clips != c->prepared_clips) {
-		int rc = prepare(c, in->clips);
-
-		if (rc)
-			return rc;
-	}
+	if (in->clips != c->prepared_clips)
+		rc = prepare(c, in->clips);
+	if (rc)
+		return rc;
 	c->clips = in->clips;
 	c->boxes = in->boxes;
 	c->part = in->part;
@@ -744,13 +739,16 @@ static int open_weights(struct cpu *c)
 
 static int cpu_open(struct kernels **k, const struct kernel_config *config)
 {
-	struct cpu *c = calloc(1, sizeof(*c));
+	struct cpu *c;
 	int rc;
 
 	*k = NULL;
+	if (config->precision && strcmp(config->precision, "fp32"))
+		return err(UNSUPPORTED, "kernels 'cpu' compute in fp32, not in '%s'", config->precision);
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		return err(NO_MEMORY, "no memory for the CPU back end");
-	c->base = (struct kernels){ .backend = &kernel_cpu, .net = config->net };
+	c->base = (struct kernels){ .backend = &kernel_cpu, .net = config->net, .precision = "fp32" };
 	c->config = *config;
 	if (!c->config.threads)
 		c->config.threads = 1;
