@@ -112,9 +112,12 @@ NVCC_FLAGS := -std=c++17 -O3 -g -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wext
 	-gencode arch=compute_$(lastword $(CUDA_ARCHS))$(comma)code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_SOURCES := $(wildcard kernels/cuda/*.c kernels/cuda/*.cu comm/nccl/*.c)
 CUDA_LIBRARY := $(BUILD)/libsfscale-cuda.so
-# The same files for the CPU, with a runtime and a cuDNN that the tests bring (tests/emulated/).
-EMULATED := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard kernels/cuda/*.c kernels/cuda/*.cu tests/emulated/*.c \
-	tests/emulated/*.cc))
+# The same files for the CPU, with a runtime and a cuDNN that the tests bring (tests/emulated/): for programs that call them, and
+# as the library of a program of its own, $(BUILD)/emulated/sfscale.
+EMULATED := $(CUDA_SOURCES:%=$(BUILD)/emulated/%.o) $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard tests/emulated/*.c tests/emulated/*.cc))
+EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.so
+# And the tests themselves over the real ones: only a machine with a GPU can run them (make gpu-check).
+GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda*.c))
 $(BUILD)/tests/test_cuda%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
 endif
 
@@ -164,12 +167,26 @@ $(BUILD)/cuda/%.cu.o: %.cu $(BUILD)/flags
 $(BUILD)/emulated/%.c.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
-	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CPPFLAGS) $(CFLAGS) -fPIC -fopenmp -MMD -MP -c $< -o $@
+
+$(BUILD)/emulated/libsfscale-cuda.so: $(EMULATED)
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) -shared $(LDFLAGS) $^ -lstdc++ -lm -o $@
+
+# Not a link: a program looks for its library beside itself.
+$(BUILD)/emulated/sfscale: $(BUILD)/sfscale
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
+$(BUILD)/gpu/test_%: $(BUILD)/tests/test_%.o $(CUDA_SOURCES:%=$(BUILD)/cuda/%.o) $(BUILD)/libsfscale.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) $(cmocka_libs) -lstdc++ -o $@
 
 $(BUILD)/emulated/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CXX  $@')
-	$(Q)$(CXX) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c++17 -O2 -g -Wall -Wextra -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined) \
+	$(Q)$(CXX) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c++17 -O2 -g -Wall -Wextra -fPIC -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined) \
 		-include tests/emulated/kernel.h -x c++ -MMD -MP -c $< -o $@
 
 $(BUILD)/libsfscale.a: $(OBJECTS)
@@ -232,7 +249,7 @@ test: deps
 	@$(MAKE) --no-print-directory build-tests
 	@tests/run.sh $(BUILD)
 
-build-tests: all $(TESTS) $(HELPERS)
+build-tests: all $(TESTS) $(HELPERS) $(EMULATED_PROGRAM)
 
 demo: deps
 	@$(MAKE) --no-print-directory all
