@@ -4,6 +4,7 @@
 # make demo         data set, sweep over 1, 2 and 4 emulated nodes, report: results/demo/report/index.html
 # make test         builds everything, runs all tests
 # make bench        speeds against their yardsticks: results/bench/
+# make gpu-check    on a machine with a GPU: checks and speeds of the CUDA back end, results/reference/CHIP/
 # make fuzz         fuzz targets by clang's libFuzzer: build/fuzz/; a few minutes over each reader is FUZZ_S=300
 # make install      PREFIX=/usr/local DESTDIR=
 # make deps         what demo and test do first: Debian packages that are missing, by apt-get
@@ -284,6 +285,10 @@ fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
 	FUZZ_RECORD_RUN="build/fuzz/record/one build/fuzz/record/three" FUZZ_RECORD_SEEDS=build/fuzz/record/seeds build/fuzz/fuzz_record \
 		$(FUZZ_FLAGS)record- -max_len=32768 build/fuzz/record/corpus build/fuzz/record/seeds
 
+# Everything that only a machine with a GPU can show: checks and speeds into results/reference/CHIP.
+gpu-check: build-tests $(GPU_TESTS)
+	@tests/gpu/check.sh $(BUILD)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale
 	install -m 755 $(BUILD)/sfscale $(DESTDIR)$(PREFIX)/bin/
@@ -294,7 +299,7 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all need-linked need-all deps install-missing test build-tests demo bench fuzz install clean FORCE
+.PHONY: all need-linked need-all deps install-missing test build-tests demo bench fuzz gpu-check install clean FORCE
 .SECONDARY:
 
 -include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d) $(EMULATED:.o=.d) \

@@ -26,6 +26,7 @@ static cJSON *step_json(const struct run *r)
 	cJSON_AddNumberToObject(o, "parameters", (double)r->net.values);
 	cJSON_AddNumberToObject(o, "gradient_bytes", (double)(r->net.values * sizeof(float)));
 	cJSON_AddStringToObject(o, "precision", r->kernels->precision);
+	cJSON_AddNumberToObject(o, "device_bytes", (double)r->kernels->device_bytes);
 	cJSON_AddNumberToObject(o, "macs_per_clip", (double)r->net.conv_macs);
 	cJSON_AddNumberToObject(o, "clips_per_rank", (double)(r->o.clips * r->batches) / (double)r->iterations);
 	cJSON_AddNumberToObject(o, "iterations_per_epoch", (double)r->iterations / (double)(r->grid.epochs - r->first_epoch));

@@ -58,6 +58,7 @@ struct kernels {
 	const struct kernel_backend *backend;
 	const struct net *net;
 	const char *precision;	/* in which its convolutions compute; static */
+	size_t device_bytes;	/* of device memory that it holds; 0: host memory alone */
 	bool on_device;		/* the flat buffers below are in device memory; preds and bn_batches never */
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
 	float *weights;		/* flat, same order */

@@ -869,6 +869,7 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	}
 	c->config.grad_offset = c->plan.offset;
 	c->base.layout_hash = layout_hash(c);
+	c->base.device_bytes = c->memory.device_bytes + c->workspace.device_bytes;
 	*k = &c->base;
 	return OK;
 }
