@@ -13,6 +13,7 @@
 
 #include "bench/base/err.h"
 #include "bench/commands.h"
+#include "bench/profile.h"
 #include "comm/bucket.h"
 #include "comm/clock.h"
 #include "comm/lane.h"
@@ -43,6 +44,8 @@ static const struct opt opts[] = {
 	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|cuda|null" },
 	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", "auto|fp32|tf32|bf16" },
+	{ "profile", OPT_NAME, AT(profile), "none", "behind the run: what each operator takes alone, beside its roofline (rank 0; ops.csv in the "
+	  "run's folder)", "none|ops" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },
 	{ "bind", OPT_BOOL, AT(bind), "on", "run each rank, with its workers, near its memory and GPU, unless the launcher has bound it", NULL },
 	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },
@@ -307,6 +310,25 @@ static int conclude(struct run *r, int rc)
 	return rc;
 }
 
+/* Behind everything else: it destroys what the step works on. */
+static int profile(struct run *r)
+{
+	struct table ops, ceilings;
+	const struct table *tables[] = { &ceilings, &ops };
+	int rc;
+
+	if (!strcmp(r->o.profile, "none") || r->comm->rank)
+		return OK;
+	rc = profile_ops(r->kernels, r->step.batch.clips, &ops, &ceilings);
+	for (size_t i = 0; i < ARRAY_LEN(tables) && !rc; i++)
+		rc = table_write_csv(tables[i], r->o.out);
+	if (!rc)
+		tables_print(tables, ARRAY_LEN(tables), TABLE_TEXT);
+	table_release(&ops);
+	table_release(&ceilings);
+	return rc;
+}
+
 static void release(struct run *r)
 {
 	comm_lane_close(r->comm_lane);
@@ -345,6 +367,8 @@ static int run_main(int argc, char **argv)
 		rc = measure(r);
 	if (r->comm)
 		rc = conclude(r, rc);
+	if (!rc)
+		rc = profile(r);
 	/* The others may be inside a collective with us. */
 	if (rc && r->comm && r->comm->world > 1)
 		r->comm->backend->abort(r->comm, rc_exit(rc));

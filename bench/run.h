@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames;
+	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames, *profile;
 	const char *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;

@@ -53,11 +53,15 @@ struct kernel_config {
 /* Tensors of the state, by index of the parameter, or STATE_MEAN and STATE_VAR of the batch norm. */
 enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VAR };
 
+/* The passes of an operator.  One whose backward is a whole has it under OP_BACKWARD_DATA. */
+enum op_pass { OP_FORWARD, OP_BACKWARD_DATA, OP_BACKWARD_WEIGHTS, OP_PASSES };
+
 /* An open instance; back ends embed it as their first member. */
 struct kernels {
 	const struct kernel_backend *backend;
 	const struct net *net;
 	const char *precision;	/* in which its convolutions compute; static */
+	size_t element_bytes;	/* of an activation's value */
 	size_t device_bytes;	/* of device memory that it holds; 0: host memory alone */
 	bool on_device;		/* the flat buffers below are in device memory; preds and bn_batches never */
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
@@ -94,8 +98,13 @@ struct kernel_backend {
 	/* Optional: forward for evaluation: running statistics, which stay as they are, and no dropout.  preds and
 	 * loss() follow; backward does not. */
 	int (*evaluate)(struct kernels *);
-	/* Optional: one line per operator: implementation chosen, layout.  Owned by the caller. */
+	/* Optional: one row per operator: its name, what runs each of enum op_pass, more.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
+	/* Optional: what one pass of operator `op` takes that runs `times` times in a row, on what the last step has left; tensors
+	 * and running statistics are undefined from then on.  0: it has no such pass. */
+	int (*time_op)(struct kernels *, size_t op, enum op_pass, size_t times, uint64_t *ns);
+	/* Optional: what a large matrix product and a large copy (bytes read and written) reach here, now. */
+	int (*ceilings)(struct kernels *, double *flop_per_s, double *bytes_per_s);
 	/* Optional: what the convolutions of one step take alone (forward, and both gradients), timed now, each in the
 	 * layouts that the library likes best and without what lies between them: what a step is measured against. */
 	int (*convolutions_ns)(struct kernels *, uint64_t *ns);

@@ -191,6 +191,7 @@ static int null_open(struct kernels **out, const struct kernel_config *config)
 		.backend = &kernel_null,
 		.net = net,
 		.precision = "none",
+		.element_bytes = sizeof(float),
 		.grads = calloc(net->values, sizeof(float)),
 		.weights = calloc(net->values, sizeof(float)),
 		.momentum = calloc(net->values, sizeof(float)),

@@ -11,6 +11,7 @@
  */
 #include "kernels/kernels.h"
 
+#include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "bench/base/hash.h"
 #include "kernels/backends.h"
@@ -563,6 +564,32 @@ static int cpu_describe(struct kernels *k, struct table *table)
 	return OK;
 }
 
+static int cpu_time_op(struct kernels *k, size_t op, enum op_pass pass, size_t times, uint64_t *ns)
+{
+	static const enum dnn_pass conv_pass[] = { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS };
+	struct cpu *c = cpu_of(k);
+	const struct node *node = &c->nodes[op];
+	const bool conv = node->op->kind == OP_CONV;
+	const uint64_t begin_ns = clock_ns();
+	int rc = OK;
+
+	*ns = 0;
+	if (conv ? !node->conv.pass[conv_pass[pass]].used : pass == OP_BACKWARD_WEIGHTS)
+		return OK;
+	for (size_t i = 0; i < times && !rc; i++)
+		if (conv)
+			rc = conv_run(&c->dnn, &node->conv, conv_pass[pass]);
+		else
+			rc = pass == OP_FORWARD ? node_forward(c, node, true) : node_backward(c, node);
+	*ns = clock_ns() - begin_ns;
+	return rc;
+}
+
+static int cpu_ceilings(struct kernels *k, double *flop_per_s, double *bytes_per_s)
+{
+	return cpu_ceilings_measure(cpu_of(k)->config.threads, flop_per_s, bytes_per_s);
+}
+
 /* ---- open and close ---- */
 
 static void cpu_close(struct kernels *k)
@@ -748,7 +775,8 @@ static int cpu_open(struct kernels **k, const struct kernel_config *config)
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return err(NO_MEMORY, "no memory for the CPU back end");
-	c->base = (struct kernels){ .backend = &kernel_cpu, .net = config->net, .precision = "fp32" };
+	c->base = (struct kernels){ .backend = &kernel_cpu, .net = config->net, .precision = "fp32",
+				    .element_bytes = sizeof(float) };
 	c->config = *config;
 	if (!c->config.threads)
 		c->config.threads = 1;
@@ -808,6 +836,8 @@ const struct kernel_backend kernel_cpu = {
 	.get = cpu_get,
 	.set = cpu_set,
 	.describe = cpu_describe,
+	.time_op = cpu_time_op,
+	.ceilings = cpu_ceilings,
 	.convolutions_ns = cpu_convolutions_ns,
 	.version = cpu_version,
 };

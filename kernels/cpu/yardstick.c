@@ -84,3 +84,48 @@ int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, 
 	dnn_close(&dnn);
 	return rc;
 }
+
+/* Large enough to be out of the last level's cache. */
+static int copy_rate(unsigned threads, size_t repeats, double *bytes_per_s)
+{
+	const size_t bytes = (size_t)64 << 20, part = bytes / threads;
+	char *from = arena_alloc(2 * bytes, "a copy");
+	uint64_t least = UINT64_MAX;
+
+	if (!from)
+		return NO_MEMORY;
+	for (size_t i = 0; i <= repeats; i++) {
+		const uint64_t begin = clock_ns();
+		uint64_t took;
+
+#pragma omp parallel for schedule(static)
+		for (unsigned t = 0; t < threads; t++)
+			memcpy(from + bytes + t * part, from + t * part, part);
+		took = clock_ns() - begin;
+		least = i && took < least ? took : least;
+	}
+	free(from);
+	*bytes_per_s = 1e9 * 2 * (double)(part * threads) / (double)least;
+	return OK;
+}
+
+int cpu_ceilings_measure(unsigned threads, double *flop_per_s, double *bytes_per_s)
+{
+	enum { CHANNELS = 512, SIDE = 28, FRAMES = 8, REPEATS = 5 };
+	const struct dnn_conv product = { .n = 1, .cin = CHANNELS, .cout = CHANNELS, .in = { FRAMES, SIDE, SIDE },
+					  .out = { FRAMES, SIDE, SIDE }, .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 },
+					  .dilation = { 1, 1, 1 } };
+	const double flop = 2.0 * CHANNELS * CHANNELS * FRAMES * SIDE * SIDE;
+	uint64_t least;
+	struct dnn dnn;
+	int rc;
+
+	omp_set_num_threads((int)threads);
+	rc = dnn_open(&dnn);
+	if (!rc)
+		rc = time_pass(&dnn, &product, DNN_FORWARD, REPEATS, &least);
+	if (!rc)
+		*flop_per_s = 1e9 * flop / (double)least;
+	dnn_close(&dnn);
+	return rc ? rc : copy_rate(threads, REPEATS, bytes_per_s);
+}

@@ -16,4 +16,7 @@
  * up.  `sum_ns` receives the total. */
 int cpu_conv_sum_measure(const struct net *, size_t clips, unsigned threads, size_t repeats, uint64_t *sum_ns);
 
+/* What a large matrix product (a convolution of 1x1x1) and a large copy (bytes read and written) reach: the best of a few. */
+int cpu_ceilings_measure(unsigned threads, double *flop_per_s, double *bytes_per_s);
+
 #endif

@@ -21,6 +21,7 @@
 #include "kernels/plan.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -358,16 +359,27 @@ static int node_forward(struct cuda *c, const struct node *node, bool training)
 	return OK;
 }
 
-static int conv_backward(struct cuda *c, const struct node *node)
+static int conv_backward_weights(struct cuda *c, const struct node *node)
 {
 	const struct net_op *op = node->op;
-	const void *dy = act_of(c, c->plan.grads, op->out).at;
-	void *workspace = c->workspace.blocks[0].at;
-	int rc = cuda_conv_backward_weights(node->conv, act_of(c, c->plan.values, op->in).at, dy,
-					    c->base.net->tensors[op->in].c, grads_at(c, op->weight), workspace);
 
-	return rc || kernel_plan_is_input(op->in) ? rc
-		: cuda_conv_backward_data(node->conv, dy, copy_at(c, op->weight), act_of(c, c->plan.grads, op->in).at, workspace);
+	return cuda_conv_backward_weights(node->conv, act_of(c, c->plan.values, op->in).at, act_of(c, c->plan.grads, op->out).at,
+					  c->base.net->tensors[op->in].c, grads_at(c, op->weight), c->workspace.blocks[0].at);
+}
+
+static int conv_backward_data(struct cuda *c, const struct node *node)
+{
+	const struct net_op *op = node->op;
+
+	return cuda_conv_backward_data(node->conv, act_of(c, c->plan.grads, op->out).at, copy_at(c, op->weight),
+				       act_of(c, c->plan.grads, op->in).at, c->workspace.blocks[0].at);
+}
+
+static int conv_backward(struct cuda *c, const struct node *node)
+{
+	int rc = conv_backward_weights(c, node);
+
+	return rc || kernel_plan_is_input(node->op->in) ? rc : conv_backward_data(c, node);
 }
 
 static int node_backward(struct cuda *c, const struct node *node)
@@ -583,6 +595,151 @@ static int cuda_describe(struct kernels *k, struct table *table)
 		table_int(table, (int64_t)all);
 	}
 	return OK;
+}
+
+/* One pass of one operator, enqueued; false: it has none. */
+static bool one_pass(struct cuda *c, const struct node *node, enum op_pass pass, int *rc)
+{
+	const struct net_op *op = node->op;
+	const bool conv = op->kind == OP_CONV;
+
+	if (conv ? pass == OP_BACKWARD_DATA && kernel_plan_is_input(op->in) : pass == OP_BACKWARD_WEIGHTS)
+		return false;
+	if (pass == OP_FORWARD)
+		*rc = node_forward(c, node, true);
+	else if (!conv)
+		*rc = node_backward(c, node);
+	else if (pass == OP_BACKWARD_WEIGHTS)
+		*rc = conv_backward_weights(c, node);
+	else
+		*rc = conv_backward_data(c, node);
+	return true;
+}
+
+/* What the device takes for what `enqueue` puts on the stream. */
+static int device_ns(struct cuda *c, int (*enqueue)(struct cuda *, void *), void *context, double *ns)
+{
+	cudaEvent_t begin = NULL, end = NULL;
+	float ms = 0;
+	int rc = TRY_CUDA(cudaEventCreate(&begin));
+
+	if (!rc)
+		rc = TRY_CUDA(cudaEventCreate(&end));
+	if (!rc)
+		rc = TRY_CUDA(cudaEventRecord(begin, c->stream));
+	if (!rc)
+		rc = enqueue(c, context);
+	if (!rc)
+		rc = TRY_CUDA(cudaEventRecord(end, c->stream));
+	if (!rc)
+		rc = cuda_wait(c);
+	if (!rc)
+		rc = TRY_CUDA(cudaEventElapsedTime(&ms, begin, end));
+	if (begin)
+		cudaEventDestroy(begin);
+	if (end)
+		cudaEventDestroy(end);
+	*ns = 1e6 * (double)ms;
+	return rc;
+}
+
+struct passes {
+	const struct node *node;
+	enum op_pass pass;
+	size_t times;
+	bool has;
+};
+
+static int enqueue_passes(struct cuda *c, void *context)
+{
+	struct passes *p = context;
+	int rc = OK;
+
+	for (size_t i = 0; i < p->times && p->has && !rc; i++)
+		p->has = one_pass(c, p->node, p->pass, &rc);
+	return rc;
+}
+
+static int cuda_time_op(struct kernels *k, size_t op, enum op_pass pass, size_t times, uint64_t *ns)
+{
+	struct cuda *c = cuda_of(k);
+	struct passes p = { &c->nodes[op], pass, times, true };
+	double took_ns = 0;
+	int rc = device_ns(c, enqueue_passes, &p, &took_ns);
+
+	*ns = p.has ? (uint64_t)took_ns : 0;
+	return rc;
+}
+
+static int least_ns(struct cuda *c, int (*enqueue)(struct cuda *, void *), void *context, double *ns)
+{
+	enum { REPEATS = 5 };
+	int rc = device_ns(c, enqueue, context, ns);	/* warms up */
+
+	*ns = INFINITY;
+	for (size_t i = 0; i < REPEATS && !rc; i++) {
+		double took_ns;
+
+		rc = device_ns(c, enqueue, context, &took_ns);
+		*ns = took_ns < *ns ? took_ns : *ns;
+	}
+	return rc;
+}
+
+/* A product of (rows, channels) and (channels, channels), as a convolution of 1x1x1; and a copy of what it reads. */
+struct product {
+	struct cuda_conv *conv;
+	void *x, *weights, *y, *workspace;
+	size_t bytes;
+};
+
+static int enqueue_product(struct cuda *c, void *context)
+{
+	const struct product *p = context;
+
+	(void)c;
+	return cuda_conv_forward(p->conv, p->x, p->weights, p->y, p->workspace);
+}
+
+static int enqueue_copy(struct cuda *c, void *context)
+{
+	const struct product *p = context;
+
+	return TRY_CUDA(cudaMemcpyAsync(p->y, p->x, p->bytes, cudaMemcpyDeviceToDevice, c->stream));
+}
+
+static int cuda_ceilings(struct kernels *k, double *flop_per_s, double *bytes_per_s)
+{
+	enum { CHANNELS = 4096, SIDE = 256 };
+	const struct cuda_conv_shape shape = { .n = 1, .cin = CHANNELS, .cout = CHANNELS, .in = { 1, SIDE, SIDE }, .out = { 1, SIDE, SIDE },
+					       .kernel = { 1, 1, 1 }, .stride = { 1, 1, 1 }, .dilation = { 1, 1, 1 } };
+	const char *what = "a large matrix product";
+	struct cuda *c = cuda_of(k);
+	const size_t element = cuda_element_bytes(c->element);
+	struct product p = { .bytes = (size_t)CHANNELS * SIDE * SIDE * element };
+	struct cuda_memory memory = { 0 };
+	double ns = 1;
+	int rc = cuda_conv_open(&p.conv, c->dnn, &shape, 1u << CUDA_FORWARD, false);
+
+	p.x = cuda_memory_device(&memory, p.bytes, what, &rc);
+	p.y = cuda_memory_device(&memory, p.bytes, what, &rc);
+	p.weights = cuda_memory_device(&memory, (size_t)CHANNELS * CHANNELS * element, what, &rc);
+	p.workspace = cuda_memory_device(&memory, rc ? 0 : cuda_conv_workspace_bytes(p.conv), what, &rc);
+	if (!rc)	/* zeros would run faster than data does */
+		rc = cuda_noise(p.x, p.bytes / element, c->element, c->stream);
+	if (!rc)
+		rc = cuda_noise(p.weights, (size_t)CHANNELS * CHANNELS, c->element, c->stream);
+	if (!rc)
+		rc = cuda_conv_tune(p.conv, p.x, p.weights, p.y, NULL, p.workspace);
+	if (!rc)
+		rc = least_ns(c, enqueue_product, &p, &ns);
+	*flop_per_s = 1e9 * 2.0 * CHANNELS * CHANNELS * SIDE * SIDE / ns;
+	if (!rc)
+		rc = least_ns(c, enqueue_copy, &p, &ns);
+	*bytes_per_s = 1e9 * 2 * (double)p.bytes / ns;
+	cuda_conv_close(p.conv);
+	cuda_memory_release(&memory);
+	return rc;
 }
 
 /* ---- open and close ---- */
@@ -869,6 +1026,7 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	}
 	c->config.grad_offset = c->plan.offset;
 	c->base.layout_hash = layout_hash(c);
+	c->base.element_bytes = cuda_element_bytes(c->element);
 	c->base.device_bytes = c->memory.device_bytes + c->workspace.device_bytes;
 	*k = &c->base;
 	return OK;
@@ -898,5 +1056,7 @@ const struct kernel_backend sfscale_kernels_cuda = {
 	.get = cuda_get,
 	.set = cuda_set,
 	.describe = cuda_describe,
+	.time_op = cuda_time_op,
+	.ceilings = cuda_ceilings,
 	.version = cuda_version,
 };
