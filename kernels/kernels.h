@@ -63,7 +63,6 @@ struct kernels {
 	const char *precision;	/* in which its convolutions compute; static */
 	size_t element_bytes;	/* of an activation's value */
 	size_t device_bytes;	/* of device memory that it holds; 0: host memory alone */
-	bool on_device;		/* the flat buffers below are in device memory; preds and bn_batches never */
 	float *grads;		/* flat, net->values floats, ordered by grad_offset; owned by the back end */
 	float *weights;		/* flat, same order */
 	float *momentum;	/* flat, same order; zero at the start */
@@ -78,6 +77,7 @@ struct kernels {
 
 struct kernel_backend {
 	const char *name;
+	bool on_device;		/* the flat float buffers of struct kernels are in device memory; preds and bn_batches never */
 	bool takes_parts;	/* steps in parts; else config.in_parts is refused by the caller */
 	/* OK: usable on this machine.  Else `why` says why not. */
 	int (*probe)(char *why, size_t why_bytes);

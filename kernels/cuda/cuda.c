@@ -1001,7 +1001,7 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	*k = NULL;
 	if (!c)
 		return err(NO_MEMORY, "no memory for the CUDA back end");
-	c->base = (struct kernels){ .backend = &sfscale_kernels_cuda, .net = config->net, .on_device = true };
+	c->base = (struct kernels){ .backend = &sfscale_kernels_cuda, .net = config->net };
 	c->config = *config;
 	rc = choose_math(c);
 	if (!rc)
@@ -1044,6 +1044,7 @@ static int cuda_version(char *text, size_t bytes)
 
 const struct kernel_backend sfscale_kernels_cuda = {
 	.name = "cuda",
+	.on_device = true,
 	.probe = cuda_probe,
 	.open = cuda_open,
 	.close = cuda_close,
