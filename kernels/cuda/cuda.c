@@ -83,13 +83,6 @@ static struct cuda *cuda_of(struct kernels *k)
 	return (struct cuda *)k;
 }
 
-int cuda_check(cudaError_t e, const char *call, const char *file, int line)
-{
-	if (e == cudaSuccess)
-		return OK;
-	return err(e == cudaErrorMemoryAllocation ? NO_MEMORY : FAILED, "%s at %s:%d: %s", call, file, line, cudaGetErrorString(e));
-}
-
 static int cuda_wait(struct cuda *c)
 {
 	return TRY_CUDA(cudaStreamSynchronize(c->stream));
