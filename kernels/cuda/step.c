@@ -1,0 +1,381 @@
+/*
+ * kernels/cuda/step.c - executes the net: nodes over tensors, forward, backward, update.
+ *
+ * Everything is enqueued on one stream, and every slot of the table waits for the stream before it returns: what it took is
+ * between its begin and its end on the host's clock, launches included.
+ */
+#include "kernels/cuda/instance.h"
+
+#include "kernels/dropout.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <string.h>
+
+/* ---- tensors ---- */
+
+/* Channels of a tensor with memory of its own, as stored. */
+size_t cuda_stored_channels(const struct cuda *c, int tensor)
+{
+	return kernel_plan_is_input(tensor) ? c->channels[tensor] : c->base.net->tensors[tensor].c;
+}
+
+size_t cuda_clip_values(const void *cuda, int tensor)
+{
+	const struct cuda *c = cuda;
+	const struct net_tensor *t = &c->base.net->tensors[tensor];
+
+	return cuda_stored_channels(c, tensor) * t->t * t->h * t->w;
+}
+
+/* A tensor, or with `pieces` = grads its gradient, with the clips for which nodes are being prepared. */
+static struct cuda_act act_of(const struct cuda *c, const struct piece *pieces, int tensor)
+{
+	const struct net_tensor *t = &c->base.net->tensors[tensor];
+	int root = kernel_plan_root(c->base.net, tensor);
+
+	return (struct cuda_act){ .at = c->arena + pieces[root].offset * c->prepared_clips + t->c0 * cuda_element_bytes(c->element),
+				  .n = c->prepared_clips, .c = t->c, .dims = { t->t, t->h, t->w },
+				  .pitch = cuda_stored_channels(c, root) };
+}
+
+static float *weights_at(const struct cuda *c, int param)
+{
+	return c->base.weights + c->plan.offset[param];
+}
+
+static float *grads_at(const struct cuda *c, int param)
+{
+	return c->base.grads + c->plan.offset[param];
+}
+
+void *cuda_copy_at(const struct cuda *c, int param)
+{
+	return (char *)c->copies + c->copy_offset[param] * cuda_element_bytes(c->element);
+}
+
+/* ---- nodes ---- */
+
+static struct cuda_conv_shape conv_shape(const struct cuda *c, const struct net_op *op)
+{
+	const struct net_tensor *x = &c->base.net->tensors[op->in], *y = &c->base.net->tensors[op->out];
+	struct cuda_conv_shape shape = { .n = c->prepared_clips, .cin = cuda_stored_channels(c, op->in), .cout = y->c,
+					 .in = { x->t, x->h, x->w }, .out = { y->t, y->h, y->w } };
+
+	assert(x->of < 0 && y->of < 0);		/* packed */
+	memcpy(shape.kernel, op->kernel, sizeof(shape.kernel));
+	memcpy(shape.stride, op->stride, sizeof(shape.stride));
+	memcpy(shape.pad, op->pad, sizeof(shape.pad));
+	memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
+	return shape;
+}
+
+static int conv_node_open(struct cuda *c, struct cuda_node *node)
+{
+	const struct cuda_conv_shape shape = conv_shape(c, node->op);
+	const unsigned all = 1u << CUDA_FORWARD | 1u << CUDA_BACKWARD_DATA | 1u << CUDA_BACKWARD_WEIGHTS;
+
+	return cuda_conv_open(&node->conv, c->dnn, &shape,
+			      kernel_plan_is_input(node->op->in) ? all & ~(1u << CUDA_BACKWARD_DATA) : all,
+			      c->plan.adds[node - c->nodes]);
+}
+
+static void norm_node_bind(struct cuda *c, struct cuda_node *node)
+{
+	const struct net_op *op = node->op;
+	const size_t first = c->plan.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
+
+	node->norm = (struct cuda_norm){
+		.element = c->element,
+		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
+		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.relu = op->relu, .add_dshortcut = c->plan.adds[node - c->nodes],
+		.weight = weights_at(c, op->weight), .bias = weights_at(c, op->bias),
+		.dweight = grads_at(c, op->weight), .dbias = grads_at(c, op->bias),
+		.running_mean = c->base.bn_state + 2 * first,
+		.running_var = c->base.bn_state + 2 * first + channels,
+		.mean = c->bn_mean + first, .inv_std = c->bn_inv_std + first,
+		.partial = c->partial,
+	};
+	if (op->in2 >= 0) {
+		node->norm.shortcut = act_of(c, c->plan.values, op->in2);
+		node->norm.dshortcut = act_of(c, c->plan.grads, op->in2);
+	}
+}
+
+static void pool_node_bind(struct cuda *c, struct cuda_node *node)
+{
+	const struct net_op *op = node->op;
+
+	node->pool = (struct cuda_pool){
+		.element = c->element,
+		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
+		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.winner = (uint8_t *)c->arena + c->plan.winners[op->out].offset * c->prepared_clips,
+		.kernel = { op->kernel[1], op->kernel[2] }, .stride = { op->stride[1], op->stride[2] },
+		.pad = { op->pad[1], op->pad[2] },
+	};
+}
+
+static void roi_node_bind(struct cuda *c, const struct net_op *op)
+{
+	const int in[2] = { [CUDA_SLOW] = op->in, [CUDA_FAST] = op->in2 };
+
+	for (int p = 0; p < 2; p++) {
+		c->head.roi[p].x = act_of(c, c->plan.values, in[p]);
+		c->head.roi[p].dx = act_of(c, c->plan.grads, in[p]);
+	}
+}
+
+/* Which candidate runs each pass: at the addresses of the step, over what is there. */
+static int conv_node_tune(struct cuda *c, struct cuda_node *node)
+{
+	const struct net_op *op = node->op;
+
+	return cuda_conv_tune(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
+			      act_of(c, c->plan.values, op->out).at, grads_at(c, op->weight), c->workspace.blocks[0].at);
+}
+
+void cuda_unprepare(struct cuda *c)
+{
+	for (size_t i = 0; c->nodes && i < c->base.net->op_count; i++) {
+		cuda_conv_close(c->nodes[i].conv);
+		c->nodes[i].conv = NULL;
+	}
+	cuda_memory_release(&c->workspace);
+	c->prepared_clips = 0;
+}
+
+/* Makes and binds all nodes for this number of clips. */
+int cuda_prepare(struct cuda *c, size_t clips)
+{
+	const struct net *net = c->base.net;
+	size_t most = 0;
+	int rc = OK;
+
+	cuda_unprepare(c);
+	c->prepared_clips = clips;
+	for (size_t i = 0; !rc && i < net->op_count; i++) {
+		struct cuda_node *node = &c->nodes[i];
+
+		switch (node->op->kind) {
+		case OP_CONV: rc = conv_node_open(c, node); break;
+		case OP_BN: norm_node_bind(c, node); break;
+		case OP_MAXPOOL: pool_node_bind(c, node); break;
+		case OP_ROI_HEAD: roi_node_bind(c, node->op); break;
+		case OP_FC: break;
+		}
+		if (!rc && node->conv && cuda_conv_workspace_bytes(node->conv) > most)
+			most = cuda_conv_workspace_bytes(node->conv);
+	}
+	cuda_memory_device(&c->workspace, most, "the convolutions' workspace", &rc);
+	for (size_t i = 0; !rc && i < net->op_count; i++)
+		if (c->nodes[i].conv)
+			rc = conv_node_tune(c, &c->nodes[i]);
+	if (rc)
+		cuda_unprepare(c);
+	return rc;
+}
+
+/* ---- forward and backward of an operator ---- */
+
+static int roi_forward(struct cuda *c, bool training)
+{
+	struct cuda_head *h = &c->head;
+	const size_t count = c->boxes * h->feature_count;
+	int rc = cuda_roi_forward(&h->roi[CUDA_SLOW], c->stream);
+
+	if (!rc)
+		rc = cuda_roi_forward(&h->roi[CUDA_FAST], c->stream);
+	dropout_draw(c->config.dropout_seed, (uint64_t)c->base.bn_batches[0], training ? c->config.dropout : 0, count,
+		     h->drop_pinned);
+	if (!rc)
+		rc = cuda_to_device(c, h->drop, h->drop_pinned, count * sizeof(float));
+	return rc ? rc : cuda_scale(h->features, h->drop, count, c->stream);
+}
+
+static int roi_backward(struct cuda *c)
+{
+	struct cuda_head *h = &c->head;
+	int rc = cuda_scale(h->dfeatures, h->drop, c->boxes * h->feature_count, c->stream);
+
+	if (!rc)
+		rc = cuda_roi_backward(&h->roi[CUDA_SLOW], c->stream);
+	return rc ? rc : cuda_roi_backward(&h->roi[CUDA_FAST], c->stream);
+}
+
+static int fc_forward(struct cuda *c, const struct net_op *op)
+{
+	struct cuda_head *h = &c->head;
+	const size_t count = c->boxes * NET_CLASSES;
+	int rc = cuda_fc_forward(h->features, weights_at(c, op->weight), weights_at(c, op->bias), c->boxes, h->feature_count,
+				 NET_CLASSES, h->logits, c->stream);
+
+	if (!rc)
+		rc = cuda_sigmoid(h->logits, count, h->preds, c->stream);
+	return rc ? rc : cuda_to_host(c, h->preds_pinned, h->preds, count * sizeof(float));
+}
+
+static int fc_backward(struct cuda *c, const struct net_op *op)
+{
+	struct cuda_head *h = &c->head;
+	int rc = cuda_bce_backward(h->preds, h->labels, c->boxes * NET_CLASSES, h->dlogits, c->stream);
+
+	return rc ? rc : cuda_fc_backward(h->features, weights_at(c, op->weight), h->dlogits, c->boxes, h->feature_count,
+					  NET_CLASSES, h->dfeatures, grads_at(c, op->weight), grads_at(c, op->bias), c->stream);
+}
+
+int cuda_node_forward(struct cuda *c, const struct cuda_node *node, bool training)
+{
+	const struct net_op *op = node->op;
+
+	switch (op->kind) {
+	case OP_CONV:
+		return cuda_conv_forward(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
+					 act_of(c, c->plan.values, op->out).at, c->workspace.blocks[0].at);
+	case OP_BN:
+		c->base.bn_batches[op->buffer] += training;
+		return training ? cuda_norm_forward(&node->norm, c->stream) : cuda_norm_evaluate(&node->norm, c->stream);
+	case OP_MAXPOOL:
+		return cuda_pool_forward(&node->pool, c->stream);
+	case OP_ROI_HEAD:
+		return roi_forward(c, training);
+	case OP_FC:
+		return fc_forward(c, op);
+	}
+	return OK;
+}
+
+int cuda_node_backward_weights(struct cuda *c, const struct cuda_node *node)
+{
+	const struct net_op *op = node->op;
+
+	return cuda_conv_backward_weights(node->conv, act_of(c, c->plan.values, op->in).at, act_of(c, c->plan.grads, op->out).at,
+					  c->base.net->tensors[op->in].c, grads_at(c, op->weight), c->workspace.blocks[0].at);
+}
+
+int cuda_node_backward_data(struct cuda *c, const struct cuda_node *node)
+{
+	const struct net_op *op = node->op;
+
+	return cuda_conv_backward_data(node->conv, act_of(c, c->plan.grads, op->out).at, cuda_copy_at(c, op->weight),
+				       act_of(c, c->plan.grads, op->in).at, c->workspace.blocks[0].at);
+}
+
+static int conv_backward(struct cuda *c, const struct cuda_node *node)
+{
+	int rc = cuda_node_backward_weights(c, node);
+
+	return rc || kernel_plan_is_input(node->op->in) ? rc : cuda_node_backward_data(c, node);
+}
+
+int cuda_node_backward(struct cuda *c, const struct cuda_node *node)
+{
+	switch (node->op->kind) {
+	case OP_CONV: return conv_backward(c, node);
+	case OP_BN: return cuda_norm_backward(&node->norm, c->stream);
+	case OP_MAXPOOL: return cuda_pool_backward(&node->pool, c->stream);
+	case OP_ROI_HEAD: return roi_backward(c);
+	case OP_FC: return fc_backward(c, node->op);
+	}
+	return OK;
+}
+
+/* ---- a step ---- */
+
+static int take_weights(struct cuda *c)
+{
+	if (!c->copies_stale)
+		return OK;
+	c->copies_stale = false;
+	return cuda_copy_weights(c->base.weights, c->runs, c->base.net->param_count, c->longest_run, c->element, c->stream);
+}
+
+static int take_input(struct cuda *c, int tensor, const float *plain)
+{
+	const struct net_tensor *t = &c->base.net->tensors[tensor];
+	const struct cuda_act x = act_of(c, c->plan.values, tensor);
+	int rc = cuda_to_device(c, c->raw, plain, x.n * t->c * t->t * t->h * t->w * sizeof(float));
+
+	return rc ? rc : cuda_input_plain(c->raw, x.n, t->t, t->h, t->w, c->element, x.pitch, x.at, c->stream);
+}
+
+int cuda_input(struct kernels *k, const struct step_input *in)
+{
+	struct cuda *c = cuda_of(k);
+	int rc = kernels_check_input(in, &c->config);
+
+	assert(in->parts <= 1);
+	if (!rc && in->clips != c->prepared_clips)
+		rc = cuda_prepare(c, in->clips);
+	if (!rc)
+		rc = take_weights(c);
+	if (!rc)
+		rc = take_input(c, CUDA_SLOW, in->slow);
+	if (!rc)
+		rc = take_input(c, CUDA_FAST, in->fast);
+	if (!rc)
+		rc = cuda_to_device(c, c->head.rois, in->rois, in->boxes * 5 * sizeof(float));
+	if (!rc)
+		rc = cuda_to_device(c, c->head.labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
+	c->boxes = c->head.roi[CUDA_SLOW].box_count = c->head.roi[CUDA_FAST].box_count = in->boxes;
+	c->backward_left = k->net->op_count;
+	return rc ? rc : cuda_wait(c);
+}
+
+static int all_forward(struct cuda *c, bool training)
+{
+	int rc = OK;
+
+	for (size_t i = 0; !rc && i < c->base.net->op_count; i++)
+		rc = cuda_node_forward(c, &c->nodes[i], training);
+	return rc ? rc : cuda_wait(c);
+}
+
+int cuda_forward(struct kernels *k)
+{
+	return all_forward(cuda_of(k), true);
+}
+
+int cuda_evaluate(struct kernels *k)
+{
+	return all_forward(cuda_of(k), false);
+}
+
+int cuda_loss(struct kernels *k, float *loss)
+{
+	struct cuda *c = cuda_of(k);
+	int rc = cuda_bce(c->head.preds, c->head.labels, c->boxes * NET_CLASSES, c->head.loss, c->stream);
+
+	if (!rc)
+		rc = cuda_to_host(c, c->head.loss_pinned, c->head.loss, sizeof(float));
+	if (!rc)
+		rc = cuda_wait(c);
+	*loss = *c->head.loss_pinned;
+	return rc;
+}
+
+int cuda_backward(struct kernels *k, size_t ready)
+{
+	struct cuda *c = cuda_of(k);
+	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready];
+	int rc = OK;
+
+	while (!rc && c->backward_left > until)
+		rc = cuda_node_backward(c, &c->nodes[--c->backward_left]);
+	return rc ? rc : cuda_wait(c);
+}
+
+int cuda_update(struct kernels *k, const struct sgd *sgd)
+{
+	struct cuda *c = cuda_of(k);
+	const float hyper[3] = { (float)sgd->lr, (float)sgd->momentum, (float)sgd->weight_decay };
+	int rc;
+
+	memcpy(c->hyper_pinned, hyper, sizeof(hyper));
+	rc = cuda_to_device(c, c->hyper, c->hyper_pinned, sizeof(hyper));
+	if (!rc)
+		rc = cuda_sgd(k->weights, k->momentum, k->grads, c->runs, k->net->param_count, c->longest_run, c->hyper,
+			      sgd->nesterov, c->element, c->stream);
+	return rc ? rc : cuda_wait(c);
+}
