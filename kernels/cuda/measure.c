@@ -174,7 +174,7 @@ int cuda_ceilings(struct kernels *k, double *flop_per_s, double *bytes_per_s)
 	if (!rc)
 		rc = cuda_noise(p.weights, (size_t)CHANNELS * CHANNELS, c->element, c->stream);
 	if (!rc)
-		rc = cuda_conv_tune(p.conv, p.x, p.weights, p.y, NULL, p.workspace);
+		rc = cuda_conv_tune(p.conv, p.x, p.weights, p.y, p.workspace);
 	if (!rc)
 		rc = least_ns(c, enqueue_product, &p, &ns);
 	*flop_per_s = 1e9 * 2.0 * CHANNELS * CHANNELS * SIDE * SIDE / ns;

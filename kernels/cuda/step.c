@@ -133,7 +133,7 @@ static int conv_node_tune(struct cuda *c, struct cuda_node *node)
 	const struct net_op *op = node->op;
 
 	return cuda_conv_tune(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
-			      act_of(c, c->plan.values, op->out).at, grads_at(c, op->weight), c->workspace.blocks[0].at);
+			      act_of(c, c->plan.values, op->out).at, c->workspace.blocks[0].at);
 }
 
 void cuda_unprepare(struct cuda *c)
