@@ -187,7 +187,7 @@ $(BUILD)/gpu/test_%: $(BUILD)/tests/test_%.o $(CUDA_SOURCES:%=$(BUILD)/cuda/%.o)
 $(BUILD)/emulated/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CXX  $@')
-	$(Q)$(CXX) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c++17 -O2 -g -Wall -Wextra -fPIC -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined) \
+	$(Q)$(CXX) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas -fPIC -fopenmp $(if $(SAN),-fsanitize=address$(comma)undefined) \
 		-include tests/emulated/kernel.h -x c++ -MMD -MP -c $< -o $@
 
 $(BUILD)/libsfscale.a: $(OBJECTS)
