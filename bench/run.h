@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 struct run_options {
-	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames, *profile;
+	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames, *profile, *tuning;
 	const char *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
@@ -54,6 +54,7 @@ struct run {
 	struct net net;			/* of full size */
 	struct bucket_plan buckets;
 	const struct kernel_backend *backend;
+	char *tuning;		/* that the kernels are opened with; NULL: none */
 	struct kernels *kernels;	/* borrowed: of the stage, those of its last turn */
 	size_t iterations, batches;	/* of all epochs, for each rank */
 	struct loader *loader;

@@ -9,11 +9,13 @@
 #include "bench/run.h"
 
 #include "bench/base/err.h"
+#include "bench/base/file.h"
 #include "kernels/weights.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool run_emulated(const struct run_options *o, char text[EMULATED_BYTES])
 {
@@ -90,7 +92,7 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
 				.in_parts = parts > 1, .emulate = o->emulate_kernels,
-				.precision = kernel_precision(o->precision), .device = r->comm->local_rank });
+				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->local_rank });
 	}
 	return rc;
 }
@@ -120,6 +122,39 @@ static int open_validation(struct run *r)
 			      .crop = r->net.crop } });
 }
 
+/* Rank 0 measures what the file does not know, and writes down what is known then. */
+static int open_tuned(struct run *r)
+{
+	const char *path = r->o.tuning, *tuning;
+	int rc = path && !access(path, F_OK) ? file_read(path, &r->tuning, NULL) : OK;
+
+	if (!rc)
+		rc = open_stage(r, r->stage, &r->grid.phases[0]);
+	if (rc || !path)
+		return rc;
+	tuning = r->backend->tuning(r->stage->kernels[0]);
+	return file_write(path, tuning, strlen(tuning));
+}
+
+/* The others choose as rank 0 has chosen: ranks of different speed wait for the slowest. */
+static int share_tuning(struct run *r)
+{
+	const char *tuning = r->comm->rank ? NULL : r->backend->tuning(r->stage->kernels[0]);
+	uint64_t bytes = tuning ? strlen(tuning) + 1 : 0;
+	int rc = r->comm->backend->bcast(r->comm, &bytes, sizeof(bytes), 0);
+
+	if (rc)
+		return rc;
+	free(r->tuning);
+	r->tuning = malloc(bytes);
+	if (!r->tuning)
+		return err(NO_MEMORY, "no memory for the tuning of rank 0");
+	if (tuning)
+		memcpy(r->tuning, tuning, bytes);
+	rc = r->comm->backend->bcast(r->comm, r->tuning, bytes, 0);
+	return rc || r->comm->rank == 0 ? rc : open_stage(r, r->stage, &r->grid.phases[0]);
+}
+
 static int open_kernels(struct run *r)
 {
 	const struct run_options *o = &r->o;
@@ -132,7 +167,12 @@ static int open_kernels(struct run *r)
 	if (r->validation && !r->backend->evaluate)
 		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
 	r->stage = &r->stages[0];
-	rc = open_stage(r, r->stage, &r->grid.phases[0]);
+	if (!r->backend->tuning)
+		rc = open_stage(r, r->stage, &r->grid.phases[0]);
+	else if (r->comm->rank == 0)
+		rc = open_tuned(r);
+	if (!rc && r->backend->tuning && r->comm->world > 1)
+		rc = share_tuning(r);
 	r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
 	return rc;
 }
@@ -308,5 +348,6 @@ void run_parts_release(struct run *r)
 	net_release(&r->net);
 	injections_release(&r->injections);
 	free(r->changes);
+	free(r->tuning);
 	cJSON_Delete(r->identity);
 }

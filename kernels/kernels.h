@@ -46,6 +46,7 @@ struct kernel_config {
 	double dropout;			/* 0.5 as published; 0: off */
 	bool in_parts;			/* steps may have several parts: one more copy of the gradients */
 	const char *precision;		/* in which convolutions compute, "fp32", "tf32" or "bf16"; NULL: as the back end likes best */
+	const char *tuning;		/* of another instance; NULL: what is to be measured is measured */
 	size_t device;			/* of this host, for back ends that have several: taken modulo their number */
 	const char *emulate;		/* back end "null": distributions of phase times; else NULL */
 };
@@ -100,6 +101,9 @@ struct kernel_backend {
 	int (*evaluate)(struct kernels *);
 	/* Optional: one row per operator: its name, what runs each of enum op_pass, more.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
+	/* Optional: what was measured to choose implementations, as config.tuning takes it: for other ranks, which are to choose
+	 * alike, and for other runs.  Lines of text; borrowed while the instance is open. */
+	const char *(*tuning)(struct kernels *);
 	/* Optional: what one pass of operator `op` takes that runs `times` times in a row, on what the last step has left; tensors
 	 * and running statistics are undefined from then on.  0: it has no such pass. */
 	int (*time_op)(struct kernels *, size_t op, enum op_pass, size_t times, uint64_t *ns);

@@ -371,6 +371,8 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	rc = choose_math(c);
 	if (!rc)
 		rc = open_device(c);
+	if (!rc && config->tuning)
+		rc = cuda_conv_learn(c->dnn, config->tuning);
 	for (int i = 0; i < NET_INPUTS; i++)
 		c->channels[i] = cuda_conv_channels(c->math, config->net->tensors[i].c);
 	if (!rc)
@@ -395,6 +397,11 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	c->base.device_bytes = c->memory.device_bytes + c->workspace.device_bytes;
 	*k = &c->base;
 	return OK;
+}
+
+static const char *cuda_tuning(struct kernels *k)
+{
+	return cuda_conv_choices(cuda_of(k)->dnn);
 }
 
 static int cuda_version(char *text, size_t bytes)
@@ -422,6 +429,7 @@ const struct kernel_backend sfscale_kernels_cuda = {
 	.get = cuda_get,
 	.set = cuda_set,
 	.describe = cuda_describe,
+	.tuning = cuda_tuning,
 	.time_op = cuda_time_op,
 	.ceilings = cuda_ceilings,
 	.version = cuda_version,
