@@ -18,6 +18,7 @@
 #include "kernels/kernels.h"
 #include "tests/emulated/emulated.h"
 
+#include <cuda_runtime_api.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,10 +206,146 @@ static void two_steps_are_the_cpus(void **state)
 	}
 }
 
+static void what_is_set_is_got_and_lies_where_buckets_want_it(void **state)
+{
+	struct bucket_plan plan;
+	struct kernels *k;
+	struct net net;
+	float *in, *out;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	plan = plan_buckets(&net);
+	k = open_with(&sfscale_kernels_cuda, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1,
+								      .grad_offset = plan.grad_offset, .precision = "bf16" });
+	in = malloc(net.values * sizeof(*in));
+	out = malloc(net.values * sizeof(*out));
+	assert_true(in && out && k->backend->on_device);
+	for (size_t i = 0; i < net.values; i++)
+		in[i] = (float)i + 1;
+	for (enum state_kind kind = STATE_WEIGHT; kind <= STATE_MOMENTUM; kind++)
+		for (size_t i = 0; i < net.param_count; i++) {
+			const float *flat[] = { k->weights, k->grads, k->momentum };	/* emulated: the host can read it */
+			const size_t count = net.params[i].count;
+			double sum = 0;
+
+			assert_int_equal(k->backend->set(k, kind, i, in + kind), OK);
+			assert_int_equal(k->backend->get(k, kind, i, out), OK);
+			assert_memory_equal(in + kind, out, count * sizeof(*in));
+			for (size_t j = 0; j < count; j++)
+				sum += flat[kind][plan.grad_offset[i] + j] - in[kind + j];
+			assert_true(sum == 0);
+		}
+	for (size_t i = 0; i < net.buffer_count; i++) {
+		assert_int_equal(k->backend->set(k, STATE_MEAN, i, in), OK);
+		assert_int_equal(k->backend->set(k, STATE_VAR, i, in + 1), OK);
+		assert_int_equal(k->backend->get(k, STATE_MEAN, i, out), OK);
+		assert_memory_equal(in, out, net.buffers[i].channels * sizeof(*in));
+		assert_int_equal(k->backend->get(k, STATE_VAR, i, out), OK);
+		assert_memory_equal(in + 1, out, net.buffers[i].channels * sizeof(*in));
+	}
+	free(in);
+	free(out);
+	k->backend->close(k);
+	bucket_plan_release(&plan);
+	net_release(&net);
+}
+
+/* The last batch of an epoch may be smaller; what it leaves is what it alone would have. */
+static void a_smaller_batch_in_between_changes_nothing(void **state)
+{
+	static const struct sgd sgd = { .lr = 0.05, .momentum = 0.9 };
+	static const size_t clips[2][2] = { { 2, 1 }, { 1, 1 } };
+	float preds[2][BOXES * NET_CLASSES];
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	for (size_t i = 0; i < 2; i++) {
+		struct kernels *k = open_with(&sfscale_kernels_cuda, &(struct kernel_config){ .net = &net, .clips_max = CLIPS,
+					      .boxes_max = BOXES, .seed = 3, .precision = "fp32" });
+
+		for (size_t s = 0; s < 2; s++) {
+			struct batch b;
+
+			batch_make(&b, &net, clips[i][s]);
+			step(k, &b, s ? &sgd : NULL);
+			batch_release(&b);
+		}
+		memcpy(preds[i], k->preds, sizeof(preds[i]));
+		k->backend->close(k);
+	}
+	assert_memory_equal(preds[0], preds[1], sizeof(preds[0]));
+	net_release(&net);
+}
+
+static void what_does_not_fit_says_how_many_clips_would(void **state)
+{
+	struct kernels *k;
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	emulated_memory((size_t)64 << 20);
+	assert_int_equal(sfscale_kernels_cuda.open(&k, &(struct kernel_config){ .net = &net, .clips_max = 64, .boxes_max = 1 }), NO_MEMORY);
+	assert_null(k);
+	assert_non_null(strstr(err_last(), "64 clips of net 'nano' need "));
+	assert_non_null(strstr(err_last(), " GiB are free, enough for "));
+	assert_int_equal(emulated_memory_used(), 0);
+	emulated_memory((size_t)4 << 30);
+	net_release(&net);
+}
+
+/* Whatever call of the runtime fails, it is said and nothing stays behind. */
+static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
+{
+	static const char *const calls[] = { "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaStreamSynchronize", "launch" };
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		unsigned failures = 0;
+
+		for (unsigned nth = 1; nth < 4000; nth = nth < 40 ? nth + 1 : 2 * nth) {
+			struct kernels *k = NULL;
+			struct batch b;
+			float loss;
+			int rc;
+
+			batch_make(&b, &net, 1);
+			emulated_fail(calls[i], nth, cudaErrorMemoryAllocation);
+			rc = sfscale_kernels_cuda.open(&k, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = BOXES });
+			if (!rc)
+				rc = k->backend->input(k, &b.in);
+			if (!rc)
+				rc = k->backend->forward(k);
+			if (!rc)
+				rc = k->backend->loss(k, &loss);
+			if (!rc)
+				rc = k->backend->backward(k, net.param_count - 1);
+			emulated_fail(NULL, 0, 0);
+			assert_true(rc == OK || rc == NO_MEMORY || rc == FAILED);
+			failures += rc != OK;
+			if (k)
+				k->backend->close(k);
+			batch_release(&b);
+			assert_int_equal(emulated_memory_used(), 0);
+		}
+		if (failures < 10)
+			fail_msg("%s failed %u times only", calls[i], failures);
+	}
+	net_release(&net);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_steps_are_the_cpus),
+		cmocka_unit_test(what_is_set_is_got_and_lies_where_buckets_want_it),
+		cmocka_unit_test(a_smaller_batch_in_between_changes_nothing),
+		cmocka_unit_test(what_does_not_fit_says_how_many_clips_would),
+		cmocka_unit_test(a_call_that_fails_is_said_and_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
