@@ -118,8 +118,8 @@ CUDA_LIBRARY := $(BUILD)/libsfscale-cuda.so
 EMULATED := $(CUDA_SOURCES:%=$(BUILD)/emulated/%.o) $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard tests/emulated/*.c tests/emulated/*.cc))
 EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.so
 # And the tests themselves over the real ones: only a machine with a GPU can run them (make gpu-check).
-GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda*.c))
-$(BUILD)/tests/test_cuda%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
+GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda_*.c))
+$(BUILD)/tests/test_cuda_%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
 endif
 
 ifneq ($(filter-out clean deps demo test,$(or $(MAKECMDGOALS),all)),)
@@ -213,7 +213,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(cmocka_libs) -o $@
 
-$(BUILD)/tests/test_cuda%: $(BUILD)/tests/test_cuda%.o $(EMULATED) $(BUILD)/libsfscale.a
+$(BUILD)/tests/test_cuda_%: $(BUILD)/tests/test_cuda_%.o $(EMULATED) $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(cmocka_libs) -lstdc++ -o $@
 

@@ -59,7 +59,7 @@ has_torch() { "$python" -c 'import torch, numpy' 2> /dev/null; }
 
 # ---- operators, and two steps against the CPU back end, by the tests that run emulated elsewhere ----
 
-for test in "$build"/gpu/test_cuda*; do
+for test in "$build"/gpu/test_cuda_*; do
 	[ -x "$test" ] && check "$(basename "$test" | tr _ ' ') on the chip" "$(basename "$test")" env SFSCALE_BUILD="$build" "$test"
 done
 

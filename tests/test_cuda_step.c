@@ -1,5 +1,5 @@
 /*
- * tests/test_cuda.c - the CUDA back end, emulated on the CPU (tests/emulated/), against the CPU back end.
+ * tests/test_cuda_step.c - the CUDA back end, emulated on the CPU (tests/emulated/), against the CPU back end.
  *
  * What is shown: that operators are wired, memory is planned and state is laid out as they should be, and that the arithmetic
  * of our own kernels is right.  What is not: anything of the chip or of cuDNN, whose convolutions are plain loops here.
