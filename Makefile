@@ -120,6 +120,7 @@ EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.
 # And the tests themselves over the real ones: only a machine with a GPU can run them (make gpu-check).
 GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda_*.c))
 $(BUILD)/tests/test_cuda_%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
+$(BUILD)/tests/test_cuda_%.o: override CFLAGS += -fopenmp
 endif
 
 ifneq ($(filter-out clean deps demo test,$(or $(MAKECMDGOALS),all)),)
