@@ -29,7 +29,7 @@ extern const struct kernel_backend sfscale_kernels_cuda;
 
 enum { CLIPS = 2, BOXES = 5 };
 
-/* A batch of noise; boxes of all sizes, one without area, one that hangs over the edge. */
+/* A batch of noise; the first box hangs over the edge, the last one has no area. */
 struct batch {
 	float *slow, *fast, rois[BOXES * 5], labels[BOXES * NET_CLASSES];
 	struct step_input in;
@@ -39,17 +39,15 @@ static void batch_make(struct batch *b, const struct net *net, size_t clips)
 {
 	const size_t pixels = 3 * net->crop * net->crop;
 	const float crop = (float)net->crop;
-	const float rois[BOXES][5] = {
-		{ 0, 0, 0, crop, crop }, { 0, 10, 20, 30, 50 }, { (float)(clips - 1), 5, 5, 5, 5 },
-		{ 0, crop - 20, -10, crop + 15, crop / 2 }, { (float)(clips - 1), 7.5f, 3.25f, crop / 2, crop - 1 },
-	};
+	const float edge[5] = { 0, crop - 20, -10, crop + 15, crop / 2 };
 
 	b->slow = malloc(clips * pixels * net->slow_frames * sizeof(float));
 	b->fast = malloc(clips * pixels * net->frames * sizeof(float));
 	assert_true(b->slow && b->fast);
 	generate_values("slow", clips * pixels * net->slow_frames, 0, 2, b->slow);
 	generate_values("fast", clips * pixels * net->frames, 0, 2, b->fast);
-	memcpy(b->rois, rois, sizeof(rois));
+	generate_boxes(clips, BOXES, net->crop, b->rois);
+	memcpy(b->rois, edge, sizeof(edge));
 	generate_labels(BOXES * NET_CLASSES, b->labels);
 	b->in = (struct step_input){ .clips = clips, .boxes = BOXES, .slow = b->slow, .fast = b->fast, .rois = b->rois,
 				     .labels = b->labels };
@@ -162,15 +160,17 @@ static struct bucket_plan plan_buckets(const struct net *net)
 
 static void two_steps_are_the_cpus(void **state)
 {
-	/* Gradients of fp32 as the issue of the back end wants them; of bf16 at the first step, later ones drift apart. */
+	/* Of fp32 the sum of what both may be off: each has its own order of sums. */
 	static const struct { const char *net, *precision; size_t clips; double dropout, loss, grad, weight, statistic; } rows[] = {
-		{ "nano", "fp32", 2, 0, 1e-5, 1e-4, 1e-5, 1e-5 },
-		{ "nano", "fp32", 1, 0.5, 1e-5, 1e-4, 1e-5, 1e-5 },
+		{ "nano", "fp32", 2, 0, 1e-5, 3e-4, 1e-6, 1e-5 },
+		{ "nano", "fp32", 1, 0.5, 1e-5, 3e-4, 1e-6, 1e-5 },
+		{ "nano", "bf16", 2, 0, 2e-2, 2e-2, 2e-2, 2e-2 },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		static const struct sgd sgd = { .lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3, .nesterov = true };
+		static const struct sgd sgd = { .lr = 0.01, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true };
+		char far[512] = "";
 		struct batch b;
 		struct bucket_plan plan;
 		struct kernels *cuda, *cpu;
@@ -200,9 +200,10 @@ static void two_steps_are_the_cpus(void **state)
 				const char *name = "";
 				double worst = furthest(cuda, cpu, kinds[k].kind, 1e-4, &name);
 
+				print_message("%s %s, %zu clips, step %zu: tensors of kind %d are %.2g apart at most ('%s')\n",
+					      rows[i].net, rows[i].precision, rows[i].clips, s, kinds[k].kind, worst, name);
 				if (!(worst <= kinds[k].most))
-					fail_msg("%s, %s, %zu clips, step %zu: tensors of kind %d are %g apart in '%s'", rows[i].net,
-						 rows[i].precision, rows[i].clips, s, kinds[k].kind, worst, name);
+					snprintf(far, sizeof(far), "tensors of kind %d are %g apart, in '%s'", kinds[k].kind, worst, name);
 			}
 		}
 		assert_memory_equal(cuda->bn_batches, cpu->bn_batches, net.buffer_count * sizeof(*cpu->bn_batches));
@@ -217,6 +218,8 @@ static void two_steps_are_the_cpus(void **state)
 		batch_release(&b);
 		bucket_plan_release(&plan);
 		net_release(&net);
+		if (*far)
+			fail_msg("%s", far);
 	}
 }
 
@@ -321,7 +324,7 @@ static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
 		unsigned failures = 0;
 
-		for (unsigned nth = 1; nth < 4000; nth = nth < 40 ? nth + 1 : 2 * nth) {
+		for (unsigned nth = 1, failed = 1; failed; nth += 1 + nth / 3) {
 			struct kernels *k = NULL;
 			struct batch b;
 			float loss;
@@ -340,13 +343,14 @@ static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 				rc = k->backend->backward(k, net.param_count - 1);
 			emulated_fail(NULL, 0, 0);
 			assert_true(rc == OK || rc == NO_MEMORY || rc == FAILED);
-			failures += rc != OK;
+			failed = rc != OK;
+			failures += failed;
 			if (k)
 				k->backend->close(k);
 			batch_release(&b);
 			assert_int_equal(emulated_memory_used(), 0);
 		}
-		if (failures < 10)
+		if (failures < 3)
 			fail_msg("%s failed %u times only", calls[i], failures);
 	}
 	net_release(&net);
