@@ -63,6 +63,16 @@ struct bf16x8 {
 	}
 };
 
+/* Beside four floats, and for narrow inputs. */
+struct bf16x4 {
+	typedef uint2 word;
+	enum { LANES = 4 };
+	static __device__ __forceinline__ word pack(const float *v)
+	{
+		return make_uint2(bf16x8::two(v[0], v[1]), bf16x8::two(v[2], v[3]));
+	}
+};
+
 struct bf16x1 {
 	typedef __nv_bfloat16 word;
 	enum { LANES = 1 };
@@ -109,11 +119,32 @@ static inline bool is_wide(const struct cuda_act *a, enum cuda_element element)
 	return !a->at || (a->c % lanes == 0 && a->pitch % lanes == 0 && (size_t)a->at % 16 == 0);
 }
 
-/* Of the channels' arrays: a word's worth, from column k. */
+/* Of the channels' arrays: a word's worth, from column k; they need not be aligned. */
 template <class E> static __device__ __forceinline__ void channels_of(const float *array, unsigned column, float *v)
 {
 	for (int l = 0; l < E::LANES; l++)
 		v[l] = array[column * E::LANES + l];
+}
+
+/* Floats beside a word of elements: as many, aligned to 16 bytes where the word is wide. */
+template <int LANES> static __device__ __forceinline__ void load_floats(const float *at, float *v)
+{
+	if (LANES % 4)
+		for (int l = 0; l < LANES; l++)
+			v[l] = at[l];
+	else
+		for (int l = 0; l < LANES / 4; l++)
+			f32x4::unpack(((const float4 *)at)[l], v + 4 * l);
+}
+
+template <int LANES> static __device__ __forceinline__ void store_floats(float *at, const float *v)
+{
+	if (LANES % 4)
+		for (int l = 0; l < LANES; l++)
+			at[l] = v[l];
+	else
+		for (int l = 0; l < LANES / 4; l++)
+			((float4 *)at)[l] = f32x4::pack(v + 4 * l);
 }
 
 static inline unsigned ceil_div(size_t a, size_t b)
