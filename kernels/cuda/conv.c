@@ -488,9 +488,20 @@ static bool take(struct cuda_conv *c, enum cuda_pass pass, const char *text, siz
 	return p->count;
 }
 
-/* All passes as a line says. */
+static void passes_close(struct cuda_conv *c)
+{
+	for (size_t p = 0; p < CUDA_PASSES; p++) {
+		for (size_t i = 0; i < c->pass[p].count; i++)
+			cuda_dnn_drop(&c->pass[p].at[i].plan);
+		cuda_dnn_drop(&c->pass[p].pack);
+		c->pass[p] = (struct pass){ .count = 0 };
+	}
+}
+
+/* All passes as a line says, instead of what there is. */
 static bool take_all(struct cuda_conv *c, const char *choice)
 {
+	passes_close(c);
 	for (size_t p = 0; p < CUDA_PASSES; p++)
 		if (c->passes & 1u << p) {
 			size_t length = strcspn(choice, ";\n");
@@ -504,14 +515,6 @@ static bool take_all(struct cuda_conv *c, const char *choice)
 }
 
 /* ---- one convolution ---- */
-
-static void pass_close(struct pass *p)
-{
-	for (size_t i = 0; i < p->count; i++)
-		cuda_dnn_drop(&p->at[i].plan);
-	cuda_dnn_drop(&p->pack);
-	*p = (struct pass){ .count = 0 };
-}
 
 static int search_all(struct cuda_conv *c)
 {
@@ -555,8 +558,7 @@ int cuda_conv_open(struct cuda_conv **out, struct cuda_dnn *dnn, const struct cu
 	}
 	if (known)
 		warn("the choice for a convolution does not work any more, and is searched again: %s", key);
-	for (size_t p = 0; p < CUDA_PASSES; p++)
-		pass_close(&c->pass[p]);
+	passes_close(c);
 	rc = search_all(c);
 	if (rc)
 		cuda_conv_close(c);
@@ -569,8 +571,7 @@ void cuda_conv_close(struct cuda_conv *c)
 {
 	if (!c)
 		return;
-	for (size_t p = 0; p < CUDA_PASSES; p++)
-		pass_close(&c->pass[p]);
+	passes_close(c);
 	free(c);
 }
 
@@ -756,11 +757,13 @@ static int tune_all(struct cuda_conv *c, void *x, void *weights, void *y, void *
 int cuda_conv_tune(struct cuda_conv *c, void *x, void *weights, void *y, void *workspace)
 {
 	char key[KEY_BYTES];
+	const char *known;
 	int rc = OK;
 
 	key_of(c, key);
-	if (choice_of(c->dnn, key))
-		return OK;
+	known = choice_of(c->dnn, key);		/* by another that was opened before the choice was made */
+	if (known)
+		return take_all(c, known) ? OK : err(FAILED, "what was chosen for an equal convolution fails here: %s", key);
 	if (c->dnn->handle)
 		rc = tune_all(c, x, weights, y, workspace);
 	for (size_t p = 0; p < CUDA_PASSES; p++)
