@@ -116,6 +116,7 @@ CUDA_LIBRARY := $(BUILD)/libsfscale-cuda.so
 # The same files for the CPU, with a runtime and a cuDNN that the tests bring (tests/emulated/): for programs that call them, and
 # as the library of a program of its own, $(BUILD)/emulated/sfscale.
 EMULATED := $(CUDA_SOURCES:%=$(BUILD)/emulated/%.o) $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard tests/emulated/*.c tests/emulated/*.cc))
+$(BUILD)/emulated/tests/emulated/cudnn.c.o: override CFLAGS += $(CPU_CFLAGS)
 EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.so
 # And the tests themselves over the real ones: only a machine with a GPU can run them (make gpu-check).
 GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda_*.c))
@@ -132,9 +133,10 @@ SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels
 	comm/*.c comm/topo/*.c report/*.c report/import/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-# Programs that tests start: ranks of a job, libraries that are injected.
+# Programs that tests start: ranks of a job, libraries that are injected, the real CUDA libraries without a GPU.
 HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ranks_*.c)) \
-	$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/inject_*.c))
+	$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/inject_*.c)) \
+	$(if $(HAVE_CUDA),$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/described_*.c)))
 
 Q := $(if $(V),,@)
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -221,6 +223,11 @@ $(BUILD)/tests/test_cuda_%: $(BUILD)/tests/test_cuda_%.o $(EMULATED) $(BUILD)/li
 $(BUILD)/tests/ranks_%: $(BUILD)/tests/ranks_%.o $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
+$(BUILD)/tests/described_%.o: override CPPFLAGS += $(CUDA_CPPFLAGS)
+$(BUILD)/tests/described_%: $(BUILD)/tests/described_%.o $(CUDA_SOURCES:%=$(BUILD)/cuda/%.o) $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) -lstdc++ -o $@
 
 $(BUILD)/tests/inject_%.so: tests/inject_%.c $(BUILD)/flags
 	@mkdir -p $(@D)
