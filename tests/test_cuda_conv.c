@@ -31,18 +31,19 @@ enum { ALL = 1u << CUDA_FORWARD | 1u << CUDA_BACKWARD_DATA | 1u << CUDA_BACKWARD
 static const struct {
 	const char *what;
 	size_t n, cin, narrow, cout, in[3], kernel[3], stride[3], pad[3], dilation[3];
+	bool folds;
 } cases[] = {
-	{ "1x1x1", 2, 16, 16, 24, { 3, 5, 7 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, { 1, 1, 1 } },
-	{ "1x1x1, strided in space", 2, 8, 8, 16, { 2, 7, 6 }, { 1, 1, 1 }, { 1, 2, 2 }, { 0, 0, 0 }, { 1, 1, 1 } },
-	{ "1x3x3", 2, 8, 8, 8, { 3, 6, 5 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 1, 1 }, { 1, 1, 1 } },
-	{ "1x3x3, strided", 1, 16, 16, 8, { 2, 9, 8 }, { 1, 3, 3 }, { 1, 2, 2 }, { 0, 1, 1 }, { 1, 1, 1 } },
-	{ "1x3x3, dilated", 1, 8, 8, 16, { 2, 7, 8 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 2, 2 } },
-	{ "3x1x1", 2, 8, 8, 16, { 5, 4, 3 }, { 3, 1, 1 }, { 1, 1, 1 }, { 1, 0, 0 }, { 1, 1, 1 } },
-	{ "7x1x1, strided in time", 2, 8, 8, 16, { 16, 3, 5 }, { 7, 1, 1 }, { 4, 1, 1 }, { 3, 0, 0 }, { 1, 1, 1 } },
-	{ "5x7x7, padded channels", 1, 8, 3, 8, { 6, 11, 10 }, { 5, 7, 7 }, { 1, 2, 2 }, { 2, 3, 3 }, { 1, 1, 1 } },
-	{ "1x7x7, padded channels", 2, 8, 3, 16, { 2, 12, 9 }, { 1, 7, 7 }, { 1, 2, 2 }, { 0, 3, 3 }, { 1, 1, 1 } },
-	{ "1x5x5, which only the fallback knows", 1, 8, 8, 8, { 2, 6, 7 }, { 1, 5, 5 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 1, 1 } },
-	{ "2x3x1, all sides different", 1, 8, 8, 8, { 5, 6, 4 }, { 2, 3, 1 }, { 2, 1, 3 }, { 0, 1, 0 }, { 2, 2, 1 } },
+	{ "1x1x1", 2, 16, 16, 24, { 3, 5, 7 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0, 0, 0 }, { 1, 1, 1 }, true },
+	{ "1x1x1, strided in space", 2, 8, 8, 16, { 2, 7, 6 }, { 1, 1, 1 }, { 1, 2, 2 }, { 0, 0, 0 }, { 1, 1, 1 }, true },
+	{ "1x3x3", 2, 8, 8, 8, { 3, 6, 5 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 1, 1 }, { 1, 1, 1 }, true },
+	{ "1x3x3, strided", 1, 16, 16, 8, { 2, 9, 8 }, { 1, 3, 3 }, { 1, 2, 2 }, { 0, 1, 1 }, { 1, 1, 1 }, true },
+	{ "1x3x3, dilated", 1, 8, 8, 16, { 2, 7, 8 }, { 1, 3, 3 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 2, 2 }, true },
+	{ "3x1x1", 2, 8, 8, 16, { 5, 4, 3 }, { 3, 1, 1 }, { 1, 1, 1 }, { 1, 0, 0 }, { 1, 1, 1 }, true },
+	{ "7x1x1, strided in time", 2, 8, 8, 16, { 16, 3, 5 }, { 7, 1, 1 }, { 4, 1, 1 }, { 3, 0, 0 }, { 1, 1, 1 }, true },
+	{ "5x7x7, padded channels", 1, 8, 3, 8, { 6, 11, 10 }, { 5, 7, 7 }, { 1, 2, 2 }, { 2, 3, 3 }, { 1, 1, 1 }, false },
+	{ "1x7x7, padded channels", 2, 8, 3, 16, { 2, 12, 9 }, { 1, 7, 7 }, { 1, 2, 2 }, { 0, 3, 3 }, { 1, 1, 1 }, true },
+	{ "1x5x5, which only the fallback knows", 1, 8, 8, 8, { 2, 6, 7 }, { 1, 5, 5 }, { 1, 1, 1 }, { 0, 2, 2 }, { 1, 1, 1 }, true },
+	{ "2x3x1, all sides different", 1, 8, 8, 8, { 5, 6, 4 }, { 2, 3, 1 }, { 2, 1, 3 }, { 0, 1, 0 }, { 2, 2, 1 }, false },
 };
 
 /* Of the sum of the terms' magnitudes. */
@@ -475,6 +476,37 @@ static void a_choice_that_cannot_be_had_is_searched_again(void **state)
 	}
 }
 
+static void the_folded_view_sums_what_loops_sum(void **state)
+{
+	(void)state;
+	if (!emulated_fail) {
+		print_message("SKIP: the engines are not the emulated ones\n");
+		skip();
+	}
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct cuda_dnn *dnn = dnn_make(CUDA_MATH_F32), *other = dnn_make(CUDA_MATH_F32);
+		struct trial t = trial_make(i, 0, dnn, false), folded;
+
+		trial_tune(&t);
+		choice_rewrite(dnn, other, "4-D 11 -; 4-D 11 -; 4-D 11 -");
+		folded = trial_make(i, 0, other, false);
+		assert_int_equal(other->plans == CUDA_PASSES, cases[i].folds);	/* else it was searched again */
+		assert_int_equal(cuda_conv_forward(folded.conv, folded.x.there, folded.weights.there, folded.y.there,
+						   folded.workspace), OK);
+		expect(&folded, CUDA_FORWARD, folded.y.count);
+		compare_all(&folded, &folded.y, cases[i].what);
+		assert_int_equal(cuda_conv_backward_data(folded.conv, folded.dy.there, folded.weights.there, folded.dx.there,
+							 folded.workspace), OK);
+		expect(&folded, CUDA_BACKWARD_DATA, folded.dx.count);
+		compare_all(&folded, &folded.dx, cases[i].what);
+		weights_trial(&folded, 0, cases[i].what);
+		trial_release(&t);
+		trial_release(&folded);
+		cuda_dnn_close(dnn);
+		cuda_dnn_close(other);
+	}
+}
+
 static void a_convolution_without_an_engine_says_which_and_why(void **state)
 {
 	struct cuda_dnn *dnn = dnn_make(CUDA_MATH_BF16);
@@ -592,6 +624,7 @@ int main(void)
 		cmocka_unit_test(equal_convolutions_take_one_choice_and_search_no_more),
 		cmocka_unit_test(executing_builds_nothing_even_at_other_addresses),
 		cmocka_unit_test(a_choice_that_cannot_be_had_is_searched_again),
+		cmocka_unit_test(the_folded_view_sums_what_loops_sum),
 		cmocka_unit_test(a_convolution_without_an_engine_says_which_and_why),
 		cmocka_unit_test(only_welcome_engines_are_candidates),
 		cmocka_unit_test(an_engine_that_refuses_to_run_is_not_chosen),
