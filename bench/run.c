@@ -182,12 +182,10 @@ static int join(struct run *r)
 {
 	struct comm_launch launch = comm_launch_detect();
 	const char *name = strcmp(r->o.comm, "auto") ? r->o.comm : launch.launched ? "mpi" : "null";
-	int rc = comm_backend_find(name)->open(&r->comm);
+	int rc = comm_backend_find(name)->open(&r->comm, NULL);
 
 	if (rc)
 		return rc;
-	if (r->comm->world > 1)
-		err_rank((int)r->comm->rank);
 	if (launch.world > 1 && r->comm->world == 1)
 		return err(FAILED, "%s says that %zu ranks were started, but here is a job of 1: %zu copies would each train "
 			   "alone (--comm %s; the launcher's MPI and this program's MPI may differ)",
@@ -253,8 +251,8 @@ static int measure(struct run *r)
 	if (!rc)
 		rc = run_open_record(r);
 	if (!rc)
-		rc = comm_lane_open(&r->comm_lane, r->comm, &r->buckets, r->stage->kernels[0]->grads, r->o.overlap,
-				    recorder_lane(r->recorder, LANE_COMM));
+		rc = comm_lane_open(&r->comm_lane, r->comm, &r->buckets, r->stage->kernels[0]->grads, r->backend->on_device,
+				    r->o.overlap, recorder_lane(r->recorder, LANE_COMM));
 	if (!rc)
 		rc = plan_step(r);
 	if (!rc)

@@ -66,7 +66,7 @@ static int broadcast_bn(struct step *s)
 {
 	struct comm *c = s->comm;
 	size_t values = s->kernels->net->buffer_values * sizeof(float);
-	int rc = c->backend->bcast(c, s->kernels->bn_state, values, 0);
+	int rc = comm_bcast(c, s->kernels->backend->on_device, s->kernels->bn_state, values, 0);
 
 	return rc ? rc : c->backend->bcast(c, s->kernels->bn_batches,
 					   s->kernels->net->buffer_count * sizeof(int64_t), 0);
@@ -169,6 +169,7 @@ int step_share_state(struct step *s)
 {
 	struct comm *c = s->comm;
 	struct kernels *k = s->kernels;
+	const bool on_device = k->backend->on_device;
 	uint64_t hash = k->layout_hash;
 	int rc = c->backend->bcast(c, &hash, sizeof(hash), 0);
 
@@ -176,9 +177,9 @@ int step_share_state(struct step *s)
 		rc = err(UNSUPPORTED, "this rank lays its tensors out in another way than rank 0 (another CPU or library version): "
 			 "their gradients cannot be summed");
 	if (!rc)
-		rc = c->backend->bcast(c, k->weights, k->net->values * sizeof(float), 0);
+		rc = comm_bcast(c, on_device, k->weights, k->net->values * sizeof(float), 0);
 	if (!rc && s->first_epoch)	/* else it is zero everywhere */
-		rc = c->backend->bcast(c, k->momentum, k->net->values * sizeof(float), 0);
+		rc = comm_bcast(c, on_device, k->momentum, k->net->values * sizeof(float), 0);
 	return rc ? rc : broadcast_bn(s);
 }
 

@@ -1,10 +1,13 @@
 /*
- * comm/comm.c - the list of back ends, and what the environment says of the job.
+ * comm/comm.c - the list of back ends, what can be done with any, and what the environment says of the job.
  */
 #include "comm/comm.h"
 
+#include "bench/base/err.h"
+#include "bench/base/library.h"
 #include "comm/backends.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +23,37 @@ const struct comm_backend *comm_backend_find(const char *name)
 		if (!strcmp(comm_backends[i]->name, name))
 			return comm_backends[i];
 	return NULL;
+}
+
+int comm_backend_choose(const char *name, const struct comm_backend **backend)
+{
+	char why[512] = "", symbol[64];
+	void *table = NULL;
+
+	snprintf(symbol, sizeof(symbol), "sfscale_comm_%s", name);
+	*backend = comm_backend_find(name);
+	if (!*backend && library_symbol(symbol, &table, why))
+		return err(UNSUPPORTED, "comm '%s' cannot run here: %s", name, why);
+	if (!*backend)
+		*backend = table;
+	return OK;
+}
+
+int comm_mean(struct comm *c, bool on_device, float *data, size_t count)
+{
+	float share = 1.0f / (float)c->world;
+
+	if (on_device)
+		return c->backend->mean_device(c, data, count);
+	if (c->world > 1)
+		for (size_t i = 0; i < count; i++)
+			data[i] *= share;
+	return c->backend->sum(c, data, count);
+}
+
+int comm_bcast(struct comm *c, bool on_device, void *data, size_t bytes, size_t root)
+{
+	return (on_device ? c->backend->bcast_device : c->backend->bcast)(c, data, bytes, root);
 }
 
 struct comm_launch comm_launch_detect(void)

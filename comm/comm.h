@@ -4,6 +4,11 @@
  * Collectives are calls of one thread at a time: the training thread, or the lane
  * (comm/lane.h) that reduces gradient buckets in the background while the training thread
  * keeps away.  Every call returns when this rank's part is done.
+ *
+ * Buffers are in host memory, but for those of the slots whose names end in _device.  There the caller waits for whoever
+ * fills the buffer before the call, and finds the result in it behind the call: kernels, too, wait for their stream before
+ * they return (kernels/kernels.h), so no order between streams is left to state.  Should either side come to enqueue only,
+ * this is the place where an event goes in and one comes out.
  */
 #ifndef SFSCALE_COMM_COMM_H
 #define SFSCALE_COMM_COMM_H
@@ -20,12 +25,21 @@ struct comm {
 	size_t hosts;
 	size_t host;			/* of this rank, from 0 */
 	const size_t *host_leaders;	/* (hosts); rank that is the first of its host, ascending; owned by the back end */
+	size_t device;			/* that this rank should compute on, of those of its host, modulo their number */
+};
+
+/* What there is to choose; back ends read what concerns them. */
+struct comm_config {
+	const char *library;	/* to open: a path, or a name that the loader finds */
+	double timeout_s;	/* a collective over devices that takes longer has failed */
+	bool one_device;	/* all ranks share one: none but tests wants this */
 };
 
 struct comm_backend {
 	const char *name;
 	const char *meaning;
-	int (*open)(struct comm **);
+	bool on_host, on_device;	/* where gradients may lie that it sums */
+	int (*open)(struct comm **, const struct comm_config *);
 	void (*close)(struct comm *);
 	int (*bcast)(struct comm *, void *data, size_t bytes, size_t root);
 	int (*sum)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
@@ -36,11 +50,26 @@ struct comm_backend {
 	int (*recv)(struct comm *, void *data, size_t bytes, size_t from);
 	/* Ends the job on all ranks with this exit status. */
 	void (*abort)(struct comm *, int status);
-	int (*version)(char *text, size_t bytes);		/* of the library, one line */
+	int (*version)(char *text, size_t bytes);		/* of the library, one line; of an open job */
+	/* The same in device memory; required with on_device. */
+	int (*bcast_device)(struct comm *, void *data, size_t bytes, size_t root);
+	int (*mean_device)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
+	/* Optional: mean_device() will be called for pieces of this block, again and again; before it is freed, no more. */
+	int (*enlist_device)(struct comm *, void *data, size_t bytes);
+	void (*delist_device)(struct comm *, void *data);
+	/* Optional: the back end that does everything else for this one. */
+	const struct comm_backend *host;
 };
 
 extern const struct comm_backend *const comm_backends[];	/* ends with NULL */
 const struct comm_backend *comm_backend_find(const char *name);	/* NULL: unknown */
+/* The same, or that of the shared object (bench/base/library.h: "nccl"); UNSUPPORTED, said, where there is none. */
+int comm_backend_choose(const char *name, const struct comm_backend **);
+
+/* For buffers that lie where the kernels put them (struct kernel_backend.on_device).  The mean of host memory is a sum of
+ * shares, each multiplied by 1 / world first. */
+int comm_mean(struct comm *, bool on_device, float *data, size_t count);
+int comm_bcast(struct comm *, bool on_device, void *data, size_t bytes, size_t root);
 
 /* What the launcher says before any library is started, from the variables that Open MPI's mpirun,
  * launchers that speak PMI (MPICH, Intel MPI) or Slurm's srun set.  `world` 1 and `launched` false: nobody

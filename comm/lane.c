@@ -17,7 +17,7 @@ struct comm_lane {
 	const struct bucket_plan *plan;
 	float *grads;
 	struct lane *spans;
-	bool overlap;
+	bool on_device, overlap;
 	uint32_t iter;		/* of the buckets started, under the lock */
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -30,16 +30,12 @@ struct comm_lane {
 static int reduce(struct comm_lane *l, size_t b, uint32_t iter)
 {
 	const struct bucket *k = &l->plan->buckets[b];
-	float *data = l->grads + k->offset, share = 1.0f / (float)l->comm->world;
 	int rc;
 
 	if (l->spans)
 		l->spans->iter = iter;
 	span_begin(l->spans, SPAN_ALLREDUCE, k->count * sizeof(float));
-	if (l->comm->world > 1)
-		for (size_t i = 0; i < k->count; i++)
-			data[i] *= share;
-	rc = l->comm->backend->sum(l->comm, data, k->count);
+	rc = comm_mean(l->comm, l->on_device, l->grads + k->offset, k->count);
 	span_end(l->spans);
 	return rc;
 }
@@ -72,13 +68,14 @@ static void *work(void *arg)
 }
 
 int comm_lane_open(struct comm_lane **out, struct comm *comm, const struct bucket_plan *plan, float *grads,
-		   bool overlap, struct lane *spans)
+		   bool on_device, bool overlap, struct lane *spans)
 {
 	struct comm_lane *l = calloc(1, sizeof(*l));
 
 	if (!l)
 		return err(NO_MEMORY, "no memory for a communication lane");
-	*l = (struct comm_lane){ .comm = comm, .plan = plan, .grads = grads, .overlap = overlap, .spans = spans };
+	*l = (struct comm_lane){ .comm = comm, .plan = plan, .grads = grads, .on_device = on_device,
+				 .overlap = overlap, .spans = spans };
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->moved, NULL);
 	if (overlap && pthread_create(&l->thread, NULL, work, l)) {

@@ -1,8 +1,7 @@
 /*
  * comm/lane.h - the lane on which gradient buckets travel while backward still runs.
  *
- * A thread of its own takes buckets in the order of the plan, divides by the number of ranks
- * and sums over them, in place.  Each reduction is one SPAN_ALLREDUCE.  Without overlap
+ * A thread of its own takes buckets in the order of the plan and averages them over the ranks, in place.  Each reduction is one SPAN_ALLREDUCE.  Without overlap
  * there is no thread: all buckets are reduced in comm_lane_drain().
  */
 #ifndef SFSCALE_COMM_LANE_H
@@ -14,9 +13,9 @@
 
 struct comm_lane;
 
-/* `comm`, `plan` and `grads` (the flat buffer) are borrowed for the lane's life; `spans` may be NULL. */
-int comm_lane_open(struct comm_lane **, struct comm *comm, const struct bucket_plan *plan, float *grads, bool overlap,
-		   struct lane *spans);
+/* `comm`, `plan` and `grads` (the flat buffer, maybe in device memory) are borrowed for the lane's life; `spans` may be NULL. */
+int comm_lane_open(struct comm_lane **, struct comm *comm, const struct bucket_plan *plan, float *grads, bool on_device,
+		   bool overlap, struct lane *spans);
 /* From the next iteration on the buckets lie here. */
 void comm_lane_grads(struct comm_lane *, float *grads);
 /* Bucket `b` of this iteration is complete; buckets come in order 0, 1, 2, ... */

@@ -7,7 +7,7 @@
  * without a pause and backs off to PAUSE_MAX_NS, so a short wait costs no latency and a
  * long one no core.
  *
- * Not here: GPU buffers (Debian's Open MPI cannot take them), buckets (comm/bucket.c).
+ * Not here: GPU buffers (Debian's Open MPI cannot take them; comm/nccl/), buckets (comm/bucket.c).
  */
 #include "comm/backends.h"
 
@@ -95,7 +95,7 @@ static int find_hosts(struct comm *c)
 	MPI_Comm_size(host, &size);
 	rc = TRY_MPI(MPI_Bcast(&leader, 1, MPI_INT, 0, host));
 	MPI_Comm_free(&host);
-	c->local_rank = (size_t)rank;
+	c->local_rank = c->device = (size_t)rank;
 	c->local_world = (size_t)size;
 	return rc ? rc : find_leaders(c, leader);
 }
@@ -112,11 +112,12 @@ static void mpi_close(struct comm *c)
 	free(c);
 }
 
-static int mpi_open(struct comm **out)
+static int mpi_open(struct comm **out, const struct comm_config *config)
 {
 	struct comm *c = calloc(1, sizeof(*c));
 	int level, rank, world, rc;
 
+	(void)config;
 	if (!c)
 		return err(NO_MEMORY, "no memory for a communicator");
 	/* Short pauses must be short: the default slack of 50 us would round them up. */
@@ -132,6 +133,8 @@ static int mpi_open(struct comm **out)
 	c->backend = &comm_mpi;
 	c->rank = (size_t)rank;
 	c->world = (size_t)world;
+	if (world > 1)
+		err_rank(rank);
 	if (level < MPI_THREAD_SERIALIZED)
 		rc = err(UNSUPPORTED, "this MPI cannot be called from more than one thread (MPI_THREAD_SERIALIZED)");
 	if (!rc)
@@ -226,6 +229,7 @@ static int mpi_version(char *text, size_t bytes)
 const struct comm_backend comm_mpi = {
 	.name = "mpi",
 	.meaning = "host memory, any MPI 3",
+	.on_host = true,
 	.open = mpi_open,
 	.close = mpi_close,
 	.bcast = mpi_bcast,

@@ -10,12 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int null_open(struct comm **out)
+static int null_open(struct comm **out, const struct comm_config *config)
 {
 	static const size_t leaders[1] = { 0 };
 	static struct comm one = { .backend = &comm_null, .rank = 0, .world = 1, .local_rank = 0, .local_world = 1,
 				   .hosts = 1, .host = 0, .host_leaders = leaders };
 
+	(void)config;
 	*out = &one;
 	return OK;
 }
@@ -63,6 +64,8 @@ static int null_version(char *text, size_t bytes)
 const struct comm_backend comm_null = {
 	.name = "null",
 	.meaning = "one rank, no library",
+	.on_host = true,
+	.on_device = true,
 	.open = null_open,
 	.close = null_close,
 	.bcast = null_bcast,
@@ -70,4 +73,6 @@ const struct comm_backend comm_null = {
 	.barrier = null_barrier,
 	.abort = null_abort,
 	.version = null_version,
+	.bcast_device = null_bcast,
+	.mean_device = null_sum,
 };

@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	clock_init();
-	if (argc != 5 || comm_backend_find("mpi")->open(&c))
+	if (argc != 5 || comm_backend_find("mpi")->open(&c, NULL))
 		return 2;
 	err_rank((int)c->rank);
 	own = own_clock_of(c->rank);

@@ -43,7 +43,7 @@ static double worst_error(struct comm *c, enum bucket_layout layout, bool overla
 		return INFINITY;
 	grads = calloc(values, sizeof(*grads));
 	expected = calloc(values, sizeof(*expected));
-	if (!grads || !expected || comm_lane_open(&lane, c, &plan, grads, overlap, NULL))
+	if (!grads || !expected || comm_lane_open(&lane, c, &plan, grads, false, overlap, NULL))
 		return INFINITY;
 	for (size_t clip = 0; clip < whole; clip++)
 		add_clip(expected, &plan, tensors, clip, 1.0f / (float)whole);
@@ -74,7 +74,7 @@ int main(void)
 	char word[8] = "no";
 
 	clock_init();
-	if (comm_backend_find("mpi")->open(&c))
+	if (comm_backend_find("mpi")->open(&c, NULL))
 		return 2;
 	if (c->rank == c->world - 1)
 		word[0] = 'y';

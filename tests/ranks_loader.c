@@ -47,7 +47,7 @@ int main(int argc, char **argv)
 	clock_init();
 	if (argc > 1 && !strcmp(argv[1], "loader-worker"))
 		return rc_exit(loader_worker_main(argc - 2, argv + 2));
-	if (argc != 2 || mpi->open(&c))
+	if (argc != 2 || mpi->open(&c, NULL))
 		return 2;
 	for (size_t p = 0; p < ARRAY_LEN(policies); p++) {
 		struct loader_config config = {

@@ -244,7 +244,7 @@ static void a_job_of_one_clock_needs_no_messages(void **state)
 	struct comm *c;
 
 	(void)state;
-	assert_int_equal(comm_backend_find("null")->open(&c), OK);
+	assert_int_equal(comm_backend_find("null")->open(&c, NULL), OK);
 	assert_int_equal(comm_clock_open(&k, c, NULL), OK);
 	assert_int_equal(comm_clock_sync(k, &p), OK);
 	assert_true(p.local_ns == p.ref_ns && p.bound_ns == 0 && p.hops == 0 && p.leader == 0);

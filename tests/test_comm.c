@@ -71,7 +71,7 @@ static void after_a_failed_reduction_none_follows(void **state)
 
 		sums_asked = 0;
 		assert_int_equal(bucket_plan_init(&p, tensors, 4, BUCKET_SIZE, 1, 1), OK);
-		assert_int_equal(comm_lane_open(&lane, &comm, &p, grads, overlap, NULL), OK);
+		assert_int_equal(comm_lane_open(&lane, &comm, &p, grads, false, overlap, NULL), OK);
 		/* A start may know of the failure already. */
 		for (size_t b = 0; b < p.bucket_count; b++)
 			assert_true(comm_lane_start(lane, b, 0) == OK || overlap);
