@@ -92,7 +92,7 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
 				.in_parts = parts > 1, .emulate = o->emulate_kernels,
-				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->local_rank });
+				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->device });
 	}
 	return rc;
 }
@@ -115,8 +115,8 @@ static int open_validation(struct run *r)
 		return OK;
 	return validation_open(&r->validation, &(struct validation_config){
 		.data = o->data, .out = o->out, .every = (unsigned)o->eval_seconds, .clips = o->clips,
-		.threads = o->workers ? o->workers : 1, .kernel_threads = run_kernel_threads(r), .rank = r->comm->rank,
-		.world = r->comm->world,
+		.threads = o->workers ? o->workers : 1, .kernel_threads = run_kernel_threads(r),
+		.device = r->comm->device, .rank = r->comm->rank, .world = r->comm->world,
 		.geometry = { .rule = strcmp(o->eval_frames, "whole") ? CLIP_VAL : CLIP_TEST, .frames = r->net.frames,
 			      .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
 			      .crop = r->net.crop } });

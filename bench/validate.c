@@ -136,7 +136,7 @@ static int open_own_kernels(struct group *g, struct kernels *k)
 	if (!rc)
 		rc = k->backend->open(&g->own_kernels, &(struct kernel_config){
 			.net = &g->own_net, .clips_max = c->clips, .boxes_max = validation_boxes_max(g->v),
-			.threads = c->kernel_threads });
+			.threads = c->kernel_threads, .device = c->device, .precision = k->precision });
 	g->kernels = g->own_kernels;
 	return rc ? rc : kernels_carry(k, g->own_kernels);
 }

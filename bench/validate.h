@@ -27,6 +27,7 @@ struct validation_config {
 	size_t clips;			/* per batch: what the kernels were opened for */
 	size_t threads;			/* that make clips */
 	unsigned kernel_threads;	/* of networks for whole frames */
+	size_t device;			/* of them, too */
 	size_t rank, world;
 };
 
