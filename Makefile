@@ -12,7 +12,8 @@
 # Knobs
 #   SAN=1           address and undefined-behaviour sanitizers, objects in build/san
 #   MPI_HOME CUDA_HOME HWLOC_HOME DNNL_HOME    a site's own trees
-#   CUDA=0          without libsfscale-cuda.so, which is built where nvcc and cuDNN are found
+#   CUDA=0          without libsfscale-cuda.so, which is built where nvcc, cuDNN and NCCL's header are found
+#   CUDNN_HOME NCCL_HOME    where those are, if not in CUDA_HOME
 #   CUDA_ARCHS      compute capabilities it is compiled for: "80 90", with a CUDA before 13 "70 80 90"
 #   CC CFLAGS LDFLAGS; V=1 shows whole commands
 
@@ -100,11 +101,13 @@ endif
 # The shared object that holds everything which needs CUDA; the program opens it when it is asked for.
 NVCC ?= $(wildcard $(CUDA_HOME)/bin/nvcc)
 CUDNN_HOME ?= $(CUDA_HOME)
+NCCL_HOME ?= $(CUDA_HOME)
 CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
 CUDA_LIBS := $(foreach d,$(sort $(CUDA_LIB) $(wildcard $(CUDNN_HOME)/lib)),-L$d -Wl$(comma)-rpath$(comma)$d) -lcudnn -lcudart
-CUDA_CPPFLAGS := $(if $(filter-out $(CUDA_HOME),$(CUDNN_HOME)),-I$(CUDNN_HOME)/include)
+# Of NCCL the header alone: the library is opened by path.
+CUDA_CPPFLAGS := $(foreach d,$(sort $(filter-out $(CUDA_HOME),$(CUDNN_HOME) $(NCCL_HOME))),-I$d/include)
 ifneq ($(CUDA),0)
-HAVE_CUDA := $(if $(NVCC),$(call probe,cudnn.h,$(CUDA_CPPFLAGS) $(CUDA_LIBS)))
+HAVE_CUDA := $(if $(NVCC),$(call probe,cudnn.h>\n\043include <nccl.h,$(CUDA_CPPFLAGS) $(CUDA_LIBS)))
 endif
 ifdef HAVE_CUDA
 CUDA_ARCHS ?= $(if $(filter-out 8 9 10 11 12,$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')),80 90,70 80 90)
@@ -120,7 +123,10 @@ $(BUILD)/emulated/tests/emulated/cudnn.c.o: override CFLAGS += $(CPU_CFLAGS)
 EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.so
 # And the tests themselves over the real ones: only a machine with a GPU can run them (make gpu-check).
 GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(wildcard tests/test_cuda_*.c))
-$(BUILD)/tests/test_cuda_%.o: override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
+# Ranks of comm/nccl alone.
+EMULATED_NCCL := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard comm/nccl/*.c) kernels/cuda/device.c tests/emulated/cudart.c)
+$(BUILD)/tests/test_cuda_%.o $(BUILD)/tests/test_nccl.o $(BUILD)/tests/ranks_nccl.o: \
+	override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
 $(BUILD)/tests/test_cuda_%.o: override CFLAGS += -fopenmp
 endif
 
@@ -133,9 +139,10 @@ SOURCES := $(filter-out bench/main.c,$(wildcard bench/*.c bench/base/*.c kernels
 	comm/*.c comm/topo/*.c report/*.c report/import/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-# Programs that tests start: ranks of a job, libraries that are injected, the real CUDA libraries without a GPU.
-HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/ranks_*.c)) \
-	$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/inject_*.c)) \
+# Programs that tests start: ranks of a job, libraries that are injected or opened in place of others, the real CUDA libraries
+# without a GPU.
+HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(filter-out $(if $(HAVE_CUDA),,tests/ranks_nccl.c),$(wildcard tests/ranks_*.c))) \
+	$(patsubst tests/%.c,$(BUILD)/tests/%.so,$(wildcard tests/inject_*.c) $(if $(HAVE_CUDA),$(wildcard tests/fake_*.c))) \
 	$(if $(HAVE_CUDA),$(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/described_*.c)))
 
 Q := $(if $(V),,@)
@@ -229,10 +236,14 @@ $(BUILD)/tests/described_%: $(BUILD)/tests/described_%.o $(CUDA_SOURCES:%=$(BUIL
 	$(if $(V),,@echo '  LD  $@')
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) $(CUDA_LIBS) -lstdc++ -o $@
 
-$(BUILD)/tests/inject_%.so: tests/inject_%.c $(BUILD)/flags
+$(BUILD)/tests/ranks_nccl: $(BUILD)/tests/ranks_nccl.o $(EMULATED_NCCL) $(BUILD)/libsfscale.a
+	$(if $(V),,@echo '  LD  $@')
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
+$(BUILD)/tests/%.so: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CC  $@')
-	$(Q)$(CC) $(CPPFLAGS) -std=c11 -O2 -g -Wall -Wextra -fPIC -shared $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(CUDA_CPPFLAGS) -std=c11 -O2 -g -Wall -Wextra -fPIC -pthread -shared $< -o $@
 
 # Stop with the list when something is missing: what the program is linked with; what the tests need besides.
 need-linked:

@@ -50,7 +50,12 @@ static const struct opt opts[] = {
 	  "run's folder)", "none|ops" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },
 	{ "bind", OPT_BOOL, AT(bind), "on", "run each rank, with its workers, near its memory and GPU, unless the launcher has bound it", NULL },
-	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: mpi under a launcher, else null", "auto|mpi|null" },
+	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: under a launcher nccl for gradients on GPUs and mpi for others, else null",
+	  "auto|mpi|nccl|null" },
+	{ "nccl", OPT_NAME, AT(nccl), "libnccl.so.2", "comm nccl: the library, by its path, or as the loader finds it", NULL },
+	{ "nccl-timeout-s", OPT_F64, AT(nccl_timeout_s), "600", "comm nccl: what it has not done after so long has failed, and ends the run", NULL },
+	{ "one-gpu", OPT_BOOL, AT(one_gpu), "off", "comm nccl: all ranks share one GPU, each a node of its own for NCCL, over loopback "
+	  "sockets: real rings, and times that mean nothing", NULL },
 	{ "overlap", OPT_BOOL, AT(overlap), "on", "reduce buckets while backward still runs", NULL },
 	{ "buckets", OPT_NAME, AT(buckets), "rebuilt", "DDP's layout of PyTorch <= 1.5, of >= 1.6, or one size",
 	  BUCKET_LAYOUTS },
@@ -75,7 +80,7 @@ static const struct opt opts[] = {
 	{ "init", OPT_NAME, AT(init), NULL, "weights to start from (safetensors): those whose name and shape match, the others are drawn", NULL },
 	{ "eval-frames", OPT_NAME, AT(eval_frames), "middle", "of each frame the middle, square, as PySlowFast validates while it trains; or the "
 	  "whole, as it tests afterwards", "middle|whole" },
-	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts", NULL },
+	{ "nodes", OPT_U64, AT(nodes), "0", "nodes of the job; more than hosts: emulated; 0: hosts, or with --one-gpu ranks", NULL },
 	{ "emulate-ranks", OPT_U64, AT(emulate_ranks), "1", "ranks that each process stands for, one after the other: their batches, "
 	  "statistics and weights, not their time", NULL },
 	{ "emulate-kernels", OPT_NAME, AT(emulate_kernels), NULL, "kernels null: time in ms per phase, as forward=normal:10,2,"
@@ -121,6 +126,7 @@ static const struct limit {
 	{ "weight-decay", OPT_F64, AT(weight_decay), 0, INFINITY },
 	{ "dropout", OPT_F64, AT(dropout), 0, 0.99 },
 	{ "hang-s", OPT_F64, AT(hang_s), 0, 1e6 },
+	{ "nccl-timeout-s", OPT_F64, AT(nccl_timeout_s), 1, 1e6 },
 	{ "emulate-start-ms", OPT_U64, AT(emulate_start_ms), 0, 1e7 },
 	{ "eval-seconds", OPT_U64, AT(eval_seconds), 1, AVA_SECONDS },
 };
@@ -155,6 +161,8 @@ int run_options_check(const void *values)
 		return err(USAGE, "run: --multigrid validates behind its last epoch alone: --eval-period %" PRIu64 " says so", 2 * o->epochs);
 	if (o->emulate_loader && strcmp(o->policy, "null"))
 		return err(USAGE, "run: --emulate-loader wants --policy null");
+	if (o->one_gpu && strcmp(o->kernels, "cuda"))
+		return err(USAGE, "run: --one-gpu wants --kernels cuda");
 	if (o->init && o->resume)
 		return err(USAGE, "run: --init begins a run and --resume goes on with one: name one of them");
 	if (o->eval_period && !o->data)
@@ -177,19 +185,39 @@ static char *command_text(int argc, char **argv)
 	return text;
 }
 
+/* Who reduces, and whether gradients lie where that can. */
+static int choose_comm(struct run *r, bool launched, const struct comm_backend **comm)
+{
+	const char *name = r->o.comm;
+	int rc = kernel_backend_load(r->o.kernels, &r->backend);
+
+	if (rc)
+		return rc;
+	if (!strcmp(name, "auto"))
+		name = !launched ? "null" : r->backend->on_device ? "nccl" : "mpi";
+	rc = comm_backend_choose(name, comm);
+	if (!rc && !(r->backend->on_device ? (*comm)->on_device : (*comm)->on_host))
+		rc = err(USAGE, "run: kernels '%s' keep their gradients in %s memory, where comm '%s' does not sum (--comm auto finds one "
+			 "that does)", r->o.kernels, r->backend->on_device ? "device" : "host", name);
+	return rc;
+}
+
 /* Opens the job, and finds out whether it is the one that the launcher started. */
 static int join(struct run *r)
 {
 	struct comm_launch launch = comm_launch_detect();
-	const char *name = strcmp(r->o.comm, "auto") ? r->o.comm : launch.launched ? "mpi" : "null";
-	int rc = comm_backend_find(name)->open(&r->comm, NULL);
+	const struct comm_backend *comm;
+	int rc = choose_comm(r, launch.launched, &comm);
 
+	if (!rc)
+		rc = comm->open(&r->comm, &(struct comm_config){ .library = r->o.nccl, .timeout_s = r->o.nccl_timeout_s,
+								 .one_device = r->o.one_gpu });
 	if (rc)
 		return rc;
 	if (launch.world > 1 && r->comm->world == 1)
 		return err(FAILED, "%s says that %zu ranks were started, but here is a job of 1: %zu copies would each train "
 			   "alone (--comm %s; the launcher's MPI and this program's MPI may differ)",
-			   launch.source, launch.world, launch.world, name);
+			   launch.source, launch.world, launch.world, comm->name);
 	return OK;
 }
 

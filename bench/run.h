@@ -27,12 +27,12 @@
 
 struct run_options {
 	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames, *profile, *tuning;
-	const char *emulate_kernels, *emulate_loader, *on_corrupt;
+	const char *nccl, *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes, emulate_start_ms;
-	double hang_s, emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
-	bool overlap, nesterov, bn_broadcast, bind;
+	double nccl_timeout_s, hang_s, emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
+	bool overlap, nesterov, bn_broadcast, bind, one_gpu;
 	struct opt_names inject;
 };
 

@@ -74,10 +74,11 @@ static cJSON *results_json(const struct run *r)
 static cJSON *libraries_json(const struct run *r)
 {
 	cJSON *o = cJSON_CreateObject();
-	char text[256];
+	char text[PATH_BYTES + 64];
 
-	if (r->comm->backend->version && !r->comm->backend->version(text, sizeof(text)))
-		cJSON_AddStringToObject(o, r->comm->backend->name, text);
+	for (const struct comm_backend *c = r->comm->backend; c; c = c->host)
+		if (!c->version(text, sizeof(text)))
+			cJSON_AddStringToObject(o, c->name, text);
 	if (r->kernels->backend->version && !r->kernels->backend->version(text, sizeof(text)))
 		cJSON_AddStringToObject(o, r->kernels->backend->name, text);
 	return o;
@@ -95,6 +96,8 @@ static cJSON *warnings_json(const struct run *r)
 			 threads, r->place.pus);
 		cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	}
+	if (r->o.one_gpu)
+		cJSON_AddItemToArray(list, cJSON_CreateString("all ranks share one GPU (--one-gpu): its times and speeds mean nothing"));
 	if (r->changes) {
 		snprintf(text, sizeof(text), "goes on from '%.80s' as it was not begun: %s", r->resumed,
 			 r->changes);
@@ -188,6 +191,7 @@ static cJSON *record_head(const struct run *r)
 	cJSON_AddStringToObject(o, "boot_id", boot);
 	cJSON_AddNumberToObject(o, "pid", (double)getpid());
 	cJSON_AddStringToObject(o, "pus", r->place.bound_to);
+	cJSON_AddItemToObject(o, "libraries", libraries_json(r));	/* ranks may find other files than rank 0 */
 	return o;
 }
 

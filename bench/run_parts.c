@@ -22,13 +22,16 @@ bool run_emulated(const struct run_options *o, char text[EMULATED_BYTES])
 	bool compute = !strcmp(o->kernels, "null"), loader = !strcmp(o->policy, "null"), storage = !loader && o->emulate_storage_ms > 0;
 	const char *parts = compute && loader ? "compute and loader" : compute && storage ? "compute and storage" :
 			    compute ? "compute" : loader ? "loader" : storage ? "storage" : "";
+	const char *gpus = "";
 	char ranks[48] = "", start[48] = "";
 
 	if (o->emulate_ranks > 1)
 		snprintf(ranks, sizeof(ranks), "%s%" PRIu64 " ranks per process", *parts ? ", " : "", o->emulate_ranks);
 	if (o->emulate_start_ms && !strcmp(o->policy, "respawn"))	/* others start no programs */
 		snprintf(start, sizeof(start), "%sstart of workers", *parts || *ranks ? ", " : "");
-	snprintf(text, EMULATED_BYTES, "%s%s%s", parts, ranks, start);
+	if (o->one_gpu)
+		gpus = *parts || *ranks || *start ? ", GPUs" : "GPUs";
+	snprintf(text, EMULATED_BYTES, "%s%s%s%s", parts, ranks, start, gpus);
 	return *text;
 }
 
@@ -93,15 +96,21 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
 				.in_parts = parts > 1, .emulate = o->emulate_kernels,
 				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->device });
+		if (!rc && r->comm->backend->enlist_device)
+			rc = r->comm->backend->enlist_device(r->comm, s->kernels[i]->grads, r->net.values * sizeof(float));
 	}
 	return rc;
 }
 
-static void close_stage(struct stage *s)
+static void close_stage(struct run *r, struct stage *s)
 {
 	for (size_t i = 0; i < MULTIGRID_TURNS_MAX; i++) {
-		if (s->kernels[i])
-			s->kernels[i]->backend->close(s->kernels[i]);
+		struct kernels *k = s->kernels[i];
+
+		if (k && r->comm->backend->delist_device)
+			r->comm->backend->delist_device(r->comm, k->grads);
+		if (k)
+			k->backend->close(k);
 		net_release(&s->nets[i]);
 	}
 	*s = (struct stage){ .phase = NULL };
@@ -208,7 +217,7 @@ int run_change_stage(void *context, uint64_t epoch)
 		rc = kernels_carry(r->step.kernels, next->kernels[0]);
 	if (rc)
 		return rc;
-	close_stage(r->stage);
+	close_stage(r, r->stage);
 	r->stage = next;
 	r->kernels = next->kernels[p->turn_count - 1];
 	r->step.kernels = next->kernels[0];
@@ -312,7 +321,8 @@ int run_set_up(struct run *r)
 	if (!rc)
 		rc = plan_phases(r);
 	if (!rc)
-		rc = place_find(&r->place, r->comm->world, o->nodes, r->comm->hosts, run_emulated(o, made_up) ? made_up : NULL);
+		rc = place_find(&r->place, r->comm->world, !o->nodes && o->one_gpu ? r->comm->world : o->nodes, r->comm->hosts,
+				run_emulated(o, made_up) ? made_up : NULL);
 	if (!rc)
 		rc = place_bind(&r->place, r->comm->local_rank, r->comm->local_world, o->bind, !strcmp(o->kernels, "cuda"));
 	if (!rc)
@@ -342,8 +352,8 @@ void run_parts_release(struct run *r)
 {
 	loader_close(r->loader);
 	validation_close(r->validation);
-	close_stage(&r->stages[0]);
-	close_stage(&r->stages[1]);
+	close_stage(r, &r->stages[0]);
+	close_stage(r, &r->stages[1]);
 	bucket_plan_release(&r->buckets);
 	net_release(&r->net);
 	injections_release(&r->injections);

@@ -26,18 +26,31 @@ const struct kernel_backend *kernel_backend_find(const char *name)
 	return NULL;
 }
 
-int kernel_backend_choose(const char *name, const struct kernel_backend **backend)
+static int cannot_run(const char *name, const char *why)
+{
+	return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", name, why);
+}
+
+int kernel_backend_load(const char *name, const struct kernel_backend **backend)
 {
 	char why[512] = "", symbol[64];
 	void *table = NULL;
 
 	snprintf(symbol, sizeof(symbol), "sfscale_kernels_%s", name);
 	*backend = kernel_backend_find(name);
-	if (!*backend && !library_symbol(symbol, &table, why))
+	if (!*backend && library_symbol(symbol, &table, why))
+		return cannot_run(name, why);
+	if (!*backend)
 		*backend = table;
-	if (!*backend || (*backend)->probe(why, sizeof(why)))
-		return err(UNSUPPORTED, "kernels '%s' cannot run here: %s", name, why);
 	return OK;
+}
+
+int kernel_backend_choose(const char *name, const struct kernel_backend **backend)
+{
+	char why[512] = "";
+	int rc = kernel_backend_load(name, backend);
+
+	return rc || !(*backend)->probe(why, sizeof(why)) ? rc : cannot_run(name, why);
 }
 
 const char *kernel_precision(const char *option)

@@ -119,8 +119,9 @@ struct kernel_backend {
 /* Those that are built in, the reference first; ends with NULL. */
 extern const struct kernel_backend *const kernel_backends[];
 const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unknown */
-/* The same, or that of the shared object (bench/base/library.h: "cuda"), ready to be opened; UNSUPPORTED, said, where there is
- * none or it is not usable on this machine. */
+/* The same, or that of the shared object (bench/base/library.h: "cuda"); UNSUPPORTED, said, where there is none. */
+int kernel_backend_load(const char *name, const struct kernel_backend **);
+/* That, ready to be opened; UNSUPPORTED, said, where it is not usable on this machine. */
 int kernel_backend_choose(const char *name, const struct kernel_backend **);
 /* kernel_config.precision for the value of an option, in which "auto" leaves it to the back end. */
 const char *kernel_precision(const char *option);

@@ -30,7 +30,8 @@
  *                               "skipped_clips": damaged and replaced, over all ranks }] } or null,
  *     "warnings": [ texts ] }
  *
- *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid" }
+ *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid",
+ *   "libraries": as in run.json, of this rank }
  *   and what the recorder adds.  Lane 0 is the training thread.  Its sync points, taken before the first and
  *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.

@@ -1,0 +1,358 @@
+/*
+ * comm/nccl/nccl.c - gradients over NCCL, in device memory; everything else over the MPI back end underneath.
+ *
+ * A job of this back end is MPI's, whose table gets three functions more.  MPI carries NCCL's bootstrap too: first each rank
+ * tells which library it has opened and on which GPU it is, so that what cannot work is a sentence and no hang; then rank
+ * 0's unique id goes round.
+ *
+ * The communicator is non-blocking: every call returns at once, and is waited for by asking the communicator for its state
+ * and the stream whether it is done.  So a peer that died, or a network that does not answer, is found by NCCL's own word or
+ * by the timeout, whichever comes first.  A communicator that failed is aborted and nothing else: the rank says what NCCL
+ * said, and its caller ends the job.
+ *
+ * NCCL has a stream of its own with the highest priority, so that its few blocks are not queued behind those of backward.
+ *
+ * Several ranks on one GPU are refused by NCCL itself unless they look like ranks of different nodes; how to look so is the
+ * recipe below.  What it gives are real rings, over loopback sockets.
+ */
+#include "comm/nccl/library.h"
+
+#include "bench/base/clock.h"
+#include "bench/base/err.h"
+#include "comm/backends.h"
+#include "kernels/cuda/device.h"
+
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* As in comm/mpi.c, but for the longest pause: a bucket of a few MB takes some 100 us here. */
+enum { SPINS = 200, PAUSE_NS = 10000 };
+/* ncclCommAbort() was seen to hang (NVIDIA/nccl issues 863, 992, 1013).  The launcher ends the job of a process that dies. */
+enum { ABORT_S = 10 };
+enum { ENLISTED_MAX = 16, BUS_BYTES = 24 };
+
+/* A process has one. */
+static struct nccl {
+	struct comm_backend backend;	/* MPI's, and what is ours; the job's table */
+	struct nccl_library lib;
+	ncclComm_t comm;		/* NULL: not there yet, or aborted */
+	cudaStream_t stream;
+	int device;
+	double timeout_s;
+	struct { void *data, *handle; } enlisted[ENLISTED_MAX];
+} nccl;
+
+/* ---- the library's answers ------------------------------------------------------------- */
+
+/* Ends the communicator, with the words of whoever knows. */
+static int gone(const char *call, ncclResult_t r)
+{
+	const char *more = nccl.lib.last_error(nccl.comm);
+	int rc;
+
+	if (r == ncclInProgress)
+		rc = err(RANK_FAILED, "%s: not done after %g s (--nccl-timeout-s): another rank has died, or is not there, or cannot be reached",
+			 call, nccl.timeout_s);
+	else
+		rc = err(r == ncclRemoteError ? RANK_FAILED : FAILED, "%s: %s%s%s", call, nccl.lib.error_string(r), more && *more ? ": " : "",
+			 more ? more : "");
+	if (nccl.comm) {
+		alarm(ABORT_S);
+		nccl.lib.abort(nccl.comm);
+		alarm(0);
+	}
+	nccl.comm = NULL;
+	return rc;
+}
+
+/* Waits until NCCL is done with the call that returned `r`, on the host and, if there is one, on the stream. */
+static int finish(const char *call, ncclResult_t r, cudaStream_t stream)
+{
+	const uint64_t start = clock_ns();
+
+	for (uint64_t i = 0;; i++) {
+		cudaError_t e = cudaSuccess;
+
+		if (r == ncclSuccess || r == ncclInProgress)
+			if (nccl.lib.async_error(nccl.comm, &r) != ncclSuccess)
+				r = ncclInternalError;
+		if (r != ncclSuccess && r != ncclInProgress)
+			return gone(call, r);
+		/* While NCCL is at it the stream may be empty because nothing is enqueued yet. */
+		if (r == ncclSuccess && (!stream || (e = cudaStreamQuery(stream)) == cudaSuccess))
+			return OK;
+		if (e && e != cudaErrorNotReady)
+			return cuda_check(e, call, __FILE__, __LINE__);
+		if ((double)(clock_ns() - start) > 1e9 * nccl.timeout_s)
+			return gone(call, ncclInProgress);
+		if (i < SPINS)
+			sched_yield();
+		else
+			clock_sleep_ns(PAUSE_NS);
+	}
+}
+
+/* ---- setting up ------------------------------------------------------------------------ */
+
+/* Each rank a node of its own, on one GPU: node names that differ, sockets over loopback and nothing faster, and little of
+ * everything, because all kernels of all ranks must be on the GPU at once. */
+static const struct { const char *name, *value; } one_gpu[] = {
+	{ "NCCL_SOCKET_IFNAME", "lo" },
+	{ "NCCL_NET", "Socket" },
+	{ "NCCL_IB_DISABLE", "1" },
+	{ "NCCL_MNNVL_ENABLE", "0" },
+	{ "NCCL_NVLS_ENABLE", "0" },
+	{ "NCCL_CUMEM_ENABLE", "0" },
+	{ "NCCL_MIN_NCHANNELS", "2" },
+	{ "NCCL_MAX_NCHANNELS", "2" },
+	{ "NCCL_BUFFSIZE", "1048576" },
+	{ "NCCL_NSOCKS_PERTHREAD", "1" },
+	{ "NCCL_SOCKET_NTHREADS", "1" },
+	{ "NCCL_RAS_ENABLE", "0" },
+};
+
+/* NCCL reads its variables when it is used first.  Those that the user has set stay, but for the node's name. */
+static int set_environment(struct comm *c, const struct comm_config *config)
+{
+	char node[48];
+
+	setenv("NCCL_RUNTIME_CONNECT", "0", 0);	/* else rings are made, and logged, by the first collective */
+	if (!config->one_device)
+		return OK;
+	if (c->hosts > 1)
+		return err(USAGE, "--one-gpu is for ranks of one host; here are %zu", c->hosts);
+	c->device = 0;
+	snprintf(node, sizeof(node), "sfscale-%zu", c->rank);
+	setenv("NCCL_HOSTID", node, 1);
+	for (size_t i = 0; i < ARRAY_LEN(one_gpu); i++)
+		setenv(one_gpu[i].name, one_gpu[i].value, 0);
+	return OK;
+}
+
+/* What a rank has, as all others see it. */
+struct member {
+	size_t host;
+	char bus[BUS_BYTES];	/* of its GPU: what NCCL tells GPUs of a host apart by */
+	int version;
+	char file[512];
+};
+
+static int choose_device(const struct comm *c, struct member *me)
+{
+	int count = 0, rc = TRY_CUDA(cudaGetDeviceCount(&count));
+
+	if (!rc && !count)
+		rc = err(UNSUPPORTED, "no GPU on this host");
+	if (rc)
+		return rc;
+	nccl.device = (int)(c->device % (size_t)count);
+	rc = TRY_CUDA(cudaSetDevice(nccl.device));
+	return rc ? rc : TRY_CUDA(cudaDeviceGetPCIBusId(me->bus, sizeof(me->bus), nccl.device));
+}
+
+/* Each rank speaks of itself. */
+static int compare_members(const struct comm *c, const struct member *all, bool one_device)
+{
+	const struct member *me = &all[c->rank];
+	char mine[NCCL_VERSION_BYTES], theirs[NCCL_VERSION_BYTES];
+
+	nccl_version_text(me->version, mine);
+	nccl_version_text(all[0].version, theirs);
+	if (me->version != all[0].version)
+		return err(UNSUPPORTED, "NCCL here is %s ('%s') and on rank 0 %s ('%s'): one job wants one version (--nccl)", mine, me->file,
+			   theirs, all[0].file);
+	for (size_t i = 0; i < c->rank && !one_device; i++)
+		if (all[i].host == me->host && !strcmp(all[i].bus, me->bus))
+			return err(USAGE, "GPU '%s' of this host is rank %zu's: NCCL wants one for each rank (--one-gpu, whose times mean "
+				   "nothing, does without)", me->bus, i);
+	return OK;
+}
+
+/* All ranks go on, or none does: the one that does not ends the job while the others wait in the barrier. */
+static int meet(struct comm *c, const struct member *me, bool one_device)
+{
+	struct member *all = calloc(c->world, sizeof(*all));
+	int rc = all ? OK : err(NO_MEMORY, "no memory for what %zu ranks have", c->world);
+
+	for (size_t i = 0; i < c->world && !rc; i++) {
+		if (i == c->rank)
+			all[i] = *me;
+		rc = c->backend->bcast(c, &all[i], sizeof(all[i]), i);
+	}
+	if (!rc)
+		rc = compare_members(c, all, one_device);
+	free(all);
+	return rc ? rc : c->backend->barrier(c);
+}
+
+static int make_communicator(struct comm *c)
+{
+	ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+	ncclResult_t r = ncclSuccess;
+	ncclUniqueId id;
+	int rc;
+
+	if (c->rank == 0)
+		r = nccl.lib.get_unique_id(&id);
+	if (r != ncclSuccess)
+		return gone("ncclGetUniqueId", r);
+	rc = c->backend->bcast(c, &id, sizeof(id), 0);
+	config.blocking = 0;
+	if (!rc) {
+		r = nccl.lib.init_rank(&nccl.comm, (int)c->world, id, (int)c->rank, &config);
+		rc = finish("ncclCommInitRankConfig", r, NULL);
+	}
+	return rc;
+}
+
+static int make_stream(void)
+{
+	int least, greatest;
+	int rc = TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+
+	return rc ? rc : TRY_CUDA(cudaStreamCreateWithPriority(&nccl.stream, cudaStreamNonBlocking, greatest));
+}
+
+static int set_up(struct comm *c, const struct comm_config *config)
+{
+	struct member me = { .host = c->host };
+	int rc = set_environment(c, config);
+
+	if (!rc)
+		rc = nccl_library_open(&nccl.lib, config->library);
+	me.version = nccl.lib.version;
+	snprintf(me.file, sizeof(me.file), "%.*s", (int)sizeof(me.file) - 1, nccl.lib.file);
+	if (!rc)
+		rc = choose_device(c, &me);
+	if (!rc)
+		rc = meet(c, &me, config->one_device);
+	if (!rc)
+		rc = make_communicator(c);
+	return rc ? rc : make_stream();
+}
+
+/* ---- the table ------------------------------------------------------------------------- */
+
+/* The current device is the calling thread's own: the lane's was never set. */
+static int begin(void)
+{
+	if (!nccl.comm)
+		return RANK_FAILED;	/* has been said */
+	return TRY_CUDA(cudaSetDevice(nccl.device));
+}
+
+static int nccl_bcast_device(struct comm *c, void *data, size_t bytes, size_t root)
+{
+	int rc = begin();
+
+	(void)c;
+	return rc ? rc : finish("ncclBroadcast", nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream),
+				nccl.stream);
+}
+
+/* Of floats, NCCL's average multiplies by 1 / world before it sums, as comm_mean() does. */
+static int nccl_mean_device(struct comm *c, float *data, size_t count)
+{
+	int rc = begin();
+
+	(void)c;
+	return rc ? rc : finish("ncclAllReduce", nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream),
+				nccl.stream);
+}
+
+/* Blocks beyond ENLISTED_MAX are summed like any memory, through NCCL's own buffers. */
+static int nccl_enlist_device(struct comm *c, void *data, size_t bytes)
+{
+	size_t i = 0;
+	int rc = begin();
+
+	(void)c;
+	while (i < ENLISTED_MAX && nccl.enlisted[i].data)
+		i++;
+	if (rc || i == ENLISTED_MAX || !nccl.lib.enlist || !nccl.lib.delist)
+		return rc;
+	rc = finish("ncclCommRegister", nccl.lib.enlist(nccl.comm, data, bytes, &nccl.enlisted[i].handle), NULL);
+	if (!rc)
+		nccl.enlisted[i].data = data;
+	return rc;
+}
+
+static void nccl_delist_device(struct comm *c, void *data)
+{
+	(void)c;
+	for (size_t i = 0; i < ENLISTED_MAX; i++) {
+		if (nccl.enlisted[i].data != data)
+			continue;
+		nccl.enlisted[i].data = NULL;
+		if (!begin())
+			finish("ncclCommDeregister", nccl.lib.delist(nccl.comm, nccl.enlisted[i].handle), NULL);
+	}
+}
+
+static void nccl_close(struct comm *c)
+{
+	if (nccl.comm && !finish("ncclCommFinalize", nccl.lib.finalize(nccl.comm), NULL))
+		nccl.lib.destroy(nccl.comm);
+	if (nccl.stream)
+		cudaStreamDestroy(nccl.stream);
+	nccl = (struct nccl){ .comm = NULL };
+	comm_mpi.close(c);
+}
+
+static int nccl_version(char *text, size_t bytes)
+{
+	char version[NCCL_VERSION_BYTES];
+
+	nccl_version_text(nccl.lib.version, version);
+	snprintf(text, bytes, "%s, %s", version, nccl.lib.file);
+	return OK;
+}
+
+static int nccl_open(struct comm **out, const struct comm_config *config);
+
+__attribute__((visibility("default"))) extern const struct comm_backend sfscale_comm_nccl;
+/* Until it is open; then the rest is MPI's. */
+const struct comm_backend sfscale_comm_nccl = {
+	.name = "nccl",
+	.meaning = "device memory, libnccl by path",
+	.on_device = true,
+	.open = nccl_open,
+	.close = nccl_close,
+	.version = nccl_version,
+	.bcast_device = nccl_bcast_device,
+	.mean_device = nccl_mean_device,
+	.enlist_device = nccl_enlist_device,
+	.delist_device = nccl_delist_device,
+};
+
+static int nccl_open(struct comm **out, const struct comm_config *config)
+{
+	struct comm *c;
+	int rc = comm_mpi.open(&c, config);
+
+	if (rc)
+		return rc;
+	nccl.timeout_s = config->timeout_s;
+	rc = set_up(c, config);
+	if (rc) {
+		/* The others are in a collective with us, or will be. */
+		if (c->world > 1)
+			comm_mpi.abort(c, rc_exit(rc));
+		nccl_close(c);
+		return rc;
+	}
+	nccl.backend = sfscale_comm_nccl;
+	nccl.backend.bcast = comm_mpi.bcast;
+	nccl.backend.sum = comm_mpi.sum;
+	nccl.backend.barrier = comm_mpi.barrier;
+	nccl.backend.send = comm_mpi.send;
+	nccl.backend.recv = comm_mpi.recv;
+	nccl.backend.abort = comm_mpi.abort;
+	nccl.backend.host = &comm_mpi;
+	c->backend = &nccl.backend;
+	*out = c;
+	return OK;
+}

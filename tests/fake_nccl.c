@@ -1,0 +1,253 @@
+/*
+ * tests/fake_nccl.c - a libnccl for ranks of one host whose device memory is the heap's (tests/emulated/): what comm/nccl calls,
+ * as non-blocking as the real one, over a file in the folder FAKE_NCCL_DIR that is unlinked when all have it open.
+ *
+ * A collective is done by a thread that sleeps first, so that who does not wait for it computes with what was there before.
+ * It proves what comm/nccl does with NCCL's answers, and nothing about NCCL.
+ *
+ * FAKE_NCCL_VERSION=30100    is what ncclGetVersion() says
+ * FAKE_NCCL_FAIL=1:3         the third collective of rank 1 ends with ncclRemoteError
+ */
+#include <fcntl.h>
+#include <nccl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { RANKS_MAX = 8, PIECE_BYTES = 1 << 14 };
+
+static struct shared {
+	atomic_int arrived, round;
+	_Alignas(16) char pieces[RANKS_MAX][PIECE_BYTES];
+} none;
+
+struct ncclComm {
+	struct shared *shared;
+	int rank, world, enlisted, collectives;
+	char path[NCCL_UNIQUE_ID_BYTES];
+	pthread_t thread;
+	bool running;		/* there is a thread to join */
+	atomic_bool aborted;
+	atomic_int state;	/* ncclResult_t */
+	/* what the thread does */
+	void (*work)(struct ncclComm *);
+	char *data;
+	size_t bytes;
+	int root;		/* -1: mean of floats */
+};
+
+static bool meet(struct ncclComm *c)
+{
+	int round = c->shared->round;
+
+	if (atomic_fetch_add(&c->shared->arrived, 1) + 1 == c->world) {
+		c->shared->arrived = 0;
+		c->shared->round++;
+	}
+	while (c->shared->round == round && !c->aborted)
+		usleep(50);
+	return !c->aborted;
+}
+
+static void *run(void *arg)
+{
+	struct ncclComm *c = arg;
+
+	usleep(2000);
+	c->work(c);
+	return NULL;
+}
+
+static ncclResult_t start(struct ncclComm *c, void (*work)(struct ncclComm *))
+{
+	if (c->state == ncclInProgress)
+		return ncclInvalidUsage;
+	if (c->running)
+		pthread_join(c->thread, NULL);
+	c->state = ncclInProgress;
+	c->work = work;
+	c->running = !pthread_create(&c->thread, NULL, run, c);
+	return c->running ? ncclInProgress : ncclSystemError;
+}
+
+static ncclResult_t end(struct ncclComm *c)
+{
+	if (c->running)
+		pthread_join(c->thread, NULL);
+	munmap(c->shared, sizeof(*c->shared));
+	free(c);
+	return ncclSuccess;
+}
+
+ncclResult_t ncclGetVersion(int *version)
+{
+	const char *text = getenv("FAKE_NCCL_VERSION");
+
+	*version = text ? atoi(text) : NCCL_VERSION_CODE;
+	return ncclSuccess;
+}
+
+const char *ncclGetErrorString(ncclResult_t r)
+{
+	return r == ncclRemoteError ? "remote error" : r == ncclInvalidUsage ? "invalid usage" : "another error";
+}
+
+const char *ncclGetLastError(ncclComm_t c)
+{
+	return c && c->state == ncclRemoteError ? "the cable was pulled" : "";
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+	const char *dir = getenv("FAKE_NCCL_DIR");
+	int fd;
+
+	snprintf(id->internal, sizeof(id->internal), "%s/%d", dir ? dir : "/tmp", (int)getpid());
+	fd = open(id->internal, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd < 0 || ftruncate(fd, sizeof(none)))
+		return ncclSystemError;
+	close(fd);
+	return ncclSuccess;
+}
+
+static void joined(struct ncclComm *c)
+{
+	if (meet(c) && c->rank == 0)
+		unlink(c->path);
+	c->state = ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int world, ncclUniqueId id, int rank, ncclConfig_t *config)
+{
+	int fd = open(id.internal, O_RDWR);
+	struct ncclComm *c = calloc(1, sizeof(*c));
+
+	if (fd < 0 || !c || world > RANKS_MAX || config->magic != 0xcafebeef || config->blocking != 0)
+		return ncclInvalidArgument;
+	c->rank = rank;
+	c->world = world;
+	c->shared = mmap(NULL, sizeof(none), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	memcpy(c->path, id.internal, sizeof(c->path));
+	*comm = c;
+	return start(c, joined);
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
+{
+	*state = (ncclResult_t)c->state;
+	return ncclSuccess;
+}
+
+static void finalized(struct ncclComm *c)
+{
+	meet(c);
+	c->state = ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t c)
+{
+	if (c->enlisted) {
+		fprintf(stderr, "fake: %d buffers are still registered\n", c->enlisted);
+		return ncclInvalidUsage;
+	}
+	return start(c, finalized);
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t c)
+{
+	return c->state == ncclSuccess ? end(c) : ncclInvalidUsage;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t c)
+{
+	c->aborted = true;
+	return end(c);
+}
+
+/* In the order of ranks, so that all have the same bits. */
+static void combine(struct ncclComm *c, char *to, size_t bytes)
+{
+	float *sum = (float *)(void *)to;
+
+	if (c->root >= 0) {
+		memcpy(to, c->shared->pieces[c->root], bytes);
+		return;
+	}
+	memset(to, 0, bytes);
+	for (int r = 0; r < c->world; r++)
+		for (size_t i = 0; i < bytes / sizeof(*sum); i++)
+			sum[i] += ((const float *)(const void *)c->shared->pieces[r])[i] * (1.0f / (float)c->world);
+}
+
+static bool is_to_fail(const struct ncclComm *c)
+{
+	const char *text = getenv("FAKE_NCCL_FAIL");
+	int rank, nth;
+
+	return text && sscanf(text, "%d:%d", &rank, &nth) == 2 && rank == c->rank && nth == c->collectives;
+}
+
+static void collective(struct ncclComm *c)
+{
+	c->collectives++;
+	if (is_to_fail(c)) {
+		c->state = ncclRemoteError;
+		return;
+	}
+	for (size_t at = 0; at < c->bytes; at += PIECE_BYTES) {
+		size_t n = c->bytes - at < PIECE_BYTES ? c->bytes - at : PIECE_BYTES;
+
+		memcpy(c->shared->pieces[c->rank], c->data + at, n);
+		if (!meet(c))
+			return;
+		combine(c, c->data + at, n);
+		if (!meet(c))
+			return;
+	}
+	c->state = ncclSuccess;
+}
+
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
+			   cudaStream_t stream)
+{
+	if (from != to || type != ncclFloat || op != ncclAvg || !stream)
+		return ncclInvalidArgument;
+	c->data = to;
+	c->bytes = count * sizeof(float);
+	c->root = -1;
+	return start(c, collective);
+}
+
+ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t c,
+			   cudaStream_t stream)
+{
+	if (from != to || type != ncclChar || !stream)
+		return ncclInvalidArgument;
+	c->data = to;
+	c->bytes = count;
+	c->root = root;
+	return start(c, collective);
+}
+
+ncclResult_t ncclCommRegister(const ncclComm_t c, void *data, size_t bytes, void **handle)
+{
+	if (!data || !bytes)
+		return ncclInvalidArgument;
+	*handle = data;
+	c->enlisted++;
+	return ncclSuccess;
+}
+
+ncclResult_t ncclCommDeregister(const ncclComm_t c, void *handle)
+{
+	if (!handle)
+		return ncclInvalidArgument;
+	c->enlisted--;
+	return ncclSuccess;
+}
