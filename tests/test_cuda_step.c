@@ -84,8 +84,17 @@ static double norm(const float *x, size_t count)
 	return sqrt(sum);
 }
 
-/* The furthest tensor of a kind: || cuda - cpu || / || cpu ||, or relative to `floor` of the largest norm where that is more. */
-static double furthest(struct kernels *cuda, struct kernels *cpu, enum state_kind kind, double floor, const char **name)
+static int by_value(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The furthest tensor of a kind: || cuda - cpu || / || cpu ||, or relative to `floor` of the largest norm where that is more;
+ * and how far the tensor in the middle is. */
+static double furthest(struct kernels *cuda, struct kernels *cpu, enum state_kind kind, double floor, const char **name,
+		       double *median)
 {
 	const struct net *net = cpu->net;
 	const bool buffers = kind == STATE_MEAN || kind == STATE_VAR;
@@ -114,7 +123,10 @@ static double furthest(struct kernels *cuda, struct kernels *cpu, enum state_kin
 			worst = isnan(off) ? INFINITY : off;
 			*name = buffers ? net->buffers[i].name : net->params[i].name;
 		}
+		norms[count + i] = off;
 	}
+	qsort(norms + count, count, sizeof(*norms), by_value);
+	*median = norms[count + count / 2];
 	free(got);
 	free(want);
 	free(norms);
@@ -126,6 +138,20 @@ static struct kernels *open_with(const struct kernel_backend *b, const struct ke
 	struct kernels *k;
 
 	assert_int_equal(b->open(&k, config), OK);
+	return k;
+}
+
+/* What one instance has measured the next one is told, as ranks of a job are: most of the time of opening is that. */
+static struct kernels *open_cuda(struct kernel_config config)
+{
+	static char *tuning;
+	struct kernels *k;
+
+	config.tuning = tuning;
+	k = open_with(&sfscale_kernels_cuda, &config);
+	free(tuning);
+	tuning = strdup(k->backend->tuning(k));
+	assert_non_null(tuning);
 	return k;
 }
 
@@ -160,11 +186,12 @@ static struct bucket_plan plan_buckets(const struct net *net)
 
 static void two_steps_are_the_cpus(void **state)
 {
-	/* Of fp32 the sum of what both may be off: each has its own order of sums. */
-	static const struct { const char *net, *precision; size_t clips; double dropout, loss, grad, weight, statistic; } rows[] = {
-		{ "nano", "fp32", 2, 0, 1e-5, 3e-4, 1e-6, 1e-5 },
-		{ "nano", "fp32", 1, 0.5, 1e-5, 3e-4, 1e-6, 1e-5 },
-		{ "nano", "bf16", 2, 0, 2e-2, 2e-2, 2e-2, 2e-2 },
+	/* Of fp32 the sum of what both may be off: each has its own order of sums.  In bf16 single gradients of so small a net
+	 * are anything: PyTorch's own, under autocast, are 0.45 off in double's worst tensor and 0.15 in the median. */
+	static const struct { const char *net, *precision; size_t clips; double dropout, loss, grad, median, weight, statistic; } rows[] = {
+		{ "nano", "fp32", 2, 0, 1e-5, 3e-4, 1e-4, 1e-6, 1e-5 },
+		{ "nano", "fp32", 1, 0.5, 1e-5, 3e-4, 1e-4, 1e-6, 1e-5 },
+		{ "nano", "bf16", 2, 0, 2e-3, 2, 0.25, 1e-3, 2e-2 },
 	};
 
 	(void)state;
@@ -187,7 +214,7 @@ static void two_steps_are_the_cpus(void **state)
 						.threads = 1, .seed = 3, .dropout_seed = 4, .dropout = rows[i].dropout };
 		cpu = open_with(kernel_backend_find("cpu"), &config);
 		config.precision = rows[i].precision;
-		cuda = open_with(&sfscale_kernels_cuda, &config);
+		cuda = open_cuda(config);
 		draw_state(cpu);
 		draw_state(cuda);
 		for (size_t s = 0; s < 2; s++) {
@@ -198,11 +225,11 @@ static void two_steps_are_the_cpus(void **state)
 				assert_true(fabsf(cuda->preds[j] - cpu->preds[j]) <= 10 * rows[i].loss);
 			for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
 				const char *name = "";
-				double worst = furthest(cuda, cpu, kinds[k].kind, 1e-4, &name);
+				double median, worst = furthest(cuda, cpu, kinds[k].kind, 1e-4, &name, &median);
 
-				print_message("%s %s, %zu clips, step %zu: tensors of kind %d are %.2g apart at most ('%s')\n",
-					      rows[i].net, rows[i].precision, rows[i].clips, s, kinds[k].kind, worst, name);
-				if (!(worst <= kinds[k].most))
+				print_message("%s %s, %zu clips, step %zu: tensors of kind %d are %.2g apart (median), %.2g at most ('%s')\n",
+					      rows[i].net, rows[i].precision, rows[i].clips, s, kinds[k].kind, median, worst, name);
+				if (!(worst <= kinds[k].most && median <= rows[i].median))
 					snprintf(far, sizeof(far), "tensors of kind %d are %g apart, in '%s'", kinds[k].kind, worst, name);
 			}
 		}
@@ -233,8 +260,8 @@ static void what_is_set_is_got_and_lies_where_buckets_want_it(void **state)
 	(void)state;
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
 	plan = plan_buckets(&net);
-	k = open_with(&sfscale_kernels_cuda, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1,
-								      .grad_offset = plan.grad_offset, .precision = "bf16" });
+	k = open_cuda((struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = 1, .grad_offset = plan.grad_offset,
+					      .precision = "fp32" });
 	in = malloc(net.values * sizeof(*in));
 	out = malloc(net.values * sizeof(*out));
 	assert_true(in && out && k->backend->on_device);
@@ -279,8 +306,8 @@ static void a_smaller_batch_in_between_changes_nothing(void **state)
 	(void)state;
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
 	for (size_t i = 0; i < 2; i++) {
-		struct kernels *k = open_with(&sfscale_kernels_cuda, &(struct kernel_config){ .net = &net, .clips_max = CLIPS,
-					      .boxes_max = BOXES, .seed = 3, .precision = "fp32" });
+		struct kernels *k = open_cuda((struct kernel_config){ .net = &net, .clips_max = CLIPS, .boxes_max = BOXES, .seed = 3,
+								      .precision = "fp32" });
 
 		for (size_t s = 0; s < 2; s++) {
 			struct batch b;
@@ -316,15 +343,23 @@ static void what_does_not_fit_says_how_many_clips_would(void **state)
 /* Whatever call of the runtime fails, it is said and nothing stays behind. */
 static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 {
-	static const char *const calls[] = { "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaStreamSynchronize", "launch" };
+	static const char *const calls[] = { "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaStreamSynchronize", "launch",
+					     "cudnnBackendExecute" };
+	struct kernel_config config = { .clips_max = 1, .boxes_max = BOXES, .precision = "fp32" };
+	struct kernels *tuned;
 	struct net net;
+	char *tuning;
 
 	(void)state;
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	config.net = &net;
+	tuned = open_cuda(config);
+	config.tuning = tuning = strdup(tuned->backend->tuning(tuned));
+	tuned->backend->close(tuned);
 	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
 		unsigned failures = 0;
 
-		for (unsigned nth = 1, failed = 1; failed; nth += 1 + nth / 3) {
+		for (unsigned nth = 1, failed = 1; failed; nth += nth) {
 			struct kernels *k = NULL;
 			struct batch b;
 			float loss;
@@ -332,7 +367,7 @@ static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 
 			batch_make(&b, &net, 1);
 			emulated_fail(calls[i], nth, cudaErrorMemoryAllocation);
-			rc = sfscale_kernels_cuda.open(&k, &(struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = BOXES });
+			rc = sfscale_kernels_cuda.open(&k, &config);
 			if (!rc)
 				rc = k->backend->input(k, &b.in);
 			if (!rc)
@@ -353,6 +388,7 @@ static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 		if (failures < 3)
 			fail_msg("%s failed %u times only", calls[i], failures);
 	}
+	free(tuning);
 	net_release(&net);
 }
 
