@@ -1,7 +1,9 @@
 /*
  * tests/test_cuda_step.c - the CUDA back end, emulated on the CPU (tests/emulated/), against the CPU back end.
  *
- * What is shown: that operators are wired, memory is planned and state is laid out as they should be, and that the arithmetic
+ * On a machine with a GPU the same tests run over the real libraries (make gpu-check).
+ *
+ * What is shown here: that operators are wired, memory is planned and state is laid out as they should be, and that the arithmetic
  * of our own kernels is right.  What is not: anything of the chip or of cuDNN, whose convolutions are plain loops here.
  */
 #include <stdarg.h>
@@ -26,6 +28,19 @@
 #include <string.h>
 
 extern const struct kernel_backend sfscale_kernels_cuda;
+
+/* Absent where these tests run over the real libraries, on a GPU. */
+#pragma weak emulated_memory
+#pragma weak emulated_memory_used
+#pragma weak emulated_fail
+
+static void skip_on_a_device(void)
+{
+	if (!emulated_fail) {
+		print_message("SKIP: this device cannot be made smaller, or to fail\n");
+		skip();
+	}
+}
 
 enum { CLIPS = 2, BOXES = 5 };
 
@@ -269,15 +284,17 @@ static void what_is_set_is_got_and_lies_where_buckets_want_it(void **state)
 		in[i] = (float)i + 1;
 	for (enum state_kind kind = STATE_WEIGHT; kind <= STATE_MOMENTUM; kind++)
 		for (size_t i = 0; i < net.param_count; i++) {
-			const float *flat[] = { k->weights, k->grads, k->momentum };	/* emulated: the host can read it */
+			const float *flat[] = { k->weights, k->grads, k->momentum };
 			const size_t count = net.params[i].count;
 			double sum = 0;
 
 			assert_int_equal(k->backend->set(k, kind, i, in + kind), OK);
 			assert_int_equal(k->backend->get(k, kind, i, out), OK);
 			assert_memory_equal(in + kind, out, count * sizeof(*in));
+			assert_int_equal(cudaMemcpy(out, flat[kind] + plan.grad_offset[i], count * sizeof(*out),
+						    cudaMemcpyDeviceToHost), cudaSuccess);
 			for (size_t j = 0; j < count; j++)
-				sum += flat[kind][plan.grad_offset[i] + j] - in[kind + j];
+				sum += out[j] - in[kind + j];
 			assert_true(sum == 0);
 		}
 	for (size_t i = 0; i < net.buffer_count; i++) {
@@ -329,6 +346,7 @@ static void what_does_not_fit_says_how_many_clips_would(void **state)
 	struct net net;
 
 	(void)state;
+	skip_on_a_device();
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
 	emulated_memory((size_t)64 << 20);
 	assert_int_equal(sfscale_kernels_cuda.open(&k, &(struct kernel_config){ .net = &net, .clips_max = 64, .boxes_max = 1 }), NO_MEMORY);
@@ -351,6 +369,7 @@ static void a_call_that_fails_is_said_and_leaves_nothing(void **state)
 	char *tuning;
 
 	(void)state;
+	skip_on_a_device();
 	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
 	config.net = &net;
 	tuned = open_cuda(config);
