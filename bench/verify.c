@@ -46,7 +46,7 @@ static const struct opt verify_opts[] = {
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads; 0: all", NULL },
 	{ "out", OPT_NAME, AT(out), NULL, "file to write: 'loss' (K), 'preds' (K,R,80), and after the last step 'grad.NAME', 'momentum.NAME', "
 	  "weights and buffers", NULL },
-	{ "against", OPT_NAME, AT(against), NULL, "reference with the same names; exit 3 when a tensor is over its tolerance", NULL },
+	{ "against", OPT_NAME, AT(against), NULL, "reference with the same names; exit 3 when a tensor is over its tolerance, which is wider for tf32 and bf16", NULL },
 	{ "worst", OPT_U64, AT(worst), "10", "tensors to list", NULL },
 	{ "csv", OPT_BOOL, AT(csv), "off", "the tables as CSV", NULL },
 	{ "json", OPT_BOOL, AT(json), "off", "the tables as JSON, with the meaning of their fields", NULL },
@@ -225,7 +225,7 @@ static int write_out(struct verify *v)
 
 /* ---- the comparison ---- */
 
-static int compare(const struct verify_options *o)
+static int compare(const struct verify_options *o, const char *precision)
 {
 	struct safetensors got = { 0 }, want = { 0 };
 	struct table classes = { 0 }, worst = { 0 };
@@ -235,7 +235,7 @@ static int compare(const struct verify_options *o)
 	if (!rc)
 		rc = safetensors_open(&want, o->against);
 	if (!rc)
-		rc = against(&got, &want, o->worst, &classes, &worst);
+		rc = against(&got, &want, against_times(precision), o->worst, &classes, &worst);
 	if (!rc || rc == BELOW)
 		tables_print(tables, ARRAY_LEN(tables), o->json ? TABLE_JSON : o->csv ? TABLE_CSV : TABLE_TEXT);
 	table_release(&classes);
@@ -265,6 +265,7 @@ static int verify_main(int argc, char **argv)
 	const char **operands = calloc((size_t)argc + 1, sizeof(*operands));
 	size_t operand_count;
 	struct verify v = { 0 };
+	const char *precision;
 	int rc = operands ? opt_parse(&command_verify, &v.o, argc, argv, operands, &operand_count)
 			  : err(NO_MEMORY, "no memory for the command line");
 
@@ -283,8 +284,9 @@ static int verify_main(int argc, char **argv)
 		rc = take_steps(&v);
 	if (!rc)
 		rc = write_out(&v);
+	precision = v.k ? v.k->precision : NULL;	/* static */
 	release(&v);
-	return !rc && v.o.against ? compare(&v.o) : rc;
+	return !rc && v.o.against ? compare(&v.o, precision) : rc;
 }
 
 const struct command command_verify = {

@@ -409,7 +409,7 @@ static void what_cannot_judge_lets_nothing_pass(void **state)
 		assert_int_equal(safetensors_open(&got, path), OK);
 		assert_int_equal(path_make(path, "%s/want", home), OK);
 		assert_int_equal(safetensors_open(&want, path), OK);
-		assert_int_equal(against(&got, &want, 10, &classes, &worst), cases[i].rc);
+		assert_int_equal(against(&got, &want, 1, 10, &classes, &worst), cases[i].rc);
 		table_release(&classes);
 		table_release(&worst);
 		safetensors_close(&got);

@@ -230,6 +230,28 @@ static size_t partial_floats(const struct cuda *c)
 	return most;
 }
 
+/* Floats of a batch as it comes: one input at a time. */
+static size_t raw_floats(const struct cuda *c)
+{
+	const struct net_tensor *fast = &c->base.net->tensors[CUDA_FAST];
+
+	return fast->c * fast->t * fast->h * fast->w;
+}
+
+/* Most of the memory grows with the clips: too many are refused before anything is allocated, with the number that would fit. */
+static int check_fit(struct cuda *c)
+{
+	const size_t clip_bytes = c->plan.clip_bytes + raw_floats(c) * sizeof(float), bytes = clip_bytes * c->config.clips_max;
+	size_t free_bytes = 0, all_bytes = 0;
+	int rc = TRY_CUDA(cudaMemGetInfo(&free_bytes, &all_bytes));
+
+	if (rc || bytes <= free_bytes)
+		return rc;
+	return err(NO_MEMORY, "%zu clips of net '%s' need %.3f GiB of device memory for activations and their gradients; %.3f of %.3f GiB "
+		   "are free, enough for %zu clips", c->config.clips_max, c->base.net->preset->name, (double)bytes / (1 << 30),
+		   (double)free_bytes / (1 << 30), (double)all_bytes / (1 << 30), free_bytes / clip_bytes);
+}
+
 static float *floats(struct cuda *c, size_t count, const char *what, int *rc)
 {
 	return cuda_memory_device(&c->memory, count * sizeof(float), what, rc);
@@ -238,7 +260,6 @@ static float *floats(struct cuda *c, size_t count, const char *what, int *rc)
 static int open_state(struct cuda *c)
 {
 	const struct net *net = c->base.net;
-	const struct net_tensor *fast = &net->tensors[CUDA_FAST];
 	size_t copy_elements, longest = 0;
 	int rc = place_copies(c, &copy_elements);
 
@@ -258,12 +279,13 @@ static int open_state(struct cuda *c)
 	c->bn_mean = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->bn_inv_std = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->partial = floats(c, partial_floats(c), "the batch norms' partial sums", &rc);
-	c->raw = floats(c, c->config.clips_max * 3 * fast->t * fast->h * fast->w, "a batch of clips", &rc);
+	c->raw = floats(c, c->config.clips_max * raw_floats(c), "a batch of clips", &rc);
 	c->copies = cuda_memory_device(&c->memory, copy_elements * cuda_element_bytes(c->element), "the weights in the "
 				       "convolutions' type", &rc);
 	c->runs = cuda_memory_device(&c->memory, net->param_count * sizeof(*c->runs), "the list of parameters", &rc);
 	c->hyper = floats(c, 3, "the optimiser's numbers", &rc);
 	c->hyper_pinned = cuda_memory_pinned(&c->memory, 3 * sizeof(float), "the optimiser's numbers", &rc);
+	c->arena = cuda_memory_device(&c->memory, c->plan.clip_bytes * c->config.clips_max, "activations and their gradients", &rc);
 	return rc ? rc : write_runs(c);
 }
 
@@ -305,21 +327,6 @@ static int open_head(struct cuda *c)
 		first += t->c;
 	}
 	c->base.preds = h->preds_pinned;
-	return rc;
-}
-
-/* Activations: most of the memory, and the part that a smaller batch makes smaller. */
-static int open_arena(struct cuda *c)
-{
-	const size_t bytes = c->plan.clip_bytes * c->config.clips_max;
-	size_t free_bytes = 0, all_bytes = 0;
-	int rc = TRY_CUDA(cudaMemGetInfo(&free_bytes, &all_bytes));
-
-	if (!rc && bytes > free_bytes)
-		return err(NO_MEMORY, "%zu clips of net '%s' need %.3f GiB of device memory for activations and their gradients; "
-			   "%.3f GiB are free, enough for %zu clips", c->config.clips_max, c->base.net->preset->name,
-			   (double)bytes / (1 << 30), (double)free_bytes / (1 << 30), free_bytes / c->plan.clip_bytes);
-	c->arena = cuda_memory_device(&c->memory, bytes, "activations and their gradients", &rc);
 	return rc;
 }
 
@@ -378,11 +385,11 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	if (!rc)
 		rc = kernel_plan_init(&c->plan, config->net, config->grad_offset, cuda_clip_values, c, cuda_element_bytes(c->element));
 	if (!rc)
+		rc = check_fit(c);
+	if (!rc)
 		rc = open_state(c);
 	if (!rc)
 		rc = open_head(c);
-	if (!rc)
-		rc = open_arena(c);
 	if (!rc)
 		rc = cuda_prepare(c, config->clips_max);
 	if (!rc)
