@@ -263,7 +263,8 @@ static int predict(struct validation *v, struct kernels *k)
 
 /* ---- files ----------------------------------------------------------------------------- */
 
-/* Every box with every class, without threshold.  Corners as the annotations have them, which a float holds to seven digits; scores to the last bit. */
+/* Every box with every class, without threshold.  Corners as the annotations have them, which a float holds to seven
+ * digits; scores to the last bit. */
 static int write_detections(const struct validation *v, const char *path)
 {
 	const struct ava_index *ix = &v->index;
