@@ -30,11 +30,6 @@ bool run_emulated(const struct run_options *o, char text[EMULATED_BYTES])
 	return *text;
 }
 
-static size_t scaled(size_t crop, size_t side)
-{
-	return crop * side / LOADER_CROP;
-}
-
 /* For one phase; the jitter of smaller crops begins lower and ends where that of the full one does. */
 static int open_loader(struct run *r, const struct multigrid_phase *p)
 {
@@ -42,7 +37,7 @@ static int open_loader(struct run *r, const struct multigrid_phase *p)
 	struct loader_config config = {
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
 		.frames = p->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
-		.scale_max = scaled(r->net.crop, LOADER_SCALE_MAX),
+		.scale_max = loader_scaled(r->net.crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
 		.ranks = o->emulate_ranks, .epochs = r->grid.epochs, .turn_count = p->turn_count,
 		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader,
@@ -53,9 +48,9 @@ static int open_loader(struct run *r, const struct multigrid_phase *p)
 		size_t crop = p->turns[i].crop;
 
 		config.crop = crop > config.crop ? crop : config.crop;
-		config.turns[i] = (struct loader_turn){ crop, scaled(crop, LOADER_SCALE_MIN), p->turns[i].times };
+		config.turns[i] = (struct loader_turn){ crop, loader_scaled(crop, LOADER_SCALE_MIN), p->turns[i].times };
 	}
-	config.scale_min = scaled(config.crop, LOADER_SCALE_MIN);
+	config.scale_min = loader_scaled(config.crop, LOADER_SCALE_MIN);
 	config.iterations_max = multigrid_batches(p, o->iterations);
 	return loader_open(&r->loader, &config);
 }

@@ -21,6 +21,12 @@
 /* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
 enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
 
+/* A side that is published for crop 224, for another crop. */
+static inline size_t loader_scaled(size_t crop, size_t side)
+{
+	return crop * side / LOADER_CROP;
+}
+
 enum { LOADER_TURNS_MAX = 3 };
 
 struct loader_config {
