@@ -16,6 +16,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
+#include "kernels/net.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,10 +25,6 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
-
-/* (value / 255 - mean) / deviation, mean 0.45 and deviation 0.225 for all three channels. */
-#define SCALE (1 / (255 * 0.225f))
-#define OFFSET (0.45f / 0.225f)
 
 enum { WEIGHT_BITS = 11, ONE = 1 << WEIGHT_BITS };
 
@@ -85,12 +82,7 @@ void clip_frames(const struct clip_geometry *g, size_t centre, size_t frame_coun
 
 size_t clip_slow_frame(const struct clip_geometry *g, size_t i)
 {
-	size_t slow = g->frames / g->alpha;
-
-	if (slow < 2)
-		return 0;
-	return g->old_linspace ? (size_t)((float)i * ((float)(g->frames - 1) / (float)(slow - 1)))
-			       : i * (g->frames - 1) / (slow - 1);
+	return net_shown_frame(g->frames, g->frames / g->alpha, g->old_linspace, i);
 }
 
 /* The short side becomes `side`, and the long one follows. */
@@ -250,7 +242,7 @@ static void row_blend(const int16_t *upper, const int16_t *lower, const struct c
 			int sum = (upper[c * pitch + i] * row->upper_weight >> 16) +
 				  (lower[c * pitch + i] * row->lower_weight >> 16);
 
-			to->fast[c][i] = (float)((sum + 2) >> 2) * SCALE - OFFSET;
+			to->fast[c][i] = net_pixel((sum + 2) >> 2);
 			if (to->slow[c])
 				to->slow[c][i] = to->fast[c][i];
 		}
@@ -316,7 +308,7 @@ static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const str
 {
 	const __m256i u = _mm256_set1_epi16(row->upper_weight), l = _mm256_set1_epi16(row->lower_weight);
 	const __m256i two = _mm256_set1_epi16(2);
-	const __m256 scale = _mm256_set1_ps(SCALE), offset = _mm256_set1_ps(OFFSET);
+	const __m256 scale = _mm256_set1_ps(NET_PIXEL_SCALE), offset = _mm256_set1_ps(NET_PIXEL_OFFSET);
 	size_t pitch = padded(wide), whole = wide / 16 * 16;
 
 	for (size_t c = 0; c < 3; c++, upper += pitch, lower += pitch) {

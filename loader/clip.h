@@ -89,9 +89,7 @@ int clip_make(struct clip_maker *, const struct ava_index *, size_t example, uin
 
 /* The parts, in order. */
 void clip_frames(const struct clip_geometry *, size_t centre, size_t frame_count, size_t *frames);
-/* Index into the fast frames: linspace(0, T - 1, T / alpha), truncated; not every alpha-th.  PyTorch before 1.7
- * multiplied i with a step in single precision, which may end below T - 1 (T = 32: 30.999998, so 30, not 31). */
-size_t clip_slow_frame(const struct clip_geometry *, size_t i);
+size_t clip_slow_frame(const struct clip_geometry *, size_t i);	/* index into the fast ones */
 void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example);
 void clip_view_val(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);

@@ -38,7 +38,7 @@ struct loader_config {
 	size_t frames;		/* of the fast pathway */
 	size_t alpha;
 	size_t rate;		/* every rate-th frame of the window */
-	bool old_linspace;	/* see clip_slow_frame() */
+	bool old_linspace;	/* see net_shown_frame() */
 	size_t crop;
 	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
 	struct loader_turn {		/* batches take turns in their crops; an epoch has whole rounds of turns */
