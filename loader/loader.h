@@ -39,6 +39,7 @@ struct loader_config {
 	size_t alpha;
 	size_t rate;		/* every rate-th frame of the window */
 	bool old_linspace;	/* see net_shown_frame() */
+	bool crops;		/* a batch has crops of bytes, for the kernels to finish, instead of both pathways' tensors */
 	size_t crop;
 	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
 	struct loader_turn {		/* batches take turns in their crops; an epoch has whole rounds of turns */
@@ -63,12 +64,13 @@ struct loader_config {
 /* One batch; valid until the next loader_next() or loader_close(). */
 struct clip_batch {
 	size_t clips, boxes;		/* N, R */
-	const float *slow;		/* (N,3,T/alpha,H,W), borrowed */
-	const float *fast;		/* (N,3,T,H,W), borrowed */
+	const float *slow;		/* (N,3,T/alpha,H,W), borrowed; NULL with config.crops */
+	const float *fast;		/* (N,3,T,H,W), borrowed; likewise */
+	const uint8_t *crops;		/* (N,T,H,W,3), RGB, borrowed; NULL without */
 	const float *rois;		/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
 	const float *labels;		/* (R,80): 0 or 1 */
 	const int64_t *meta;		/* (R,2): video index, second */
-	size_t bytes;			/* slow + fast */
+	size_t bytes;			/* slow + fast, or crops */
 };
 
 struct loader;
