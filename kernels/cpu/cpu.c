@@ -487,6 +487,7 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	if (!in->clips || in->clips > c->config.clips_max || !in->boxes || in->boxes > c->config.boxes_max)
 		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips,
 			   in->boxes, c->config.clips_max, c->config.boxes_max);
+	assert(in->crops ? !in->slow && !in->fast : in->slow && in->fast);
 	assert(in->parts <= 1 || (c->sum && in->part < in->parts));
 	for (size_t i = 0; i < in->boxes; i++)
 		if (!(in->rois[i * 5] >= 0 && in->rois[i * 5] < (float)in->clips))
@@ -507,7 +508,8 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	for (int i = 0; i < NET_INPUTS; i++) {
 		const struct dnn_conv stem = conv_shape(c, reader_of(k->net, i), in->clips);
 
-		conv_input(&stem, c->block, plain[i], act_of(c, c->values, i).at);
+		conv_input(&stem, c->block, &(struct conv_source){ plain[i], in->crops, k->net->frames, c->config.old_linspace },
+			   act_of(c, c->values, i).at);
 	}
 	memcpy(c->rois, in->rois, in->boxes * 5 * sizeof(float));
 	memcpy(c->labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
