@@ -98,7 +98,7 @@ void checkpoint_release(struct checkpoint *c)
 /* Those that change when and by whom something is done, and not what comes out. */
 static const char *const idle_options[] = {
 	"out", "init", "resume", "checkpoint-period", "epochs", "policy", "workers", "prefetch", "nodes", "bind", "overlap", "log-period",
-	"inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
+	"pixels", "inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
 	"emulate-storage-ms", "hang-s",
 };
 

@@ -33,7 +33,7 @@
 #include <unistd.h>
 
 struct loader_options {
-	const char *data, *out, *policies, *workers, *cache;
+	const char *data, *out, *policies, *workers, *cache, *pixels;
 	uint64_t clips, frames, crop, epochs, iterations, prefetch, seed;
 	double compute_ms, storage_ms;
 };
@@ -47,6 +47,7 @@ static const struct opt opts[] = {
 	  "persistent threads)", NULL },
 	{ "workers", OPT_NAME, AT(workers), "0,1,2,4,6,8", "numbers of workers, separated by commas; 0: the training thread loads", NULL },
 	{ "cache", OPT_NAME, AT(cache), "both", "state of the page cache", "warm|cold|both" },
+	{ "pixels", OPT_NAME, AT(pixels), "fp32", "normalised tensors of both pathways, or crops of bytes, a fifth of that", LOADER_PIXELS },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per batch", NULL },
 	{ "frames", OPT_U64, AT(frames), "32", "frames of the fast pathway", NULL },
 	{ "crop", OPT_U64, AT(crop), "224", "height and width of a clip", NULL },
@@ -190,7 +191,7 @@ static int run_pass(const struct loader_options *o, const char *policy, size_t w
 	struct loader *ld;
 	int rc = loader_open(&ld, &(struct loader_config){
 		.data = o->data, .policy = policy, .workers = workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop,
+		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop, .crops = !strcmp(o->pixels, "uint8"),
 		.scale_min = loader_scaled(o->crop, LOADER_SCALE_MIN), .scale_max = loader_scaled(o->crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .world = 1, .epochs = epochs, .iterations_max = o->iterations,
 		.storage_ns = (uint64_t)(1e6 * o->storage_ms) });
@@ -458,7 +459,7 @@ static int loader_main(int argc, char **argv)
 		globfree(&files);
 		return rc;
 	}
-	snprintf(title, sizeof(title), "The loader alone (%s)", place.text);
+	snprintf(title, sizeof(title), "The loader alone, %s (%s)", o.pixels, place.text);
 	table_init(&t, "loader", title, fields, ARRAY_LEN(fields));
 	rc = measure(&t, &o, &plan, &files);
 	if (!rc) {

@@ -17,6 +17,8 @@
 
 /* The names of the policies, as a row of options wants its choices. */
 #define LOADER_POLICIES "inline|respawn|fork|persistent|threads|null"
+/* Likewise of the forms of a clip: config.crops is the second. */
+#define LOADER_PIXELS "fp32|uint8"
 
 /* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
 enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
@@ -84,7 +86,8 @@ size_t loader_batches(const struct loader *);		/* likewise, as many as the data 
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
 
 /* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of
- * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first epoch; NULL: not recorded. */
+ * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first
+ * epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
 /* Epochs in turn, each read to its end; the first may be any (a run that is resumed). */
