@@ -18,14 +18,12 @@
 #include "comm/topo/preset.h"
 #include "kernels/kernels.h"
 #include "loader/ava.h"
-#include "loader/jpeg.h"
+#include "loader/bare.h"
 #include "loader/loader.h"
-#include "loader/parallel.h"
 #include "loader/synth.h"
 #include "report/runs.h"
 
 #include <build.h>
-#include <glob.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -247,43 +245,6 @@ static int data_set(const struct bench_options *o, char path[PATH_BYTES])
 							.height = FRAME_HEIGHT, .quality = 90, .threads = 2 }, counts);
 }
 
-enum { DECODERS_MAX = 2 };
-
-struct decoders {
-	struct jpeg_reader readers[DECODERS_MAX];
-	glob_t files;
-};
-
-static int decode_one(void *context, size_t thread, size_t item)
-{
-	struct decoders *d = context;
-	char why[256];
-
-	return jpeg_read(&d->readers[thread], d->files.gl_pathv[item], why, sizeof(why)) ? err(FAILED, "%s", why) : OK;
-}
-
-/* Frames per second of threads that read and decode and do nothing else, over all files of the training set. */
-static int decode_rate(const char *data, size_t threads, double *frames_per_s)
-{
-	char pattern[PATH_BYTES];
-	struct decoders d = { 0 };
-	uint64_t begin;
-	int rc = path_make(pattern, "%s/frames/*/*.jpg", data);
-
-	if (!rc && glob(pattern, 0, NULL, &d.files))
-		rc = err(FAILED, "no frames as '%s'", pattern);
-	for (size_t i = 0; i < threads && !rc; i++)
-		rc = jpeg_reader_init(&d.readers[i]);
-	begin = clock_ns();
-	if (!rc)
-		rc = parallel_each(d.files.gl_pathc, threads, decode_one, &d);
-	*frames_per_s = (double)d.files.gl_pathc * NS_PER_S / (double)(clock_ns() - begin);
-	for (size_t i = 0; i < DECODERS_MAX; i++)
-		jpeg_reader_release(&d.readers[i]);
-	globfree(&d.files);
-	return rc;
-}
-
 /* Frames per second that come out of the loader as tensors, from the start of its workers to the end of the second
  * epoch: what they make before the first request is not free, the index and the ring's memory, which are once per run,
  * are not counted. */
@@ -313,40 +274,66 @@ static int loader_rate(const char *data, const char *policy, size_t workers, dou
 	return rc;
 }
 
+/* The data set, and all of its frames. */
+struct loader_race {
+	char data[PATH_BYTES];
+	glob_t frames;
+};
+
 static int one_decoder_rate(void *context, double *frames_per_s)
 {
-	return decode_rate(context, 1, frames_per_s);
+	const struct loader_race *r = context;
+
+	return bare_decode_rate(&r->frames, 1, frames_per_s);
 }
 
 static int two_decoders_rate(void *context, double *frames_per_s)
 {
-	return decode_rate(context, 2, frames_per_s);
+	const struct loader_race *r = context;
+
+	return bare_decode_rate(&r->frames, 2, frames_per_s);
 }
 
 static int inline_rate(void *context, double *frames_per_s)
 {
-	return loader_rate(context, "inline", 0, frames_per_s);
+	const struct loader_race *r = context;
+
+	return loader_rate(r->data, "inline", 0, frames_per_s);
 }
 
 static int one_worker_rate(void *context, double *frames_per_s)
 {
-	return loader_rate(context, "threads", 1, frames_per_s);
+	const struct loader_race *r = context;
+
+	return loader_rate(r->data, "threads", 1, frames_per_s);
 }
 
 static int two_workers_rate(void *context, double *frames_per_s)
 {
-	return loader_rate(context, "threads", 2, frames_per_s);
+	const struct loader_race *r = context;
+
+	return loader_rate(r->data, "threads", 2, frames_per_s);
+}
+
+static int loader_race(const struct bench_options *o, measurement *const *all, size_t count, double *rates)
+{
+	struct loader_race r = { .frames = { 0 } };
+	int rc = data_set(o, r.data);
+
+	if (!rc)
+		rc = bare_find(r.data, &r.frames);
+	if (!rc)
+		rc = turns(o, all, count, &r, rates);
+	globfree(&r.frames);
+	return rc;
 }
 
 static int loader_over_decode(const struct bench_options *o, struct figure *f)
 {
 	static measurement *const race[] = { one_decoder_rate, inline_rate };
 	double rate[ARRAY_LEN(race)];
-	char data[PATH_BYTES];
-	int rc = data_set(o, data);
+	int rc = loader_race(o, race, ARRAY_LEN(race), rate);
 
-	if (!rc)
-		rc = turns(o, race, ARRAY_LEN(race), data, rate);
 	if (rc)
 		return rc;
 	f->value = rate[1] / rate[0];
@@ -361,11 +348,8 @@ static int loader_gain_over_decode(const struct bench_options *o, struct figure 
 {
 	static measurement *const race[] = { one_decoder_rate, two_decoders_rate, one_worker_rate, two_workers_rate };
 	double rate[ARRAY_LEN(race)];
-	char data[PATH_BYTES];
-	int rc = data_set(o, data);
+	int rc = loader_race(o, race, ARRAY_LEN(race), rate);
 
-	if (!rc)
-		rc = turns(o, race, ARRAY_LEN(race), data, rate);
 	if (rc)
 		return rc;
 	f->value = rate[3] / rate[2] / (rate[1] / rate[0]);

@@ -98,8 +98,8 @@ void checkpoint_release(struct checkpoint *c)
 /* Those that change when and by whom something is done, and not what comes out. */
 static const char *const idle_options[] = {
 	"out", "init", "resume", "checkpoint-period", "epochs", "policy", "workers", "prefetch", "nodes", "bind", "overlap", "log-period",
-	"inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
-	"emulate-storage-ms", "hang-s", "nccl", "nccl-timeout-s", "one-gpu",
+	"pixels", "inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
+	"emulate-storage-ms", "hang-s", "nccl", "nccl-timeout-s", "one-gpu", "profile", "tuning",
 };
 
 static bool is_idle(const char *option, bool planned)

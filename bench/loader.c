@@ -19,14 +19,12 @@
 #include "bench/commands.h"
 #include "bench/place.h"
 #include "kernels/net.h"
-#include "loader/jpeg.h"
+#include "loader/bare.h"
 #include "loader/loader.h"
-#include "loader/parallel.h"
 #include "report/plot.h"
 
 #include <build.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +33,7 @@
 #include <unistd.h>
 
 struct loader_options {
-	const char *data, *out, *policies, *workers, *cache;
+	const char *data, *out, *policies, *workers, *cache, *pixels;
 	uint64_t clips, frames, crop, epochs, iterations, prefetch, seed;
 	double compute_ms, storage_ms;
 };
@@ -49,6 +47,7 @@ static const struct opt opts[] = {
 	  "persistent threads)", NULL },
 	{ "workers", OPT_NAME, AT(workers), "0,1,2,4,6,8", "numbers of workers, separated by commas; 0: the training thread loads", NULL },
 	{ "cache", OPT_NAME, AT(cache), "both", "state of the page cache", "warm|cold|both" },
+	{ "pixels", OPT_NAME, AT(pixels), "fp32", "normalised tensors of both pathways, or crops of bytes, a fifth of that", LOADER_PIXELS },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per batch", NULL },
 	{ "frames", OPT_U64, AT(frames), "32", "frames of the fast pathway", NULL },
 	{ "crop", OPT_U64, AT(crop), "224", "height and width of a clip", NULL },
@@ -149,46 +148,6 @@ static double prepare_cache(const glob_t *files, bool cold)
 	return p.all ? 100 * (double)p.here / (double)p.all : NAN;
 }
 
-/* ---- bare decoding --------------------------------------------------------------------- */
-
-enum { THREADS_MAX = 64 };
-
-struct decoders {
-	const glob_t *files;
-	struct jpeg_reader readers[THREADS_MAX];
-};
-
-static int decode_one(void *context, size_t thread, size_t item)
-{
-	struct decoders *d = context;
-	char why[512];
-
-	if (!jpeg_read(&d->readers[thread], d->files->gl_pathv[item], why, sizeof(why)))
-		return OK;
-	return err(FAILED, "%s", why);
-}
-
-static int decode_rate(const glob_t *files, size_t threads, double *frames_per_s)
-{
-	struct decoders *d = calloc(1, sizeof(*d));
-	uint64_t begin;
-	int rc = d ? OK : err(NO_MEMORY, "no memory for %zu decoders", threads);
-
-	if (rc)
-		return rc;
-	d->files = files;
-	for (size_t i = 0; i < threads && !rc; i++)
-		rc = jpeg_reader_init(&d->readers[i]);
-	begin = clock_ns();
-	if (!rc)
-		rc = parallel_each(files->gl_pathc, threads, decode_one, d);
-	*frames_per_s = (double)files->gl_pathc * NS_PER_S / (double)(clock_ns() - begin);
-	for (size_t i = 0; i < THREADS_MAX; i++)
-		jpeg_reader_release(&d->readers[i]);
-	free(d);
-	return rc;
-}
-
 /* ---- one run --------------------------------------------------------------------------- */
 
 /* ns, but for the counts. */
@@ -232,8 +191,8 @@ static int run_pass(const struct loader_options *o, const char *policy, size_t w
 	struct loader *ld;
 	int rc = loader_open(&ld, &(struct loader_config){
 		.data = o->data, .policy = policy, .workers = workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop,
-		.scale_min = o->crop * LOADER_SCALE_MIN / LOADER_CROP, .scale_max = o->crop * LOADER_SCALE_MAX / LOADER_CROP,
+		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop, .crops = !strcmp(o->pixels, "uint8"),
+		.scale_min = loader_scaled(o->crop, LOADER_SCALE_MIN), .scale_max = loader_scaled(o->crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .world = 1, .epochs = epochs, .iterations_max = o->iterations,
 		.storage_ns = (uint64_t)(1e6 * o->storage_ms) });
 
@@ -299,9 +258,11 @@ struct plan {
 	char policy_text[256], worker_text[256];
 	char *policies[LIST_MAX];
 	size_t policy_count, workers[LIST_MAX], worker_count;
+	size_t decoders[LIST_MAX];	/* bare ones beside as many workers: at most one per core */
+	double decode[LIST_MAX];	/* what they do, in clips per second */
 };
 
-static int plan_make(struct plan *p, const struct loader_options *o)
+static int plan_make(struct plan *p, const struct loader_options *o, size_t cores)
 {
 	char *words[LIST_MAX];
 
@@ -319,32 +280,42 @@ static int plan_make(struct plan *p, const struct loader_options *o)
 		if (*end || n > 1024)
 			return err(USAGE, "loader: --workers '%s' is no number up to 1024", words[i]);
 		p->workers[i] = n;
+		p->decoders[i] = n < 1 ? 1 : n < cores ? n : cores;
 	}
 	return OK;
 }
 
-/* Prints each row when it is there: a long measurement shows that it lives. */
-static int measure(struct table *t, const struct loader_options *o, const struct plan *plan, const glob_t *files, const struct place *place)
+/* A row for each number of decoders, with a warm cache. */
+static int measure_decoding(struct table *t, const struct loader_options *o, struct plan *plan, const glob_t *files)
 {
-	double decode[THREADS_MAX + 1] = { 0 };
-	size_t cores = place->pus_bound < THREADS_MAX ? place->pus_bound : THREADS_MAX;
 	int rc = OK;
 
 	prepare_cache(files, false);
 	for (size_t i = 0; i < plan->worker_count && !rc; i++) {
-		size_t threads = plan->workers[i] < 1 ? 1 : plan->workers[i] < cores ? plan->workers[i] : cores;
+		size_t same = 0;
 
-		if (decode[threads] > 0)
-			continue;
-		rc = decode_rate(files, threads, &decode[threads]);
-		decode[threads] /= (double)o->frames;
-		if (!rc)
-			decode_row(t, threads, decode[threads]);
+		while (plan->decoders[same] != plan->decoders[i])
+			same++;
+		if (same == i) {
+			rc = bare_decode_rate(files, plan->decoders[i], &plan->decode[i]);
+			plan->decode[i] /= (double)o->frames;
+			if (!rc)
+				decode_row(t, plan->decoders[i], plan->decode[i]);
+		}
+		plan->decode[i] = plan->decode[same];
 	}
+	return rc;
+}
+
+/* Prints each row when it is there: a long measurement shows that it lives. */
+static int measure(struct table *t, const struct loader_options *o, struct plan *plan, const glob_t *files)
+{
+	int rc = measure_decoding(t, o, plan, files);
+
 	for (int cold = 0; cold < 2 && !rc; cold++)
 		for (size_t k = 0; k < plan->policy_count; k++)
 			for (size_t i = 0; i < plan->worker_count && !rc; i++) {
-				size_t workers = plan->workers[i], threads = workers < 1 ? 1 : workers < cores ? workers : cores;
+				size_t workers = plan->workers[i];
 				double cached;
 				struct pass p;
 
@@ -355,7 +326,7 @@ static int measure(struct table *t, const struct loader_options *o, const struct
 				rc = run_pass(o, workers ? plan->policies[k] : "inline", workers, cold ? 1 : o->epochs, &p);
 				if (rc)
 					break;
-				pass_row(t, o, workers ? plan->policies[k] : "inline", workers, cold, cached, decode[threads], &p);
+				pass_row(t, o, workers ? plan->policies[k] : "inline", workers, cold, cached, plan->decode[i], &p);
 				printf("%-10s %zu workers, %s: %.1f clips/s\n", workers ? plan->policies[k] : "inline", workers,
 				       cold ? "cold" : "warm", (double)(p.batches * o->clips) * NS_PER_S / (double)p.wall);
 				fflush(stdout);
@@ -458,16 +429,6 @@ static int check(const struct loader_options *o)
 	return OK;
 }
 
-static int find_files(const struct loader_options *o, glob_t *files)
-{
-	char pattern[PATH_BYTES];
-	int rc = path_make(pattern, "%s/frames/*/*.jpg", o->data);
-
-	if (!rc && glob(pattern, 0, NULL, files))
-		rc = err(FAILED, "no frames as '%s'", pattern);
-	return rc;
-}
-
 static int loader_main(int argc, char **argv)
 {
 	struct loader_options o;
@@ -486,21 +447,21 @@ static int loader_main(int argc, char **argv)
 	if (!rc)
 		rc = check(&o);
 	if (!rc)
-		rc = plan_make(&plan, &o);
-	if (!rc)
-		rc = find_files(&o, &files);
-	if (!rc)
 		rc = place_find(&place, 1, 1, 1, o.storage_ms > 0 ? o.compute_ms > 0 ? "compute and storage" : "storage" :
 				o.compute_ms > 0 ? "compute" : NULL);
+	if (!rc)
+		rc = plan_make(&plan, &o, place.pus_bound);
+	if (!rc)
+		rc = bare_find(o.data, &files);
 	if (!rc)
 		rc = dir_make(o.out);
 	if (rc) {
 		globfree(&files);
 		return rc;
 	}
-	snprintf(title, sizeof(title), "The loader alone (%s)", place.text);
+	snprintf(title, sizeof(title), "The loader alone, %s (%s)", o.pixels, place.text);
 	table_init(&t, "loader", title, fields, ARRAY_LEN(fields));
-	rc = measure(&t, &o, &plan, &files, &place);
+	rc = measure(&t, &o, &plan, &files);
 	if (!rc) {
 		table_print_text(&t, stdout);
 		rc = write_text(&o, &t);

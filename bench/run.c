@@ -34,6 +34,8 @@ static const struct opt opts[] = {
 	{ "frames", OPT_U64, AT(frames), "0", "frames of the fast pathway; 0: the preset's", NULL },
 	{ "linspace", OPT_NAME, AT(linspace), "new", "which of the fast frames are the slow ones, as PyTorch >= 1.7 rounds (of 32 the last is "
 	  "frame 31) or as older ones (frame 30)", "new|old" },
+	{ "pixels", OPT_NAME, AT(pixels), "fp32", "what the loader hands over: normalised tensors of both pathways, or crops of bytes, a fifth of that, "
+	  "which the kernels finish to the same bits", LOADER_PIXELS },
 	{ "clips", OPT_U64, AT(clips), "1", "clips per rank and iteration", NULL },
 	{ "epochs", OPT_U64, AT(epochs), "3", "epochs", NULL },
 	{ "multigrid", OPT_NAME, AT(multigrid), "off", "small clips in large batches first: the long cycle over epochs, with the short one over "

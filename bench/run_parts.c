@@ -35,11 +35,6 @@ bool run_emulated(const struct run_options *o, char text[EMULATED_BYTES])
 	return *text;
 }
 
-static size_t scaled(size_t crop, size_t side)
-{
-	return crop * side / LOADER_CROP;
-}
-
 /* For one phase; the jitter of smaller crops begins lower and ends where that of the full one does. */
 static int open_loader(struct run *r, const struct multigrid_phase *p)
 {
@@ -47,7 +42,7 @@ static int open_loader(struct run *r, const struct multigrid_phase *p)
 	struct loader_config config = {
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
 		.frames = p->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
-		.scale_max = scaled(r->net.crop, LOADER_SCALE_MAX),
+		.crops = !strcmp(o->pixels, "uint8"), .scale_max = loader_scaled(r->net.crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
 		.ranks = o->emulate_ranks, .epochs = r->grid.epochs, .turn_count = p->turn_count,
 		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader,
@@ -58,9 +53,9 @@ static int open_loader(struct run *r, const struct multigrid_phase *p)
 		size_t crop = p->turns[i].crop;
 
 		config.crop = crop > config.crop ? crop : config.crop;
-		config.turns[i] = (struct loader_turn){ crop, scaled(crop, LOADER_SCALE_MIN), p->turns[i].times };
+		config.turns[i] = (struct loader_turn){ crop, loader_scaled(crop, LOADER_SCALE_MIN), p->turns[i].times };
 	}
-	config.scale_min = scaled(config.crop, LOADER_SCALE_MIN);
+	config.scale_min = loader_scaled(config.crop, LOADER_SCALE_MIN);
 	config.iterations_max = multigrid_batches(p, o->iterations);
 	return loader_open(&r->loader, &config);
 }
@@ -94,7 +89,7 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.grad_offset = r->buckets.grad_offset,
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
-				.in_parts = parts > 1, .emulate = o->emulate_kernels,
+				.old_linspace = !strcmp(o->linspace, "old"), .in_parts = parts > 1, .emulate = o->emulate_kernels,
 				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->device });
 		if (!rc && r->comm->backend->enlist_device)
 			rc = r->comm->backend->enlist_device(r->comm, s->kernels[i]->grads, r->net.values * sizeof(float));
@@ -124,8 +119,8 @@ static int open_validation(struct run *r)
 		return OK;
 	return validation_open(&r->validation, &(struct validation_config){
 		.data = o->data, .out = o->out, .every = (unsigned)o->eval_seconds, .clips = o->clips,
-		.threads = o->workers ? o->workers : 1, .kernel_threads = run_kernel_threads(r),
-		.device = r->comm->device, .rank = r->comm->rank, .world = r->comm->world,
+		.crops = !strcmp(o->pixels, "uint8"), .threads = o->workers ? o->workers : 1,
+		.kernel_threads = run_kernel_threads(r), .device = r->comm->device, .rank = r->comm->rank, .world = r->comm->world,
 		.geometry = { .rule = strcmp(o->eval_frames, "whole") ? CLIP_VAL : CLIP_TEST, .frames = r->net.frames,
 			      .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
 			      .crop = r->net.crop } });

@@ -57,8 +57,8 @@ static int input(struct step *s)
 	s->fed.stall += began(s);
 	s->fed.line_stall += began(s);
 	return rc ? rc : s->kernels->backend->input(s->kernels, &(struct step_input){
-		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .rois = b->rois,
-		.labels = b->labels, .part = s->part, .parts = s->passes });
+		.clips = b->clips, .boxes = b->boxes, .slow = b->slow, .fast = b->fast, .crops = b->crops,
+		.rois = b->rois, .labels = b->labels, .part = s->part, .parts = s->passes });
 }
 
 /* Running statistics are rank 0's alone: DDP's broadcast_buffers, one call per type. */

@@ -34,6 +34,7 @@ struct group {
 	size_t first;			/* of `examples` */
 	size_t *first_box;		/* (clips), in the batch */
 	float *slow, *fast, *rois, *targets;
+	uint8_t *crops;			/* rather than slow and fast, which are NULL then; else it is */
 	int64_t *meta;
 };
 
@@ -136,7 +137,8 @@ static int open_own_kernels(struct group *g, struct kernels *k)
 	if (!rc)
 		rc = k->backend->open(&g->own_kernels, &(struct kernel_config){
 			.net = &g->own_net, .clips_max = c->clips, .boxes_max = validation_boxes_max(g->v),
-			.threads = c->kernel_threads, .device = c->device, .precision = k->precision });
+			.threads = c->kernel_threads, .device = c->device, .precision = k->precision,
+			.old_linspace = c->geometry.old_linspace });
 	g->kernels = g->own_kernels;
 	return rc ? rc : kernels_carry(k, g->own_kernels);
 }
@@ -150,6 +152,7 @@ static void group_close(struct group *g)
 	free(g->first_box);
 	free(g->slow);
 	free(g->fast);
+	free(g->crops);
 	free(g->rois);
 	free(g->targets);
 	free(g->meta);
@@ -162,7 +165,7 @@ static void group_close(struct group *g)
 static int group_open(struct group *g, struct validation *v, struct size size, struct kernels *k)
 {
 	const struct validation_config *c = &v->c;
-	size_t boxes = validation_boxes_max(v), frame = 3 * size.width * size.height;
+	size_t boxes = validation_boxes_max(v), fast = c->clips * c->geometry.frames * 3 * size.width * size.height;
 	int rc = OK;
 
 	*g = (struct group){ .v = v, .geometry = c->geometry, .kernels = k };
@@ -171,12 +174,14 @@ static int group_open(struct group *g, struct validation *v, struct size size, s
 	g->makers = calloc(c->threads, sizeof(*g->makers));
 	g->examples = calloc(validation_clips(v) + 1, sizeof(*g->examples));
 	g->first_box = calloc(c->clips, sizeof(*g->first_box));
-	g->slow = calloc(c->clips * c->geometry.frames / c->geometry.alpha * frame, sizeof(*g->slow));
-	g->fast = calloc(c->clips * c->geometry.frames * frame, sizeof(*g->fast));
+	g->slow = c->crops ? NULL : calloc(fast / c->geometry.alpha, sizeof(*g->slow));
+	g->fast = c->crops ? NULL : calloc(fast, sizeof(*g->fast));
+	g->crops = c->crops ? calloc(fast, sizeof(*g->crops)) : NULL;
 	g->rois = calloc(boxes, 5 * sizeof(*g->rois));
 	g->targets = calloc(boxes, AVA_CLASSES * sizeof(*g->targets));
 	g->meta = calloc(boxes, 2 * sizeof(*g->meta));
-	if (!g->makers || !g->examples || !g->first_box || !g->slow || !g->fast || !g->rois || !g->targets || !g->meta)
+	if (!g->makers || !g->examples || !g->first_box || !(c->crops ? g->crops != NULL : g->slow && g->fast) || !g->rois ||
+	    !g->targets || !g->meta)
 		return err(NO_MEMORY, "no memory to validate %zu clips at a time", c->clips);
 	for (size_t i = 0; i < c->threads && !rc; i++)
 		rc = clip_maker_init(&g->makers[i], &g->geometry);
@@ -197,11 +202,12 @@ static int make_clip(void *context, size_t thread, size_t i)
 {
 	struct group *g = context;
 	const struct clip_geometry *geometry = &g->geometry;
-	size_t frame = 3 * geometry->width * geometry->height, box = g->first_box[i];
+	size_t fast = geometry->frames * 3 * geometry->width * geometry->height, box = g->first_box[i];
 	char why[PATH_BYTES + 256];
 	const struct clip_tensors to = {
-		.slow = g->slow + i * geometry->frames / geometry->alpha * frame, .fast = g->fast + i * geometry->frames * frame,
-		.rois = g->rois + 5 * box, .labels = g->targets + AVA_CLASSES * box, .meta = g->meta + 2 * box, .place = i };
+		.slow = g->slow ? g->slow + i * fast / geometry->alpha : NULL, .fast = g->fast ? g->fast + i * fast : NULL,
+		.crops = g->crops ? g->crops + i * fast : NULL, .rois = g->rois + 5 * box,
+		.labels = g->targets + AVA_CLASSES * box, .meta = g->meta + 2 * box, .place = i };
 
 	return clip_make(&g->makers[thread], &g->v->index, g->examples[g->first + i], 0, 0, &to, why, sizeof(why))
 		? err(FAILED, "%s", why) : OK;
@@ -221,7 +227,7 @@ static int predict_batch(struct group *g, size_t clips)
 	rc = parallel_each(clips, v->c.threads, make_clip, g);
 	if (!rc)
 		rc = k->backend->input(k, &(struct step_input){ .clips = v->c.clips, .boxes = boxes, .slow = g->slow,
-			.fast = g->fast, .rois = g->rois, .labels = g->targets });
+			.fast = g->fast, .crops = g->crops, .rois = g->rois, .labels = g->targets });
 	if (!rc)
 		rc = k->backend->evaluate(k);
 	for (size_t i = 0; i < clips && !rc; i++) {
@@ -263,7 +269,8 @@ static int predict(struct validation *v, struct kernels *k)
 
 /* ---- files ----------------------------------------------------------------------------- */
 
-/* Every box with every class, without threshold.  Corners as the annotations have them, which a float holds to seven digits; scores to the last bit. */
+/* Every box with every class, without threshold.  Corners as the annotations have them, which a float holds to seven
+ * digits; scores to the last bit. */
 static int write_detections(const struct validation *v, const char *path)
 {
 	const struct ava_index *ix = &v->index;

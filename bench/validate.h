@@ -25,6 +25,7 @@ struct validation_config {
 	struct clip_geometry geometry;	/* with a rule of evaluation; width and height are found out */
 	unsigned every;			/* keyframes in seconds that this divides */
 	size_t clips;			/* per batch: what the kernels were opened for */
+	bool crops;			/* clips reach the kernels as bytes */
 	size_t threads;			/* that make clips */
 	unsigned kernel_threads;	/* of networks for whole frames */
 	size_t device;			/* of them, too */

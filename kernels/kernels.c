@@ -63,6 +63,7 @@ int kernels_check_input(const struct step_input *in, const struct kernel_config 
 	if (!in->clips || in->clips > c->clips_max || !in->boxes || in->boxes > c->boxes_max)
 		return err(FAILED, "a batch of %zu clips and %zu boxes: wants 1 to %zu and 1 to %zu", in->clips, in->boxes,
 			   c->clips_max, c->boxes_max);
+	assert(in->crops ? !in->slow && !in->fast : in->slow && in->fast);
 	for (size_t i = 0; i < in->boxes; i++)
 		if (!(in->rois[i * 5] >= 0 && in->rois[i * 5] < (float)in->clips))
 			return err(FAILED, "box %zu belongs to clip %g of %zu", i, in->rois[i * 5], in->clips);

@@ -25,6 +25,8 @@ struct step_input {
 	size_t boxes;		/* R <= config.boxes_max */
 	const float *slow;	/* (N,3,T/alpha,H,W) */
 	const float *fast;	/* (N,3,T,H,W) */
+	const uint8_t *crops;	/* (N,T,H,W,3), channels in the order of the other two, which are NULL then (else this one is): the
+				 * back end makes both of it, by net_pixel() and net_shown_frame() */
 	const float *rois;	/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
 	const float *labels;	/* (R,80): 0 or 1 */
 	size_t part, parts;	/* of the step, in order from 0; parts 0 or 1: the whole step */
@@ -44,6 +46,7 @@ struct kernel_config {
 	uint64_t seed;			/* initial weights (same on all ranks) */
 	uint64_t dropout_seed;		/* differs between ranks; part k of a step draws as dropout_seed + k */
 	double dropout;			/* 0.5 as published; 0: off */
+	bool old_linspace;		/* which frames of crops the slow pathway shows: net_shown_frame() */
 	bool in_parts;			/* steps may have several parts: one more copy of the gradients */
 	const char *precision;		/* in which convolutions compute, "fp32", "tf32" or "bf16"; NULL: as the back end likes best */
 	const char *tuning;		/* of another instance; NULL: what is to be measured is measured */

@@ -29,6 +29,29 @@ const struct net_preset *net_preset_find(const char *name);	/* NULL: unknown */
 
 enum { NET_INPUTS = 2, NET_ALPHA = 4, NET_BETA_INV = 8, NET_CLASSES = 80, NET_ROI_OUT = 7, NET_ROI_STRIDE = 16 };
 
+/* What the network reads of an 8-bit pixel, alike for all three channels: (value / 255 - mean) / deviation.  Whoever
+ * computes it does so in these two steps, and gets the same bits. */
+#define NET_MEAN 0.45f
+#define NET_DEVIATION 0.225f
+#define NET_PIXEL_SCALE (1 / (255 * NET_DEVIATION))
+#define NET_PIXEL_OFFSET (NET_MEAN / NET_DEVIATION)
+static inline float net_pixel(int value)
+{
+	float scaled = (float)value * NET_PIXEL_SCALE;	/* a statement of its own: no compiler fuses it with the next */
+
+	return scaled - NET_PIXEL_OFFSET;
+}
+
+/* Which of a clip's frames a pathway that shows `shown` of them has in its i-th place: linspace(0, frames - 1, shown),
+ * truncated; so the slow one does not show every alpha-th, and the fast one shows all.  PyTorch before 1.7 multiplied i with a
+ * step in single precision, which may end below the last frame (of 32: 30.999998, so 30, not 31). */
+static inline size_t net_shown_frame(size_t frames, size_t shown, bool old_linspace, size_t i)
+{
+	if (shown < 2)
+		return 0;
+	return old_linspace ? (size_t)((float)i * ((float)(frames - 1) / (float)(shown - 1))) : i * (frames - 1) / (shown - 1);
+}
+
 enum param_group { PARAM_CONV, PARAM_BN, PARAM_FC };
 
 /* A trainable tensor; the index is PySlowFast's registration order. */

@@ -55,8 +55,9 @@ static int fill(struct batch_maker *m, const struct ring_batch *to, uint32_t b)
 	for (size_t i = 0; i < p->clips; i++) {
 		uint32_t example = batch_maker_example(m, at, i);
 		const struct clip_tensors tensors = {
-			.slow = to->slow + i * to->slow_floats,
-			.fast = to->fast + i * to->fast_floats,
+			.slow = p->crops ? NULL : to->slow + i * to->slow_values,
+			.fast = p->crops ? NULL : to->fast + i * to->fast_values,
+			.crops = p->crops ? to->crops + i * to->fast_values : NULL,
 			.rois = to->rois + 5 * boxes,
 			.labels = to->labels + AVA_CLASSES * boxes,
 			.meta = to->meta + 2 * boxes,

@@ -7,7 +7,7 @@
  * two or three output rows, so the latest two are kept; mirroring is a matter of the order of columns.
  * cv2 drops four bits of a row before it weights it: 16 bits are left, and the result is the upper half
  * of a product, for which there is an instruction.  A frame that both pathways show is stored twice and
- * computed once.
+ * computed once; as bytes, which are a fifth of that, it is stored once.
  *
  * With AVX2 the tensors are written past the caches: a batch is larger than they are, so a line
  * would be read from memory to be overwritten.  Elsewhere plain C computes the same bits more slowly.
@@ -16,6 +16,7 @@
 
 #include "bench/base/err.h"
 #include "bench/base/rng.h"
+#include "kernels/net.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,10 +25,6 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
-
-/* (value / 255 - mean) / deviation, mean 0.45 and deviation 0.225 for all three channels. */
-#define SCALE (1 / (255 * 0.225f))
-#define OFFSET (0.45f / 0.225f)
 
 enum { WEIGHT_BITS = 11, ONE = 1 << WEIGHT_BITS };
 
@@ -85,12 +82,7 @@ void clip_frames(const struct clip_geometry *g, size_t centre, size_t frame_coun
 
 size_t clip_slow_frame(const struct clip_geometry *g, size_t i)
 {
-	size_t slow = g->frames / g->alpha;
-
-	if (slow < 2)
-		return 0;
-	return g->old_linspace ? (size_t)((float)i * ((float)(g->frames - 1) / (float)(slow - 1)))
-			       : i * (g->frames - 1) / (slow - 1);
+	return net_shown_frame(g->frames, g->frames / g->alpha, g->old_linspace, i);
 }
 
 /* The short side becomes `side`, and the long one follows. */
@@ -221,9 +213,10 @@ void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 	}
 }
 
-/* A row of the clip, per channel: in the fast tensor and, or NULL, in the slow one. */
+/* A row of the clip: per channel in the fast tensor and, or NULL, in the slow one; or, if not NULL, in the crops alone. */
 struct target {
 	float *fast[3], *slow[3];
+	uint8_t *crop;
 };
 
 /* A source row, from the window's left edge on, into (3,padded). */
@@ -239,7 +232,7 @@ static void row_scale(const struct clip_maker *m, const uint8_t *source, int16_t
 		}
 }
 
-/* Two scaled rows into one row of normalised pixels, from column `i` on. */
+/* Two scaled rows into one row of pixels, from column `i` on. */
 static void row_blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t i, size_t wide,
 		      const struct target *to)
 {
@@ -250,7 +243,11 @@ static void row_blend(const int16_t *upper, const int16_t *lower, const struct c
 			int sum = (upper[c * pitch + i] * row->upper_weight >> 16) +
 				  (lower[c * pitch + i] * row->lower_weight >> 16);
 
-			to->fast[c][i] = (float)((sum + 2) >> 2) * SCALE - OFFSET;
+			if (to->crop) {
+				to->crop[3 * i + c] = (uint8_t)((sum + 2) >> 2);
+				continue;
+			}
+			to->fast[c][i] = net_pixel((sum + 2) >> 2);
 			if (to->slow[c])
 				to->slow[c][i] = to->fast[c][i];
 		}
@@ -310,22 +307,28 @@ static inline void put(float *at, __m256 left, __m256 right)
 	}
 }
 
+/* Sixteen pixels of one channel. */
+__attribute__((target("avx2")))
+static inline __m256i blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row)
+{
+	__m256i above = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)upper), _mm256_set1_epi16(row->upper_weight));
+	__m256i below = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)lower), _mm256_set1_epi16(row->lower_weight));
+
+	return _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(above, below), _mm256_set1_epi16(2)), 2);
+}
+
 __attribute__((target("avx2")))
 static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t wide,
 			   const struct target *to)
 {
-	const __m256i u = _mm256_set1_epi16(row->upper_weight), l = _mm256_set1_epi16(row->lower_weight);
-	const __m256i two = _mm256_set1_epi16(2);
-	const __m256 scale = _mm256_set1_ps(SCALE), offset = _mm256_set1_ps(OFFSET);
+	const __m256 scale = _mm256_set1_ps(NET_PIXEL_SCALE), offset = _mm256_set1_ps(NET_PIXEL_OFFSET);
 	size_t pitch = padded(wide), whole = wide / 16 * 16;
 
 	for (size_t c = 0; c < 3; c++, upper += pitch, lower += pitch) {
 		float *fast = to->fast[c], *slow = to->slow[c];
 
 		for (size_t i = 0; i < whole; i += 16) {
-			__m256i above = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(upper + i)), u);
-			__m256i below = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(lower + i)), l);
-			__m256i pixels = _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(above, below), two), 2);
+			__m256i pixels = blend(upper + i, lower + i, row);
 			__m256 left = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(pixels)));
 			__m256 right = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(pixels, 1)));
 
@@ -337,6 +340,48 @@ static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const str
 		}
 	}
 	row_blend(upper - 3 * pitch, lower - 3 * pitch, row, whole, wide, to);
+}
+
+/* A third of sixteen pixels, r g b r g b ...: where each channel's byte goes is in a table of byte numbers, -1: elsewhere. */
+__attribute__((target("avx2")))
+static inline __m128i woven(const __m128i channel[3], const int8_t order[3][16])
+{
+	__m128i sum = _mm_setzero_si128();
+
+	for (size_t c = 0; c < 3; c++)
+		sum = _mm_or_si128(sum, _mm_shuffle_epi8(channel[c], _mm_loadu_si128((const __m128i *)order[c])));
+	return sum;
+}
+
+__attribute__((target("avx2")))
+static void row_crop_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t wide,
+			  const struct target *to)
+{
+	static const int8_t orders[3][3][16] = {
+		{ { 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5 },
+		  { -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1 },
+		  { -1, -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1 } },
+		{ { -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10, -1 },
+		  { 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10 },
+		  { -1, 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1 } },
+		{ { -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1 },
+		  { -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1 },
+		  { 10, -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15 } },
+	};
+	size_t pitch = padded(wide), whole = wide / 16 * 16;
+
+	for (size_t i = 0; i < whole; i += 16) {
+		__m128i channel[3];
+
+		for (size_t c = 0; c < 3; c++) {
+			__m256i pixels = blend(upper + c * pitch + i, lower + c * pitch + i, row);
+
+			channel[c] = _mm_packus_epi16(_mm256_castsi256_si128(pixels), _mm256_extracti128_si256(pixels, 1));
+		}
+		for (size_t k = 0; k < 3; k++)
+			_mm_storeu_si128((__m128i *)(to->crop + 3 * i + 16 * k), woven(channel, orders[k]));
+	}
+	row_blend(upper, lower, row, whole, wide, to);
 }
 
 #endif
@@ -357,7 +402,7 @@ static void blend_rows(const struct clip_maker *m, const int16_t *upper, const i
 {
 #ifdef __x86_64__
 	if (m->vectors) {
-		row_blend_avx2(upper, lower, row, clip_wide(&m->geometry), to);
+		(to->crop ? row_crop_avx2 : row_blend_avx2)(upper, lower, row, clip_wide(&m->geometry), to);
 		return;
 	}
 #endif
@@ -376,6 +421,23 @@ static const int16_t *scaled_row(const struct clip_maker *m, size_t r, size_t he
 	return place;
 }
 
+/* Row `i` of the clip from the frame; `held`: which rows of it are scaled, SIZE_MAX: none. */
+static void make_row(struct clip_maker *m, size_t i, size_t held[2], const struct target *to)
+{
+	const struct clip_row *row = &m->down[i];
+	const int16_t *upper = scaled_row(m, row->upper, held), *lower = scaled_row(m, row->lower, held);
+
+	blend_rows(m, upper, lower, row, to);
+}
+
+void clip_crop(struct clip_maker *m, uint8_t *crops, size_t t)
+{
+	size_t wide = clip_wide(&m->geometry), high = clip_high(&m->geometry), held[2] = { SIZE_MAX, SIZE_MAX };
+
+	for (size_t i = 0; i < high; i++)
+		make_row(m, i, held, &(struct target){ .crop = crops + 3 * (t * high + i) * wide });
+}
+
 void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_t slow_t)
 {
 	size_t wide = clip_wide(&m->geometry), high = clip_high(&m->geometry);
@@ -383,8 +445,6 @@ void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_
 	size_t held[2] = { SIZE_MAX, SIZE_MAX };
 
 	for (size_t i = 0; i < high; i++) {
-		const struct clip_row *row = &m->down[i];
-		const int16_t *upper = scaled_row(m, row->upper, held), *lower = scaled_row(m, row->lower, held);
 		struct target to = { 0 };
 
 		for (size_t c = 0; c < 3; c++) {
@@ -392,7 +452,7 @@ void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_
 			if (slow)
 				to.slow[c] = slow + ((c * slow_frames + slow_t) * high + i) * wide;
 		}
-		blend_rows(m, upper, lower, row, &to);
+		make_row(m, i, held, &to);
 	}
 #ifdef __x86_64__
 	_mm_sfence();		/* what went past the caches is there before the batch is said to be */
@@ -477,7 +537,10 @@ int clip_make(struct clip_maker *m, const struct ava_index *ix, size_t example, 
 			return rc;
 		if (m->beat)
 			atomic_fetch_add_explicit(m->beat, 1, memory_order_relaxed);
-		clip_pixels(m, to->fast, t, shown_twice ? to->slow : NULL, slow_t);
+		if (to->crops)
+			clip_crop(m, to->crops, t);
+		else
+			clip_pixels(m, to->fast, t, shown_twice ? to->slow : NULL, slow_t);
 		stage_end(&m->jpeg.stages, STAGE_TRANSFORM);
 		slow_t += shown_twice;
 	}

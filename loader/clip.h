@@ -1,6 +1,6 @@
 /*
  * loader/clip.h - one example made into tensors: which frames, decoded, scaled, cropped, mirrored,
- * normalised, split into two pathways.
+ * normalised, split into two pathways; or left as bytes before the last two.
  *
  * These are PySlowFast's transforms with its cv2 back end, colour augmentation off: the one of training, and
  * those of evaluation.  What training draws at random depends on (seed, epoch, example) alone, so it is the same whoever
@@ -60,8 +60,9 @@ struct clip_maker {
 
 /* Where a clip goes: all borrowed. */
 struct clip_tensors {
-	float *slow;		/* (3,T/alpha,H,W) */
-	float *fast;		/* (3,T,H,W) */
+	float *slow;		/* (3,T/alpha,H,W); NULL: as crops, */
+	float *fast;		/* (3,T,H,W); likewise */
+	uint8_t *crops;		/* (T,H,W,3), of which kernels make the same: net_pixel(), net_shown_frame() */
 	float *rois;		/* (K,5), K boxes of the example */
 	float *labels;		/* (K,80) */
 	int64_t *meta;		/* (K,2) */
@@ -89,9 +90,7 @@ int clip_make(struct clip_maker *, const struct ava_index *, size_t example, uin
 
 /* The parts, in order. */
 void clip_frames(const struct clip_geometry *, size_t centre, size_t frame_count, size_t *frames);
-/* Index into the fast frames: linspace(0, T - 1, T / alpha), truncated; not every alpha-th.  PyTorch before 1.7
- * multiplied i with a step in single precision, which may end below T - 1 (T = 32: 30.999998, so 30, not 31). */
-size_t clip_slow_frame(const struct clip_geometry *, size_t i);
+size_t clip_slow_frame(const struct clip_geometry *, size_t i);	/* index into the fast ones */
 void clip_view_draw(struct clip_view *, const struct clip_geometry *, size_t width, size_t height, uint64_t seed,
 		    size_t epoch, size_t example);
 void clip_view_val(struct clip_view *, const struct clip_geometry *, size_t width, size_t height);
@@ -100,6 +99,8 @@ void clip_view_test(struct clip_view *, const struct clip_geometry *, size_t wid
 void clip_view_use(struct clip_maker *, const struct clip_view *);
 /* The frame that lies in `jpeg`, as frame `t` of the fast tensor and, unless that is NULL, frame `slow_t` of the slow one. */
 void clip_pixels(struct clip_maker *, float *fast, size_t t, float *slow, size_t slow_t);
+/* The same as frame `t` of the crops. */
+void clip_crop(struct clip_maker *, uint8_t *crops, size_t t);
 /* `roi`: x1, y1, x2, y2 in pixels of the clip. */
 void clip_roi(const struct clip_view *, const struct clip_geometry *, const struct ava_box *, float roi[4]);
 /* Fills rois, labels and meta. */

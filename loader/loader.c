@@ -116,7 +116,7 @@ static int open_parts(struct loader *ld)
 			      .scale_min = c->scale_min, .scale_max = c->scale_max },
 		.clips = c->clips, .boxes_max = c->clips * ava_index_boxes_max(&ld->index), .examples = ld->index.example_count,
 		.rank = c->rank, .world = c->world, .ranks = c->ranks ? c->ranks : 1, .seed = c->seed,
-		.storage_ns = c->storage_ns,
+		.crops = c->crops, .storage_ns = c->storage_ns,
 		.turn_count = c->turn_count,
 		.slots = ld->policy->kind == WORKER_NONE ? 1 : c->workers * c->prefetch + 1,
 		.skip_damaged = c->skip_damaged, .start_ns = c->start_ns,
@@ -313,9 +313,8 @@ int loader_next(struct loader *ld, struct clip_batch *out)
 		return rc;
 	ld->next++;
 	*out = (struct clip_batch){
-		.clips = ld->plan.clips, .boxes = r.slot->boxes, .slow = r.slow, .fast = r.fast, .rois = r.rois,
-		.labels = r.labels, .meta = r.meta,
-		.bytes = ld->plan.clips * (r.slow_floats + r.fast_floats) * sizeof(float),
+		.clips = ld->plan.clips, .boxes = r.slot->boxes, .slow = r.slow, .fast = r.fast, .crops = r.crops, .rois = r.rois,
+		.labels = r.labels, .meta = r.meta, .bytes = ld->plan.clips * r.clip_bytes,
 	};
 	return OK;
 }

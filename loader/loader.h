@@ -17,9 +17,17 @@
 
 /* The names of the policies, as a row of options wants its choices. */
 #define LOADER_POLICIES "inline|respawn|fork|persistent|threads|null"
+/* Likewise of the forms of a clip: config.crops is the second. */
+#define LOADER_PIXELS "fp32|uint8"
 
 /* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
 enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
+
+/* A side that is published for crop 224, for another crop. */
+static inline size_t loader_scaled(size_t crop, size_t side)
+{
+	return crop * side / LOADER_CROP;
+}
 
 enum { LOADER_TURNS_MAX = 3 };
 
@@ -32,7 +40,8 @@ struct loader_config {
 	size_t frames;		/* of the fast pathway */
 	size_t alpha;
 	size_t rate;		/* every rate-th frame of the window */
-	bool old_linspace;	/* see clip_slow_frame() */
+	bool old_linspace;	/* see net_shown_frame() */
+	bool crops;		/* a batch has crops of bytes, for the kernels to finish, instead of both pathways' tensors */
 	size_t crop;
 	size_t scale_min, scale_max;	/* short-side jitter, inclusive */
 	struct loader_turn {		/* batches take turns in their crops; an epoch has whole rounds of turns */
@@ -57,12 +66,13 @@ struct loader_config {
 /* One batch; valid until the next loader_next() or loader_close(). */
 struct clip_batch {
 	size_t clips, boxes;		/* N, R */
-	const float *slow;		/* (N,3,T/alpha,H,W), borrowed */
-	const float *fast;		/* (N,3,T,H,W), borrowed */
+	const float *slow;		/* (N,3,T/alpha,H,W), borrowed; NULL with config.crops */
+	const float *fast;		/* (N,3,T,H,W), borrowed; likewise */
+	const uint8_t *crops;		/* (N,T,H,W,3), RGB, borrowed; NULL without */
 	const float *rois;		/* (R,5): clip in the batch, x1, y1, x2, y2 in pixels of the crop */
 	const float *labels;		/* (R,80): 0 or 1 */
 	const int64_t *meta;		/* (R,2): video index, second */
-	size_t bytes;			/* slow + fast */
+	size_t bytes;			/* slow + fast, or crops */
 };
 
 struct loader;
@@ -76,7 +86,8 @@ size_t loader_batches(const struct loader *);		/* likewise, as many as the data 
 size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
 
 /* `lane` gets SPAN_WORKERS_*, SPAN_SAMPLER, SPAN_QUEUE_DEPTH; `worker_lanes` (config.workers of
- * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first epoch; NULL: not recorded. */
+ * them, or NULL) SPAN_MAKE_BATCH and what belongs to it; without workers `lane` gets that as well.  Call before the first
+ * epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
 /* Epochs in turn, each read to its end; the first may be any (a run that is resumed). */

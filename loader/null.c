@@ -1,8 +1,8 @@
 /*
  * loader/null.c - see null.h.
  *
- * Its pixels are zero, which is the grey that normalisation subtracts, and each clip has three
- * boxes, near the 3.4 of AVA.  The order of the examples is drawn and dealt out as for a real data
+ * Its pixels are zero, which is the grey that normalisation subtracts, or as bytes the nearest to it, and each clip has
+ * three boxes, near the 3.4 of AVA.  The order of the examples is drawn and dealt out as for a real data
  * set, so that the checksum means the same.  The time of a batch is drawn from the seed, the rank and
  * its number, and slept in the call that asks for the batch: nothing is made ahead.
  */
@@ -10,7 +10,9 @@
 
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
+#include "kernels/net.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +45,8 @@ void loader_null_fill(const struct batch_maker *m, const struct ring *ring)
 	const struct clip_view view = { .width = crop, .height = crop, .wide = crop, .high = crop };
 	struct ring_batch to = ring_batch(ring, 0);
 
+	if (to.crops)
+		memset(to.crops, (int)lrintf(255 * NET_MEAN), p->clips * 3 * p->geometry.frames * crop * crop);
 	to.slot->boxes = (uint32_t)(p->clips * BOXES);
 	for (size_t i = 0; i < p->clips; i++) {
 		const struct clip_tensors tensors = {

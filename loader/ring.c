@@ -30,15 +30,15 @@ static size_t aligned(size_t bytes)
 
 /* Where the arrays of a slot begin, in bytes, and where it ends. */
 struct layout {
-	size_t examples, meta, rois, labels, slow, fast, end;
+	size_t examples, meta, rois, labels, pixels, fast, end;
 };
 
-static size_t slow_floats(const struct clip_geometry *g)
+static size_t slow_values(const struct clip_geometry *g)
 {
 	return 3 * (g->frames / g->alpha) * g->crop * g->crop;
 }
 
-static size_t fast_floats(const struct clip_geometry *g)
+static size_t fast_values(const struct clip_geometry *g)
 {
 	return 3 * g->frames * g->crop * g->crop;
 }
@@ -51,9 +51,9 @@ static struct layout lay(const struct batch_plan *p)
 	l.meta = l.examples + aligned(p->clips * sizeof(uint32_t));
 	l.rois = l.meta + aligned(p->boxes_max * 2 * sizeof(int64_t));
 	l.labels = l.rois + aligned(p->boxes_max * 5 * sizeof(float));
-	l.slow = l.labels + aligned(p->boxes_max * AVA_CLASSES * sizeof(float));
-	l.fast = l.slow + aligned(p->clips * slow_floats(&p->geometry) * sizeof(float));
-	l.end = l.fast + aligned(p->clips * fast_floats(&p->geometry) * sizeof(float));
+	l.pixels = l.labels + aligned(p->boxes_max * AVA_CLASSES * sizeof(float));
+	l.fast = l.pixels + (p->crops ? 0 : aligned(p->clips * slow_values(&p->geometry) * sizeof(float)));
+	l.end = l.fast + aligned(p->clips * fast_values(&p->geometry) * (p->crops ? sizeof(uint8_t) : sizeof(float)));
 	return l;
 }
 
@@ -143,6 +143,7 @@ struct ring_batch ring_batch(const struct ring *r, uint32_t b)
 	uint8_t *base = r->base + aligned(sizeof(struct ring_control)) + b % p->slots * r->slot_bytes;
 	struct clip_geometry g = batch_plan_geometry(p, b);
 	struct layout l = lay(p);
+	size_t slow = slow_values(&g), fast = fast_values(&g);
 
 	return (struct ring_batch){
 		.slot = (struct ring_slot *)base,
@@ -150,10 +151,12 @@ struct ring_batch ring_batch(const struct ring *r, uint32_t b)
 		.meta = (int64_t *)(base + l.meta),
 		.rois = (float *)(base + l.rois),
 		.labels = (float *)(base + l.labels),
-		.slow = (float *)(base + l.slow),
-		.fast = (float *)(base + l.fast),
-		.slow_floats = slow_floats(&g),
-		.fast_floats = fast_floats(&g),
+		.slow = p->crops ? NULL : (float *)(base + l.pixels),
+		.fast = p->crops ? NULL : (float *)(base + l.fast),
+		.crops = p->crops ? base + l.pixels : NULL,
+		.slow_values = slow,
+		.fast_values = fast,
+		.clip_bytes = p->crops ? fast : (slow + fast) * sizeof(float),
 	};
 }
 

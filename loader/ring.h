@@ -23,6 +23,7 @@ struct batch_plan {
 	struct clip_geometry geometry;	/* of the largest batches */
 	struct loader_turn turns[LOADER_TURNS_MAX];
 	size_t turn_count;
+	bool crops;			/* bytes rather than tensors */
 	size_t clips;			/* per batch */
 	size_t boxes_max;		/* of a batch */
 	size_t examples;		/* of the data set */
@@ -107,8 +108,10 @@ struct ring_batch {
 	uint32_t *examples;		/* (N) */
 	int64_t *meta;			/* (R,2) */
 	float *rois, *labels;		/* (R,5), (R,80) */
-	float *slow, *fast;
-	size_t slow_floats, fast_floats;	/* of one clip */
+	float *slow, *fast;		/* NULL where the plan says crops; else */
+	uint8_t *crops;			/* NULL */
+	size_t slow_values, fast_values;	/* of one clip; of its crops as many as of the fast pathway */
+	size_t clip_bytes;		/* of these */
 };
 
 struct ring {

@@ -303,7 +303,7 @@ static int64_t greater(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
-static void epoch_add(struct feed_epoch *to, const struct feed_epoch *e)
+void feed_epoch_add(struct feed_epoch *to, const struct feed_epoch *e)
 {
 	to->iterations = e->iterations > to->iterations ? e->iterations : to->iterations;
 	to->wall_ns = greater(to->wall_ns, e->wall_ns);
@@ -334,7 +334,7 @@ int feed_add(struct feed *to, const struct feed *f)
 	for (size_t i = 0; i < f->iteration_count && i < to->iteration_count; i++)
 		iteration_add(&to->iterations[i], &f->iterations[i]);
 	for (size_t e = 0; e < f->epoch_count && e < to->epoch_count; e++)
-		epoch_add(&to->epochs[e], &f->epochs[e]);
+		feed_epoch_add(&to->epochs[e], &f->epochs[e]);
 	to->ranks += f->ranks;
 	to->steady_ns += f->steady_ns;
 	to->cpu_ns += f->cpu_ns;

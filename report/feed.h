@@ -62,6 +62,8 @@ struct feed_plan {
 int feed_make(struct feed *, const struct record *, const struct rank_windows *, struct feed_plan);
 /* Takes another rank in; what one has and the other has not stays as it is. */
 int feed_add(struct feed *, const struct feed *rank);
+/* The same for one epoch. */
+void feed_epoch_add(struct feed_epoch *, const struct feed_epoch *);
 void feed_release(struct feed *);
 
 #endif

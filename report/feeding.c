@@ -340,22 +340,9 @@ static void workers_row(struct table *t, const struct point *p, size_t epoch)
 	struct feed_epoch sum = { 0 };
 	double mib = 1.0 / (1 << 20);
 
-	for (size_t i = 0; i < p->run_count; i++) {
-		const struct feed_epoch *e;
-
-		if (epoch >= p->runs[i]->feed.epoch_count)
-			continue;
-		e = &p->runs[i]->feed.epochs[epoch];
-		sum.workers += e->workers;
-		sum.weighed += e->weighed;
-		sum.grown += e->grown;
-		sum.cpu_ns += e->cpu_ns;
-		sum.cpu_most_ns = e->cpu_most_ns > sum.cpu_most_ns ? e->cpu_most_ns : sum.cpu_most_ns;
-		sum.uss_bytes += e->uss_bytes;
-		sum.uss_most_bytes = e->uss_most_bytes > sum.uss_most_bytes ? e->uss_most_bytes : sum.uss_most_bytes;
-		sum.pss_bytes += e->pss_bytes;
-		sum.growth_bytes += e->growth_bytes;
-	}
+	for (size_t i = 0; i < p->run_count; i++)
+		if (epoch < p->runs[i]->feed.epoch_count)
+			feed_epoch_add(&sum, &p->runs[i]->feed.epochs[epoch]);
 	if (!sum.workers)
 		return;
 	who(t, p);

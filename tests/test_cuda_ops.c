@@ -22,6 +22,7 @@
 #ifdef HAVE_CUDA
 #include "kernels/cpu/ops.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/net.h"
 #include "tests/emulated/emulated.h"
 
 /* ---- elements ---- */
@@ -806,7 +807,7 @@ static void check_input(const struct input_case *k, enum cuda_element e)
 	for (size_t i = 0; i < picked; i++)
 		frame[i] = (uint32_t)(k->t - 1 - 2 * i);	/* every second, from the last */
 	assert_int_equal(cuda_input_plain(plain, k->n, k->t, k->h, k->w, e, k->pitch, plain_out.at, NULL), OK);
-	assert_int_equal(cuda_input_crops(crops, k->n, k->t, k->h, k->w, NULL, k->t, 0.45f, 0.225f, e, k->pitch, crops_out.at, NULL),
+	assert_int_equal(cuda_input_crops(crops, k->n, k->t, k->h, k->w, NULL, k->t, NET_PIXEL_SCALE, NET_PIXEL_OFFSET, e, k->pitch, crops_out.at, NULL),
 			 OK);
 	assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 	for (size_t i = 0; i < positions * k->pitch; i++) {
@@ -815,7 +816,7 @@ static void check_input(const struct input_case *k, enum cuda_element e)
 
 		if (c < 3) {
 			want[0] = plain[((n * 3 + c) * k->t + t) * plane + p];
-			want[1] = ((float)crops[(i / k->pitch) * 3 + c] / 255 - 0.45f) / 0.225f;
+			want[1] = net_pixel(crops[(i / k->pitch) * 3 + c]);
 		}
 		if (e == CUDA_BF16)
 			want[0] = bf16_value(bf16_bits(want[0])), want[1] = bf16_value(bf16_bits(want[1]));
@@ -825,7 +826,7 @@ static void check_input(const struct input_case *k, enum cuda_element e)
 	/* Some frames of each clip. */
 	cudaFree(plain_out.at);
 	plain_out.at = device(k->n * picked * plane * k->pitch * cuda_element_bytes(e));
-	assert_int_equal(cuda_input_crops(crops, k->n, k->t, k->h, k->w, frame, picked, 0.45f, 0.225f, e, k->pitch, plain_out.at, NULL),
+	assert_int_equal(cuda_input_crops(crops, k->n, k->t, k->h, k->w, frame, picked, NET_PIXEL_SCALE, NET_PIXEL_OFFSET, e, k->pitch, plain_out.at, NULL),
 			 OK);
 	assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 	for (size_t n = 0; n < k->n; n++)

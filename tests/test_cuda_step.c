@@ -340,6 +340,52 @@ static void a_smaller_batch_in_between_changes_nothing(void **state)
 	net_release(&net);
 }
 
+/* Bytes that the device finishes, and the tensors that a loader would make of them: the same bits. */
+static void crops_are_the_tensors_that_they_become(void **state)
+{
+	struct kernels *k;
+	struct batch b;
+	struct net net;
+	uint8_t *crops;
+	float preds[2][BOXES * NET_CLASSES];
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	batch_make(&b, &net, CLIPS);
+	const size_t plane = net.crop * net.crop, fast = plane * net.frames;
+
+	crops = malloc(CLIPS * fast * 3);
+	assert_non_null(crops);
+	for (size_t i = 0; i < CLIPS * fast * 3; i++)
+		crops[i] = (uint8_t)generate_word(1, i);
+	for (size_t n = 0; n < CLIPS; n++)
+		for (size_t i = 0; i < 3 * fast; i++) {	/* (3,T,H,W) */
+			const size_t c = i / fast, t = i / plane % net.frames, p = i % plane;
+
+			b.fast[n * 3 * fast + i] = net_pixel(crops[((n * net.frames + t) * plane + p) * 3 + c]);
+		}
+	for (size_t n = 0; n < CLIPS; n++)
+		for (size_t i = 0; i < 3 * plane * net.slow_frames; i++) {
+			const size_t c = i / plane / net.slow_frames, t = i / plane % net.slow_frames, p = i % plane;
+
+			b.slow[n * 3 * plane * net.slow_frames + i] =
+				b.fast[(n * 3 + c) * fast + net_shown_frame(net.frames, net.slow_frames, true, t) * plane + p];
+		}
+	k = open_cuda((struct kernel_config){ .net = &net, .clips_max = CLIPS, .boxes_max = BOXES, .precision = "fp32",
+					      .old_linspace = true });
+	for (size_t i = 0; i < 2; i++) {
+		step(k, &b, NULL);
+		memcpy(preds[i], k->preds, sizeof(preds[i]));
+		b.in.slow = b.in.fast = NULL;
+		b.in.crops = crops;
+	}
+	assert_memory_equal(preds[0], preds[1], sizeof(preds[0]));
+	k->backend->close(k);
+	free(crops);
+	batch_release(&b);
+	net_release(&net);
+}
+
 static void what_does_not_fit_says_how_many_clips_would(void **state)
 {
 	struct kernels *k;
@@ -417,6 +463,7 @@ int main(void)
 		cmocka_unit_test(two_steps_are_the_cpus),
 		cmocka_unit_test(what_is_set_is_got_and_lies_where_buckets_want_it),
 		cmocka_unit_test(a_smaller_batch_in_between_changes_nothing),
+		cmocka_unit_test(crops_are_the_tensors_that_they_become),
 		cmocka_unit_test(what_does_not_fit_says_how_many_clips_would),
 		cmocka_unit_test(a_call_that_fails_is_said_and_leaves_nothing),
 	};

@@ -232,7 +232,7 @@ static void a_convolution_is_the_sum_that_its_formula_says(void **state)
 		    OK);
 
 		if (first)	/* behind binding, which clears padding */
-			conv_input(s, block, px, input);
+			conv_input(s, block, &(struct conv_source){ .plain = px }, input);
 		assert_int_equal(conv_run(&dnn, &conv, DNN_FORWARD), OK);
 		naive_conv(s, DNN_FORWARD, rx, rw, sum);
 		got = act_plain(&y);
@@ -745,8 +745,8 @@ static void batch_set(struct job *j, size_t clips, size_t boxes)
 				     .labels = j->labels };
 }
 
-/* For frames of that size; 0: the preset's crop. */
-static void job_open_frames(struct job *j, const char *preset, size_t height, size_t width, size_t clips,
+/* For so many frames of that size; 0: the preset's. */
+static void job_open_frames(struct job *j, const char *preset, size_t frames, size_t height, size_t width, size_t clips,
 			    const struct kernel_config *like)
 {
 	struct kernel_config config = *like;
@@ -756,7 +756,7 @@ static void job_open_frames(struct job *j, const char *preset, size_t height, si
 
 	*j = (struct job){ .backend = kernel_backend_find("cpu") };
 	assert_non_null(j->backend);
-	assert_int_equal(net_init(&square, net_preset_find(preset), 0, 0), OK);
+	assert_int_equal(net_init(&square, net_preset_find(preset), frames, 0), OK);
 	assert_int_equal(net_init_whole(&j->net, &square, height ? height : square.crop, width ? width : square.crop), OK);
 	net_release(&square);
 	config.net = &j->net;
@@ -785,7 +785,7 @@ static void job_open_frames(struct job *j, const char *preset, size_t height, si
 
 static void job_open(struct job *j, const char *preset, size_t clips, const struct kernel_config *like)
 {
-	job_open_frames(j, preset, 0, 0, clips, like);
+	job_open_frames(j, preset, 0, 0, 0, clips, like);
 }
 
 static void job_close(struct job *j)
@@ -1145,7 +1145,7 @@ static void compare_with_double(size_t height, size_t width, size_t clips)
 		struct twin w;
 		double loss;
 
-		job_open_frames(&j, "nano", height, width, clips, &(struct kernel_config){ .threads = 1, .seed = seed });
+		job_open_frames(&j, "nano", 0, height, width, clips, &(struct kernel_config){ .threads = 1, .seed = seed });
 		assert_true(j.net.param_count <= ARRAY_LEN(good));
 		awaken(&j);
 		twin_init(&w, &j);
@@ -1229,6 +1229,66 @@ static void the_loss_falls_on_a_batch_seen_again(void **state)
 		last = job_step(&j, 0.05);
 	assert_true(last < 0.6f * first);
 	job_close(&j);
+}
+
+/* The crops of a job's own clips, for which both tensors are written anew. */
+static uint8_t *crops_for(struct job *j, bool old_linspace)
+{
+	const size_t frames = j->net.frames, slow = j->net.slow_frames, plane = j->net.height * j->net.width;
+	uint8_t *crops = malloc(j->in.clips * frames * plane * 3);
+	struct rng rng;
+
+	rng_init(&rng, 21, 21);
+	for (size_t i = 0; i < j->in.clips * frames * plane * 3; i++)
+		crops[i] = (uint8_t)rng_u32(&rng);
+	for (size_t i = 0; i < j->in.clips * 3 * plane; i++) {
+		const size_t n = i / plane / 3, c = i / plane % 3, at = i % plane;
+		const uint8_t *from = crops + (n * frames * plane + at) * 3 + c;
+
+		for (size_t t = 0; t < frames; t++)
+			j->fast[((n * 3 + c) * frames + t) * plane + at] = net_pixel(from[3 * t * plane]);
+		for (size_t k = 0; k < slow; k++)
+			j->slow[((n * 3 + c) * slow + k) * plane + at] =
+				net_pixel(from[3 * net_shown_frame(frames, slow, old_linspace, k) * plane]);
+	}
+	return crops;
+}
+
+static void crops_give_the_bits_of_the_tensors_that_are_made_of_them(void **state)
+{
+	static const struct { size_t frames, height, width, clips, threads; bool old_linspace; } cases[] = {
+		{ 0, 0, 0, 2, 2, false },
+		{ 0, 66, 91, 1, 1, false },	/* no whole tiles, nor sixteens */
+		{ 32, 0, 0, 1, 2, false },
+		{ 32, 0, 0, 1, 2, true },
+	};
+	float loss[ARRAY_LEN(cases)];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct kernel_config config = { .threads = (unsigned)cases[i].threads, .seed = 3, .old_linspace = cases[i].old_linspace };
+		struct job j;
+		uint8_t *crops;
+		float *grads, again;
+
+		job_open_frames(&j, "nano", cases[i].frames, cases[i].height, cases[i].width, cases[i].clips, &config);
+		awaken(&j);
+		crops = crops_for(&j, cases[i].old_linspace);
+		grads = floats(j.net.values);
+		loss[i] = job_forward(&j);
+		assert_int_equal(j.backend->backward(j.k, j.last), OK);
+		memcpy(grads, j.k->grads, j.net.values * sizeof(*grads));
+		j.in.slow = j.in.fast = NULL;
+		j.in.crops = crops;
+		again = job_forward(&j);
+		assert_int_equal(j.backend->backward(j.k, j.last), OK);
+		assert_true(again == loss[i]);
+		assert_memory_equal(grads, j.k->grads, j.net.values * sizeof(*grads));
+		free(crops);
+		free(grads);
+		job_close(&j);
+	}
+	assert_true(loss[2] != loss[3]);	/* of 32 frames the two rules do not show the same ones */
 }
 
 static void a_step_repeated_gives_the_same_bits(void **state)
@@ -1480,6 +1540,7 @@ int main(void)
 		cmocka_unit_test(frames_that_are_not_square_go_through_the_same_network),
 		cmocka_unit_test(the_network_s_gradients_are_its_slopes),
 		cmocka_unit_test(the_loss_falls_on_a_batch_seen_again),
+		cmocka_unit_test(crops_give_the_bits_of_the_tensors_that_are_made_of_them),
 		cmocka_unit_test(a_step_repeated_gives_the_same_bits),
 		cmocka_unit_test(state_comes_back_as_it_went_in),
 		cmocka_unit_test(the_start_follows_the_rules_of_initialisation),

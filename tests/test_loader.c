@@ -7,6 +7,7 @@
 #include "bench/base/err.h"
 #include "bench/base/record.h"
 #include "bench/base/rng.h"
+#include "kernels/net.h"
 #include "loader/ava.h"
 #include "loader/clip.h"
 #include "loader/limits.h"
@@ -541,6 +542,7 @@ static void vector_instructions_change_no_bit(void **state)
 {
 	enum { CROP_MOST = 70, FLOATS = 3 * 72 * 72 };	/* room for an odd beginning */
 	float *both = aligned_alloc(64, 2 * 2 * FLOATS * sizeof(*both));
+	static uint8_t crops[2][FLOATS];
 	struct rng rng;
 
 	(void)state;
@@ -568,6 +570,13 @@ static void vector_instructions_change_no_bit(void **state)
 			clip_pixels(&m, both + 2 * FLOATS * i + k % 2, 0, both + 2 * FLOATS * i + FLOATS, 0);
 		}
 		assert_memory_equal(both + k % 2, both + 2 * FLOATS + k % 2, bytes);
+		for (int i = 0; i < 2; i++) {
+			m.vectors = i;
+			clip_crop(&m, crops[i] + k % 2, 0);
+		}
+		for (size_t i = 0; i < bytes / sizeof(float); i++)
+			assert_true(net_pixel(crops[1][k % 2 + i]) == both[i % 3 * g.crop * g.crop + i / 3 + k % 2]);
+		assert_memory_equal(crops[0] + k % 2, crops[1] + k % 2, bytes / sizeof(float));
 		assert_memory_equal(both + FLOATS, both + 3 * FLOATS, bytes);
 		assert_memory_equal(both + FLOATS, both + k % 2, bytes);
 		clip_maker_release(&m);
@@ -648,14 +657,16 @@ static int run_all(const struct loader_config *c, uint64_t *tensors, uint64_t *c
 			if (rc)
 				break;
 			const struct { const void *at; size_t bytes; } parts[] = {
-				{ b.slow, b.clips * 3 * c->frames / c->alpha * plane * sizeof(float) },
-				{ b.fast, b.clips * 3 * c->frames * plane * sizeof(float) },
+				{ b.slow, c->crops ? 0 : b.clips * 3 * c->frames / c->alpha * plane * sizeof(float) },
+				{ c->crops ? (const void *)b.crops : b.fast,
+				  b.clips * 3 * c->frames * plane * (c->crops ? 1 : sizeof(float)) },
 				{ b.rois, b.boxes * 5 * sizeof(float) },
 				{ b.labels, b.boxes * AVA_CLASSES * sizeof(float) },
 				{ b.meta, b.boxes * 2 * sizeof(int64_t) },
 			};
 
 			assert_int_equal(b.bytes, parts[0].bytes + parts[1].bytes);
+			assert_true(c->crops ? b.crops && !b.slow && !b.fast : !b.crops && b.slow && b.fast);
 			assert_true(b.boxes <= loader_boxes_max(ld));
 			for (size_t k = 0; k < ARRAY_LEN(parts); k++)
 				for (size_t at = 0; at < parts[k].bytes; at += 4) {
@@ -681,26 +692,71 @@ static void the_choices_of_an_option_are_the_policies(void **state)
 	assert_string_equal(names, LOADER_POLICIES);
 }
 
-static void all_policies_deliver_the_same_tensors(void **state)
+static void all_policies_deliver_the_same_tensors_and_the_same_crops(void **state)
 {
 	static const char *const policies[] = { "threads", "fork", "persistent", "respawn" };
 	struct loader_config c = config_of("inline", 0);
-	uint64_t want, want_sums[2], got, sums[2];
+	uint64_t want[2], want_sums[2], got, sums[2];
 
 	(void)state;
-	assert_int_equal(run_all(&c, &want, want_sums), OK);
-	assert_true(want_sums[0] != want_sums[1]);
+	for (int crops = 0; crops < 2; crops++) {
+		c.crops = crops;
+		assert_int_equal(run_all(&c, &want[crops], want_sums), OK);
+		assert_true(want_sums[0] != want_sums[1]);
+	}
 	for (size_t i = 0; i < ARRAY_LEN(policies); i++)
-		for (size_t workers = 0; workers <= 3; workers++) {
+		for (size_t k = 0; k < 2 * 4; k++) {
+			size_t workers = k / 2;
+
 			c = config_of(policies[i], workers);
+			c.crops = k % 2;
 			c.prefetch = workers ? workers : 1;
 			assert_int_equal(run_all(&c, &got, sums), OK);
-			assert_true(got == want);
+			assert_true(got == want[c.crops]);
 			assert_true(sums[0] == want_sums[0] && sums[1] == want_sums[1]);
 		}
 }
 
 /* A run that is resumed begins later, and must see what the whole run saw from there on. */
+/* Channel, frame and place of the tensors against bytes, clip by clip. */
+static void finished_crops_are_the_tensors_bit_for_bit(void **state)
+{
+	struct loader_config c = config_of("inline", 0), as_crops;
+	size_t plane = c.crop * c.crop, slow_frames = c.frames / c.alpha;
+	struct clip_batch want, got;
+	struct loader *ld[2];
+
+	(void)state;
+	for (int old = 0; old < 2; old++) {
+		c.old_linspace = old;
+		as_crops = c;
+		as_crops.crops = true;
+		assert_int_equal(loader_open(&ld[0], &c), OK);
+		assert_int_equal(loader_open(&ld[1], &as_crops), OK);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(loader_epoch_begin(ld[i], 0), OK);
+		for (size_t i = 0; i < loader_iterations(ld[0]); i++) {
+			assert_int_equal(loader_next(ld[0], &want), OK);
+			assert_int_equal(loader_next(ld[1], &got), OK);
+			assert_int_equal(want.bytes, (c.frames + slow_frames) * got.bytes / c.frames * sizeof(float));
+			assert_memory_equal(want.rois, got.rois, want.boxes * 5 * sizeof(float));
+			for (size_t at = 0; at < want.clips * c.frames * plane * 3; at++) {
+				size_t ch = at % 3, pixel = at / 3 % plane, t = at / 3 / plane % c.frames, n = at / 3 / plane / c.frames;
+
+				assert_true(want.fast[((n * 3 + ch) * c.frames + t) * plane + pixel] == net_pixel(got.crops[at]));
+			}
+			for (size_t at = 0; at < want.clips * 3 * slow_frames * plane; at++) {
+				size_t pixel = at % plane, k = at / plane % slow_frames, ch = at / plane / slow_frames % 3;
+				size_t n = at / plane / slow_frames / 3, t = net_shown_frame(c.frames, slow_frames, old, k);
+
+				assert_true(want.slow[at] == net_pixel(got.crops[((n * c.frames + t) * plane + pixel) * 3 + ch]));
+			}
+		}
+		loader_close(ld[0]);
+		loader_close(ld[1]);
+	}
+}
+
 static void the_first_epoch_may_be_any(void **state)
 {
 	static const char *const policies[] = { "inline", "threads", "persistent", "respawn" };
@@ -881,10 +937,11 @@ static void the_least_limit_on_memory_is_found_and_named(void **state)
 
 static void memory_that_is_not_there_is_said_with_its_limit_before_a_worker_starts(void **state)
 {
-	static const struct { int resource; const char *who; } cases[] = {
-		{ RLIMIT_FSIZE, "ulimit -f" },
+	static const struct { int resource; bool crops; const char *batches, *who; } cases[] = {
+		{ RLIMIT_FSIZE, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -f" },
+		{ RLIMIT_FSIZE, true, "5 batches of 3 MiB, 15 MiB in all", "ulimit -f" },
 #ifndef __SANITIZE_ADDRESS__	/* which maps terabytes for itself */
-		{ RLIMIT_AS, "ulimit -v" },
+		{ RLIMIT_AS, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -v" },
 #endif
 	};
 	struct loader_config c = config_of("respawn", 2);
@@ -900,11 +957,12 @@ static void memory_that_is_not_there_is_said_with_its_limit_before_a_worker_star
 
 		getrlimit(cases[i].resource, &before);
 		low = (struct rlimit){ 1 << 20, before.rlim_max };
+		c.crops = cases[i].crops;
 		setrlimit(cases[i].resource, &low);
 		rc = loader_open(&ld, &c);
 		setrlimit(cases[i].resource, &before);
 		assert_int_equal(rc, NO_MEMORY);
-		snprintf(say, sizeof(say), "no memory for 5 batches of 15 MiB, 75 MiB in all: there are %d MiB by %s",
+		snprintf(say, sizeof(say), "no memory for %s: there are %d MiB by %s", cases[i].batches,
 			 cases[i].resource == RLIMIT_FSIZE, cases[i].who);
 		assert_non_null(strstr(err_last(), say));
 	}
@@ -1172,6 +1230,7 @@ static void the_null_loader_takes_its_time_and_delivers_grey_in_order(void **sta
 	struct clip_batch b;
 	struct loader *ld;
 	uint64_t sums[2], begun;
+	float grey;
 
 	(void)state;
 	c.data = NULL;
@@ -1195,6 +1254,14 @@ static void the_null_loader_takes_its_time_and_delivers_grey_in_order(void **sta
 		assert_true(b.rois[5 * k + 1] < b.rois[5 * k + 3] && b.rois[5 * k + 4] < 32);
 	}
 	assert_true(b.fast[0] == 0 && b.slow[0] == 0);
+	loader_close(ld);
+
+	c.crops = true;
+	assert_int_equal(loader_open(&ld, &c), OK);
+	assert_int_equal(loader_epoch_begin(ld, 0), OK);
+	assert_int_equal(loader_next(ld, &b), OK);
+	grey = net_pixel(b.crops[b.bytes - 1]);
+	assert_true(fabsf(grey) < 1 / (255 * NET_DEVIATION));
 	loader_close(ld);
 }
 
@@ -1383,7 +1450,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(vector_instructions_change_no_bit),
 	cmocka_unit_test(a_window_has_the_pixels_of_the_whole_frame),
 	cmocka_unit_test(the_choices_of_an_option_are_the_policies),
-	cmocka_unit_test(all_policies_deliver_the_same_tensors),
+	cmocka_unit_test(all_policies_deliver_the_same_tensors_and_the_same_crops),
+	cmocka_unit_test(finished_crops_are_the_tensors_bit_for_bit),
 	cmocka_unit_test(the_first_epoch_may_be_any),
 	cmocka_unit_test(without_workers_the_training_thread_loads_under_any_policy),
 	cmocka_unit_test(the_first_epoch_may_be_any),

@@ -215,6 +215,40 @@ static void a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_aga
 	assert_int_equal(sh("$S run %s --epochs 1 --iterations 2 --eval-period 1 --eval-frames whole --out $W/s-wide", in_run), 0);
 }
 
+static void pixels_as_bytes_change_no_bit_of_what_is_learned(void **state)
+{
+	static const char *const cases[] = {
+		"--policy persistent --linspace old",
+		"--policy threads --emulate-ranks 3 --dropout 0",
+		"--policy fork --eval-period 1 --eval-seconds 1 --eval-frames whole --clips 2",
+		"--policy inline --eval-period 1 --eval-seconds 1 --frames 32 --linspace old",	/* 32: where old differs from new */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		cJSON *results[2];
+
+		for (int bytes = 0; bytes < 2; bytes++) {
+			char name[64];
+			cJSON *run;
+
+			snprintf(name, sizeof(name), "pixels-%zu-%d", i, bytes);
+			assert_int_equal(sh("$S run " SMALL "--threads 1 --epochs 2 --iterations 2 %s --pixels %s --out $W/%s", cases[i],
+					    bytes ? "uint8" : "fp32", name), 0);
+			snprintf(name, sizeof(name), "pixels-%zu-%d/" FOLDER_RUN, i, bytes);
+			run = read_json(name);
+			results[bytes] = cJSON_DetachItemFromObject(run, "results");
+			cJSON_Delete(run);
+		}
+		assert_true(json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(results[0], "epochs"), 1), "loss", 0) > 0);
+		assert_true(cJSON_Compare(results[0], results[1], 1));
+		if (strstr(cases[i], "eval"))
+			assert_int_equal(sh("cmp $W/pixels-%zu-0/detections.csv $W/pixels-%zu-1/detections.csv", i, i), 0);
+		cJSON_Delete(results[0]);
+		cJSON_Delete(results[1]);
+	}
+}
+
 static void every_policy_trains_on_the_same_samples_to_the_same_loss(void **state)
 {
 	static const char *const policies[] = { "inline", "respawn", "fork", "persistent", "threads" };
@@ -479,7 +513,7 @@ static uint64_t skipped_clips(const char *run_json, char checksum[32])
 
 static void a_corrupt_frame_is_skipped_and_counted_when_asked_for(void **state)
 {
-	static const char *const policies[] = { "inline", "threads", "fork", "respawn" };
+	static const char *const policies[] = { "inline", "threads", "fork", "respawn", "fork --pixels uint8" };
 	char checksum[32], first[32], whole[32];
 
 	(void)state;
@@ -488,14 +522,14 @@ static void a_corrupt_frame_is_skipped_and_counted_when_asked_for(void **state)
 	assert_int_equal(sh("$S run " FED "--epochs 1 --out $W/unscratched"), 0);
 	assert_int_equal(skipped_clips("unscratched/" FOLDER_RUN, whole), 0);
 	for (size_t i = 0; i < ARRAY_LEN(policies); i++) {
-		assert_int_equal(sh("$S run " FED "--data $W/scratched --epochs 1 --on-corrupt skip --policy %s --out $W/skip-%s",
-				    policies[i], policies[i]), 0);
+		assert_int_equal(sh("$S run " FED "--data $W/scratched --epochs 1 --on-corrupt skip --policy %s --out $W/skip-%zu",
+				    policies[i], i), 0);
 		assert_true(said("is no JPEG"));
 		assert_true(said("its clip is skipped"));
 		snprintf(first, sizeof(first), "%s", i ? checksum : "");
 		char path[64];
 
-		snprintf(path, sizeof(path), "skip-%s/" FOLDER_RUN, policies[i]);
+		snprintf(path, sizeof(path), "skip-%zu/" FOLDER_RUN, i);
 		assert_true(skipped_clips(path, checksum) > 0);
 		assert_string_not_equal(checksum, whole);
 		if (i)
@@ -704,6 +738,7 @@ int main(void)
 		cmocka_unit_test(a_run_covers_its_time_without_a_gap),
 		cmocka_unit_test(what_is_said_of_an_epoch_while_it_runs_is_what_the_report_says),
 		cmocka_unit_test(a_validation_is_a_part_of_the_boundary_and_eval_gives_its_number_again),
+		cmocka_unit_test(pixels_as_bytes_change_no_bit_of_what_is_learned),
 		cmocka_unit_test(every_policy_trains_on_the_same_samples_to_the_same_loss),
 		cmocka_unit_test(frames_and_their_choice_are_options_that_count),
 		cmocka_unit_test(without_their_broadcast_statistics_stay_where_they_are),

@@ -9,7 +9,9 @@
 #include "bench/base/err.h"
 #include "kernels/arena.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/net.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Nothing happens along this axis: kernel, stride and padding are trivial. */
@@ -57,37 +59,94 @@ size_t conv_input_floats(const struct dnn_conv *c, size_t block)
 	return channels * v.in[0] * v.in[1] * v.in[2];
 }
 
-/* One channel block of one frame of a folded input: channel ci * kT + kt at time t is channel ci at t + kt - pad. */
-static void fold_frame(const struct dnn_conv *c, size_t block, size_t first, size_t t, const float *clip, float *x)
+enum { TILE = 256, FOLDED_MAX = 8 };	/* positions that are folded together; frames that are */
+
+/* `count` pixels of a crop, finished, as three planes. */
+CPU_CLONES static void finish(const uint8_t *pixels, size_t count, float *red, float *green, float *blue)
 {
-	enum { TILE = 64 };	/* positions: a tile of all channels stays in the nearest cache */
-	const size_t plane = c->in[1] * c->in[2];
-
-	for (size_t s = 0; s < plane; s += TILE)
-		for (size_t l = 0; l < block; l++) {
-			const size_t ci = (first + l) / c->kernel[0], it = t + (first + l) % c->kernel[0] - c->pad[0];
-			const bool inside = ci < c->cin && it < c->in[0];	/* before 0 wraps around to large */
-			const float *from = inside ? clip + (ci * c->in[0] + it) * plane : NULL;
-
-			for (size_t i = s; i < s + TILE && i < plane; i++)
-				x[i * block + l] = inside ? from[i] : 0;
-		}
+	for (size_t i = 0; i < count; i++) {
+		red[i] = net_pixel(pixels[3 * i]);
+		green[i] = net_pixel(pixels[3 * i + 1]);
+		blue[i] = net_pixel(pixels[3 * i + 2]);
+	}
 }
 
-void conv_input(const struct dnn_conv *c, size_t block, const float *plain, float *x)
+/* Frame `t` of clip `n` of an input that is made of crops. */
+static const uint8_t *crop_of(const struct dnn_conv *c, const struct conv_source *from, size_t n, size_t t)
 {
-	const size_t plane = c->in[1] * c->in[2], blocks = (c->cin * c->kernel[0] + block - 1) / block;
+	const size_t shown = net_shown_frame(from->frames, c->in[0], from->old_linspace, t);
 
-	if (!folds_time(c, true)) {
-		memcpy(x, plain, c->n * c->cin * c->in[0] * plane * sizeof(*x));
-		return;
+	return from->crops + 3 * (n * from->frames + shown) * c->in[1] * c->in[2];
+}
+
+CPU_INLINE void weave(const float *const *channels, size_t count, size_t block, float *x)
+{
+	for (size_t i = 0; i < count; i++)
+		for (size_t l = 0; l < block; l++)
+			x[i * block + l] = channels[l][i];
+}
+
+/* Planes into a block of channels. */
+CPU_CLONES static void weave_block(const float *const *channels, size_t count, size_t block, float *x)
+{
+	if (block == 8)
+		weave(channels, count, 8, x);
+	else
+		weave(channels, count, 16, x);
+}
+
+/* Positions from `s` on of clip `n` of a folded input, all its frames: channel ci * kT + kt of frame t is channel ci of
+ * frame t + kt - pad.  A frame of crops is finished once, and kept while others show it. */
+static void fold_tile(const struct dnn_conv *c, size_t block, const struct conv_source *from, size_t n, size_t s, float *x)
+{
+	static const float nothing[TILE];
+	const size_t plane = c->in[1] * c->in[2], folded = c->kernel[0], blocks = (c->cin * folded + block - 1) / block;
+	const size_t count = plane - s < TILE ? plane - s : TILE;
+	float finished[FOLDED_MAX][3][TILE];
+	size_t ready = 0;
+
+	for (size_t t = 0; t < c->out[0]; t++) {
+		for (; !from->plain && ready < c->in[0] && ready + c->pad[0] < t + folded; ready++) {
+			float (*to)[TILE] = finished[ready % FOLDED_MAX];
+
+			finish(crop_of(c, from, n, ready) + 3 * s, count, to[0], to[1], to[2]);
+		}
+		for (size_t b = 0; b < blocks; b++) {
+			const float *channels[CPU_BLOCK_MAX];
+
+			for (size_t l = 0; l < block; l++) {
+				const size_t ci = (b * block + l) / folded, it = t + (b * block + l) % folded - c->pad[0];
+
+				if (ci >= c->cin || it >= c->in[0])	/* before 0 wraps around to large */
+					channels[l] = nothing;
+				else
+					channels[l] = from->plain ? from->plain + ((n * c->cin + ci) * c->in[0] + it) * plane + s
+								  : finished[it % FOLDED_MAX][ci];
+			}
+			weave_block(channels, count, block, x + (((n * blocks + b) * c->out[0] + t) * plane + s) * block);
+		}
 	}
-#pragma omp parallel for schedule(static)
-	for (size_t i = 0; i < c->n * blocks * c->out[0]; i++) {
-		const size_t n = i / c->out[0] / blocks, b = i / c->out[0] % blocks;
+}
 
-		fold_frame(c, block, b * block, i % c->out[0], plain + n * c->cin * c->in[0] * plane,
-			   x + i * plane * block);
+void conv_input(const struct dnn_conv *c, size_t block, const struct conv_source *from, float *x)
+{
+	const size_t plane = c->in[1] * c->in[2], tiles = (plane + TILE - 1) / TILE;
+
+	assert(from->plain || (c->cin == 3 && c->kernel[0] <= FOLDED_MAX));
+	if (folds_time(c, true)) {
+#pragma omp parallel for schedule(static)
+		for (size_t i = 0; i < c->n * tiles; i++)
+			fold_tile(c, block, from, i / tiles, i % tiles * TILE, x);
+	} else if (from->plain) {
+		memcpy(x, from->plain, c->n * c->cin * c->in[0] * plane * sizeof(*x));
+	} else {
+#pragma omp parallel for schedule(static)
+		for (size_t i = 0; i < c->n * c->in[0]; i++) {
+			const size_t n = i / c->in[0], t = i % c->in[0];
+			float *at = x + (n * 3 * c->in[0] + t) * plane;
+
+			finish(crop_of(c, from, n, t), plane, at, at + c->in[0] * plane, at + 2 * c->in[0] * plane);
+		}
 	}
 }
 

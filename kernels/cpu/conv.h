@@ -50,8 +50,17 @@ struct dnn_conv conv_view(struct dnn_conv, bool input);
 int conv_make(struct dnn *, struct conv *, const struct dnn_conv *, size_t block, bool input, bool adds_dx);
 /* Floats of an input as stored, of one clip. */
 size_t conv_input_floats(const struct dnn_conv *, size_t block);
-/* From plain order (N,C,T,H,W) to that. */
-void conv_input(const struct dnn_conv *, size_t block, const float *plain, float *x);
+
+/* An input as it comes. */
+struct conv_source {
+	const float *plain;		/* (N,C,T,H,W); NULL: it is made of crops */
+	const uint8_t *crops;		/* (N,frames,H,W,3), of which it shows as many as it has, by net_shown_frame() */
+	size_t frames;
+	bool old_linspace;
+};
+
+/* From that to as it is stored. */
+void conv_input(const struct dnn_conv *, size_t block, const struct conv_source *, float *x);
 size_t conv_scratch_bytes(const struct conv *);
 int conv_bind(struct dnn *, struct conv *, const struct conv_place *, void *scratch);
 int conv_run(struct dnn *, const struct conv *, enum dnn_pass);

@@ -390,7 +390,8 @@ static int cpu_input(struct kernels *k, const struct step_input *in)
 	for (int i = 0; i < NET_INPUTS; i++) {
 		const struct dnn_conv stem = conv_shape(c, reader_of(k->net, i), in->clips);
 
-		conv_input(&stem, c->block, plain[i], act_of(c, c->plan.values, i).at);
+		conv_input(&stem, c->block, &(struct conv_source){ plain[i], in->crops, k->net->frames, c->config.old_linspace },
+			   act_of(c, c->plan.values, i).at);
 	}
 	memcpy(c->rois, in->rois, in->boxes * 5 * sizeof(float));
 	memcpy(c->labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));

@@ -184,6 +184,24 @@ static int place_copies(struct cuda *c, size_t *elements)
 	return OK;
 }
 
+/* Which frames of crops the slow pathway shows. */
+static int write_shown(struct cuda *c)
+{
+	const struct net *net = c->base.net;
+	uint32_t *shown = malloc(net->slow_frames * sizeof(*shown));
+	int rc;
+
+	if (!shown)
+		return err(NO_MEMORY, "no memory for %zu frames", net->slow_frames);
+	for (size_t i = 0; i < net->slow_frames; i++)
+		shown[i] = (uint32_t)net_shown_frame(net->frames, net->slow_frames, c->config.old_linspace, i);
+	rc = cuda_to_device(c, c->shown, shown, net->slow_frames * sizeof(*shown));
+	if (!rc)
+		rc = cuda_wait(c);
+	free(shown);
+	return rc;
+}
+
 /* What the optimiser does with each parameter. */
 static int write_runs(struct cuda *c)
 {
@@ -285,7 +303,10 @@ static int open_state(struct cuda *c)
 	c->runs = cuda_memory_device(&c->memory, net->param_count * sizeof(*c->runs), "the list of parameters", &rc);
 	c->hyper = floats(c, 3, "the optimiser's numbers", &rc);
 	c->hyper_pinned = cuda_memory_pinned(&c->memory, 3 * sizeof(float), "the optimiser's numbers", &rc);
+	c->shown = cuda_memory_device(&c->memory, net->slow_frames * sizeof(*c->shown), "the slow pathway's frames", &rc);
 	c->arena = cuda_memory_device(&c->memory, c->plan.clip_bytes * c->config.clips_max, "activations and their gradients", &rc);
+	if (!rc)
+		rc = write_shown(c);
 	return rc ? rc : write_runs(c);
 }
 

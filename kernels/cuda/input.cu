@@ -39,7 +39,7 @@ static __global__ void __launch_bounds__(THREADS) input_plain(const float *plain
 
 template <class E>
 static __global__ void __launch_bounds__(THREADS) input_crops(const uint8_t *crops, unsigned times, unsigned plane,
-							      const uint32_t *frame, float mean, float std, unsigned pitch, void *out)
+							      const uint32_t *frame, float scale, float offset, unsigned pitch, void *out)
 {
 	const unsigned p = blockIdx.x * THREADS + threadIdx.x, t = frame ? frame[blockIdx.y] : blockIdx.y;
 	const uint8_t *at = crops + (((size_t)blockIdx.z * times + t) * plane + p) * COLOURS;
@@ -48,7 +48,7 @@ static __global__ void __launch_bounds__(THREADS) input_crops(const uint8_t *cro
 	if (p >= plane)
 		return;
 	for (unsigned c = 0; c < COLOURS; c++)
-		v[c] = ((float)at[c] / 255 - mean) / std;
+		v[c] = __fsub_rn(__fmul_rn((float)at[c], scale), offset);	/* rounded twice, as net_pixel() is */
 	put<E>(v, ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * plane + p, pitch, out);
 }
 
@@ -60,11 +60,11 @@ static int plain_in(const float *plain, size_t n, size_t t, size_t plane, size_t
 }
 
 template <class E>
-static int crops_in(const uint8_t *crops, size_t n, size_t t, size_t plane, const uint32_t *frame, size_t frame_count, float mean,
-		    float std, size_t pitch, void *out, cudaStream_t stream)
+static int crops_in(const uint8_t *crops, size_t n, size_t t, size_t plane, const uint32_t *frame, size_t frame_count, float scale,
+		    float offset, size_t pitch, void *out, cudaStream_t stream)
 {
 	return CUDA_LAUNCH(input_crops<E>, dim3(ceil_div(plane, THREADS), (unsigned)frame_count, (unsigned)n), THREADS, stream,
-			   crops, (unsigned)t, (unsigned)plane, frame, mean, std, (unsigned)pitch, out);
+			   crops, (unsigned)t, (unsigned)plane, frame, scale, offset, (unsigned)pitch, out);
 }
 
 /* By the largest word that tiles a position. */
@@ -81,7 +81,7 @@ int cuda_input_plain(const float *plain, size_t n, size_t t, size_t h, size_t w,
 }
 
 int cuda_input_crops(const uint8_t *crops, size_t n, size_t t, size_t h, size_t w, const uint32_t *frame, size_t frame_count,
-		     float mean, float std, enum cuda_element element, size_t pitch, void *out, cudaStream_t stream)
+		     float scale, float offset, enum cuda_element element, size_t pitch, void *out, cudaStream_t stream)
 {
-	return BY_PITCH(crops_in, element, pitch, out, crops, n, t, h * w, frame, frame_count, mean, std, pitch, out, stream);
+	return BY_PITCH(crops_in, element, pitch, out, crops, n, t, h * w, frame, frame_count, scale, offset, pitch, out, stream);
 }

@@ -46,7 +46,8 @@ struct cuda {
 	struct cuda_memory workspace;
 	struct cuda_node *nodes;		/* one per operator */
 	char *arena;
-	float *raw;			/* one input, as it comes: (N,3,T,H,W) */
+	float *raw;			/* one input, as it comes: (N,3,T,H,W), or crops of bytes */
+	uint32_t *shown;		/* (T of the slow input) frames of crops that it shows */
 	void *copies;			/* weights as convolutions read them */
 	size_t *copy_offset;		/* per parameter: its elements in `copies`; SIZE_MAX: has none */
 	struct cuda_run *runs;		/* on the device, one per parameter */

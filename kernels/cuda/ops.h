@@ -102,9 +102,9 @@ int cuda_bce_backward(const float *preds, const float *labels, size_t count, flo
 int cuda_input_plain(const float *plain, size_t n, size_t t, size_t h, size_t w, enum cuda_element, size_t pitch, void *out,
 		     cudaStream_t);
 /* (N,T,H,W,3) uint8 crops to the same, frame_count of them, frame i from frame[i] of the t (device, NULL: all in order):
- * (v / 255 - mean) / std. */
+ * v scale - offset, rounded as net_pixel(). */
 int cuda_input_crops(const uint8_t *crops, size_t n, size_t t, size_t h, size_t w, const uint32_t *frame, size_t frame_count,
-		     float mean, float std, enum cuda_element, size_t pitch, void *out, cudaStream_t);
+		     float scale, float offset, enum cuda_element, size_t pitch, void *out, cudaStream_t);
 
 /* ---- weights ---- */
 

@@ -291,13 +291,28 @@ static int take_weights(struct cuda *c)
 	return cuda_copy_weights(c->base.weights, c->runs, c->base.net->param_count, c->longest_run, c->element, c->stream);
 }
 
-static int take_input(struct cuda *c, int tensor, const float *plain)
+static int take_plain(struct cuda *c, int tensor, const float *plain)
 {
 	const struct net_tensor *t = &c->base.net->tensors[tensor];
 	const struct cuda_act x = act_of(c, c->plan.values, tensor);
 	int rc = cuda_to_device(c, c->raw, plain, x.n * t->c * t->t * t->h * t->w * sizeof(float));
 
 	return rc ? rc : cuda_input_plain(c->raw, x.n, t->t, t->h, t->w, c->element, x.pitch, x.at, c->stream);
+}
+
+/* One copy for both pathways. */
+static int take_crops(struct cuda *c, const uint8_t *crops)
+{
+	const struct net_tensor *t = &c->base.net->tensors[CUDA_FAST];
+	int rc = cuda_to_device(c, c->raw, crops, c->prepared_clips * t->c * t->t * t->h * t->w);
+
+	for (int i = 0; i < NET_INPUTS && !rc; i++) {
+		const struct cuda_act x = act_of(c, c->plan.values, i);
+
+		rc = cuda_input_crops((const uint8_t *)c->raw, x.n, t->t, t->h, t->w, i == CUDA_SLOW ? c->shown : NULL, x.dims[0],
+				      NET_PIXEL_SCALE, NET_PIXEL_OFFSET, c->element, x.pitch, x.at, c->stream);
+	}
+	return rc;
 }
 
 int cuda_input(struct kernels *k, const struct step_input *in)
@@ -311,9 +326,9 @@ int cuda_input(struct kernels *k, const struct step_input *in)
 	if (!rc)
 		rc = take_weights(c);
 	if (!rc)
-		rc = take_input(c, CUDA_SLOW, in->slow);
-	if (!rc)
-		rc = take_input(c, CUDA_FAST, in->fast);
+		rc = in->crops ? take_crops(c, in->crops) : take_plain(c, CUDA_SLOW, in->slow);
+	if (!rc && !in->crops)
+		rc = take_plain(c, CUDA_FAST, in->fast);
 	if (!rc)
 		rc = cuda_to_device(c, c->head.rois, in->rois, in->boxes * 5 * sizeof(float));
 	if (!rc)

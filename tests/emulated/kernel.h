@@ -69,6 +69,21 @@ static inline float __uint_as_float(unsigned bits)
 	return f;
 }
 
+/* Each rounded on its own, whatever the compiler would like to fuse. */
+static inline float __fmul_rn(float a, float b)
+{
+	volatile float product = a * b;
+
+	return product;
+}
+
+static inline float __fsub_rn(float a, float b)
+{
+	volatile float difference = a - b;
+
+	return difference;
+}
+
 template <typename T> static inline T __ldg(const T *at)
 {
 	return *at;
