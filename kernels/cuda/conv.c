@@ -11,6 +11,16 @@
  * The gradient of the weights comes in elements: for bf16 there is no engine that leaves float.  It is made in the workspace
  * and widened (cuda_narrow()), which also leaves the padded channels behind.
  *
+ * What cuDNN 9.19 lists in mode A for compute capability 9.0, asked of a described H100 (tests/described_conv.c; plans were
+ * built, none has run), for the 49 distinct convolutions of r50 at 8 clips:
+ *
+ *   bf16, TF32, float        engines for every pass, strided backward-data too; 5-D and folded alike, but bf16's slow stem
+ *                            of 8 channels forward, which has them in 4-D only
+ *   beta 1, backward-data    the same engines as beta 0
+ *   bf16 x, dy, float dw     none at all, in no mode
+ *   stem of 3 or 4 channels  bf16: those with tensor cores want 51 to 206 MB to pad in, those of 8 channels nothing;
+ *                            TF32: 4 want half of what 8 do
+ *
  * A choice is a line of text, because it must travel: to convolutions of the same shape, to other ranks, into a file.
  */
 #include "kernels/cuda/conv.h"
