@@ -71,8 +71,11 @@ nets="nano tiny r50"
 for net in $nets; do
 	has_torch || { say "not tried" "verify $net" "no python3 with torch and numpy"; continue; }
 	check "reference of $net" "reference-$net" "$python" "$here/../reference/reference.py" "$net" --full "$work/$net"
-	steps=3; [ "$net" = r50 ] && steps=1
-	for precision in fp32 tf32 bf16; do
+	# The state that keeps r50's ReLUs off their edges is beyond 8 bits of mantissa: under autocast PyTorch's own loss is 3.06
+	# on it, and 1.12 in double.
+	steps=3 precisions="fp32 tf32 bf16"
+	[ "$net" = r50 ] && steps=1 precisions=fp32
+	for precision in $precisions; do
 		check "verify $net in $precision" "verify-$net-$precision" "$program" verify --net "$net" --kernels cuda \
 			--precision $precision --steps $steps --lr 0.01 --weight-decay 1e-2 --state "$work/$net/state" \
 			--batch "$work/$net/batch" --out "$work/$net/got-$precision" --against "$work/$net/result" --csv
