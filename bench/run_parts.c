@@ -170,6 +170,8 @@ static int open_kernels(struct run *r)
 		return err(UNSUPPORTED, "kernels '%s' cannot take a step in parts (--emulate-ranks, --multigrid)", o->kernels);
 	if (r->validation && !r->backend->evaluate)
 		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
+	if (strcmp(o->profile, "none") && !r->backend->time_op)
+		return err(UNSUPPORTED, "kernels '%s' cannot time their operators (--profile)", o->kernels);
 	r->stage = &r->stages[0];
 	if (!r->backend->tuning)
 		rc = open_stage(r, r->stage, &r->grid.phases[0]);
@@ -177,7 +179,8 @@ static int open_kernels(struct run *r)
 		rc = open_tuned(r);
 	if (!rc && r->backend->tuning && r->comm->world > 1)
 		rc = share_tuning(r);
-	r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
+	if (!rc)
+		r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
 	return rc;
 }
 

@@ -18,7 +18,7 @@
  *     leaves mean and sum of squared deviations; one small kernel merges these in double, in order.  E[x^2] - mean^2 over
  *     the whole would lose all digits.  No atomics: the bits depend on the shape alone.
  *
- * Registers, counted by ptxas for sm_90, bf16: see README.md.  Not here: cuDNN's fused norms (kernels/cuda/conv.h).
+ * Registers and bytes, counted: README.md.  Not here: cuDNN's fused norms (kernels/cuda/conv.h).
  */
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -22,7 +22,7 @@ extern "C" {
 /* An activation, or the gradient of one, or some channels of one. */
 struct cuda_act {
 	void *at;		/* device; channel 0 of the first clip; borrowed */
-	size_t n, c;		/* clips, channels: a multiple of 8 but for the network's inputs */
+	size_t n, c;		/* clips, channels; accesses are of 16 bytes where c, pitch and address allow it */
 	size_t dims[3];		/* (T,H,W) */
 	size_t pitch;		/* elements from position to position */
 };
