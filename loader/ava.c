@@ -660,9 +660,10 @@ static int rebuild(struct gather *g, struct line_reader *r)
 	    sscanf(r->line, "%zu %zu %zu", &videos, &ix->example_count, &ix->box_count) != 3)
 		return line_err(r, FAILED, "broken off in the head");
 	for (size_t v = 0; v < videos; v++) {
-		if (!line_reader_next(r) || sscanf(r->line, "%zu %n", &frames, &begin) != 1)
+		/* One blank: a name may begin with what scanf() takes for others. */
+		if (!line_reader_next(r) || sscanf(r->line, "%zu%n", &frames, &begin) != 1 || r->line[begin] != ' ')
 			return line_err(r, FAILED, "broken off before video %zu", v);
-		rc = video_add(g, r->line + begin);
+		rc = video_add(g, r->line + begin + 1);
 		for (size_t i = 0; i < frames && !rc; i++)
 			rc = line_reader_next(r) ? frame_add(g, v, r->line)
 						 : line_err(r, FAILED, "broken off in video %zu", v);

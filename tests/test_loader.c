@@ -331,6 +331,22 @@ static void paths_come_back_whatever_their_names(void **state)
 	dir_remove(dir);
 }
 
+static void a_name_travels_as_it_is(void **state)
+{
+	struct ava_video video = { .name = "\v\f9 " };
+	const struct ava_index ix = { .videos = &video, .video_count = 1, .root = "folder" };
+	struct ava_index copy;
+	FILE *stream = tmpfile();
+
+	(void)state;
+	assert_int_equal(ava_index_write(&ix, stream), OK);
+	rewind(stream);
+	assert_int_equal(ava_index_rebuild(&copy, stream), OK);
+	assert_string_equal(copy.videos[0].name, video.name);
+	fclose(stream);
+	ava_index_release(&copy);
+}
+
 static void a_broken_data_set_is_named_with_file_and_line(void **state)
 {
 	static const struct { const char *file, *line, *say; } cases[] = {
@@ -1441,6 +1457,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_row_that_is_none_says_why),
 	cmocka_unit_test(boxes_with_the_same_four_texts_are_one),
 	cmocka_unit_test(paths_come_back_whatever_their_names),
+	cmocka_unit_test(a_name_travels_as_it_is),
 	cmocka_unit_test(a_broken_data_set_is_named_with_file_and_line),
 	cmocka_unit_test(a_box_moves_with_the_pixels),
 	cmocka_unit_test(validation_sees_the_middle_of_a_frame_scaled_to_the_crop),
