@@ -279,15 +279,16 @@ bench: all
 	@mkdir -p results/bench
 	$(BUILD)/sfscale bench --out results/bench
 
-# Every reader of files that others made, one after the other (tests/fuzz/).  Without seeds, but for records: those are made
-# by a run; give build/fuzz/PROGRAM folders of seeds for more.  hwloc's own leaks on files that it half reads (topo reader 4)
+# Every reader of files that others made, one after the other (tests/fuzz/).  Without seeds, but for frame lists, and records: those
+# are made by a run; give build/fuzz/PROGRAM folders of seeds for more.  hwloc's own leaks on files that it half reads (topo reader 4)
 # are not ours.  Headers of tensors are 4 kB at most, so a reader that asks for a megabyte believed something that it read.
 FUZZ_S ?= 60
 FUZZ_SOURCES_topo := $(wildcard comm/topo/*.c)
 FUZZ_SOURCES_safetensors := kernels/safetensors.c
 FUZZ_SOURCES_eval := loader/ava_eval.c loader/ava.c
+FUZZ_SOURCES_ava := loader/ava.c
 FUZZ_SOURCES_record := $(wildcard report/*.c loader/*.c)
-FUZZ_PROGRAMS := topo safetensors eval record
+FUZZ_PROGRAMS := topo safetensors eval ava record
 FUZZ_FLAGS = -max_total_time=$(FUZZ_S) -close_fd_mask=3 -artifact_prefix=build/fuzz/
 FUZZ_RUN = $(BUILD)/sfscale run --kernels null --policy null --net nano --epochs 2 --iterations 3 --log-period 0 --out build/fuzz/record
 $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c FORCE | $(BUILD)/build.h
@@ -299,6 +300,9 @@ fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
 		echo 0 || echo 1) || exit 1; done
 	build/fuzz/fuzz_safetensors $(FUZZ_FLAGS)safetensors- -malloc_limit_mb=1
 	build/fuzz/fuzz_eval $(FUZZ_FLAGS)eval-
+	rm -rf build/fuzz/ava && mkdir -p build/fuzz/ava
+	printf '%s\n' head 'v 0 0 v/v_008.jpg ""' 'v 0 1 v/v_009.jpg ""' 'v 0 2 v/v_010.jpg ""' 'w 1 0 9 ""' 'w 1 1 10 ""' >build/fuzz/ava/list
+	build/fuzz/fuzz_ava $(FUZZ_FLAGS)ava- build/fuzz/ava
 	rm -rf build/fuzz/record && mkdir -p build/fuzz/record/seeds build/fuzz/record/corpus
 	$(FUZZ_RUN)/one && OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -n 3 $(FUZZ_RUN)/three --nodes 3
 	FUZZ_RECORD_RUN="build/fuzz/record/one build/fuzz/record/three" FUZZ_RECORD_SEEDS=build/fuzz/record/seeds build/fuzz/fuzz_record \
