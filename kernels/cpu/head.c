@@ -1,9 +1,7 @@
 /*
  * kernels/cpu/head.c - from feature maps and boxes to the loss, and back.
  *
- * Per pathway: mean over time, ROIAlign (7x7 bins of each box), maximum over the bins.
- * ROIAlign here is detectron2's with adaptive sampling: ceil(box side / 7) samples per bin
- * and direction, so a zero-area box has no samples, features of 0 and no gradient.
+ * Per pathway: mean over time, ROIAlign (7x7 bins of each box; roi_grid.h), maximum over the bins.
  *
  * The maximum over the bins means that only one bin per channel carries a gradient, so
  * backward visits that bin alone.  Boxes are taken in order and each thread has channel
@@ -11,72 +9,17 @@
  */
 #include "kernels/cpu/ops.h"
 
+#include "kernels/roi_grid.h"
+
 #include <math.h>
 #include <string.h>
 
 /* ---- ROIAlign ---- */
 
-/* A box on the feature map. */
-struct grid {
-	float y0, x0, bin_h, bin_w;
-	size_t samples_h, samples_w;	/* per bin */
-};
-
-static struct grid grid_of(const float box[5], float scale, bool aligned, size_t out)
-{
-	const float shift = aligned ? 0.5f : 0;
-	float x0 = box[1] * scale - shift, y0 = box[2] * scale - shift;
-	float w = box[3] * scale - shift - x0, h = box[4] * scale - shift - y0;
-
-	if (!aligned) {
-		w = fmaxf(w, 1);
-		h = fmaxf(h, 1);
-	}
-	/* A box turned inside out has no samples either. */
-	return (struct grid){ y0, x0, h / (float)out, w / (float)out, h > 0 ? (size_t)ceilf(h / (float)out) : 0,
-			      w > 0 ? (size_t)ceilf(w / (float)out) : 0 };
-}
-
-/* Interpolation along one direction: two neighbours and their weights; both 0 outside of the map. */
-struct tap {
-	size_t low, high;
-	float low_weight, high_weight;
-};
-
-static struct tap tap_at(float at, size_t length)
-{
-	struct tap t = { 0 };
-
-	if (!(at >= -1 && at <= (float)length))
-		return t;
-	at = at > 0 ? at : 0;
-	t.low = (size_t)at;
-	t.high = t.low + 1;
-	if (t.low >= length - 1) {
-		t.low = t.high = length - 1;
-		at = (float)t.low;
-	}
-	t.high_weight = at - (float)t.low;
-	t.low_weight = 1 - t.high_weight;
-	return t;
-}
-
-static struct tap tap_y(const struct grid *g, size_t bin, size_t sample, size_t h)
-{
-	return tap_at(g->y0 + (float)bin * g->bin_h + ((float)sample + 0.5f) * g->bin_h / (float)g->samples_h, h);
-}
-
-static struct tap tap_x(const struct grid *g, size_t bin, size_t sample, size_t w)
-{
-	return tap_at(g->x0 + (float)bin * g->bin_w + ((float)sample + 0.5f) * g->bin_w / (float)g->samples_w, w);
-}
-
 /* One bin of `lanes` neighbouring channels; positions are `pitch` floats apart. */
 CPU_INLINE void bin_of(const float *map, size_t h, size_t w, size_t pitch, size_t lanes, const struct grid *g, size_t i,
 		       size_t j, float *out)
 {
-	size_t samples = g->samples_h * g->samples_w;
-
 	for (size_t l = 0; l < lanes; l++)
 		out[l] = 0;
 	for (size_t a = 0; a < g->samples_h; a++) {
@@ -94,7 +37,7 @@ CPU_INLINE void bin_of(const float *map, size_t h, size_t w, size_t pitch, size_
 		}
 	}
 	for (size_t l = 0; l < lanes; l++)
-		out[l] /= (float)(samples ? samples : 1);
+		out[l] /= grid_samples(g);
 }
 
 void roi_align(const float *map, size_t h, size_t w, size_t channels, const float box[5], float scale, bool aligned,
@@ -182,9 +125,7 @@ void roi_forward(const struct roi *r)
 static void bin_backward(float *dmap, size_t h, size_t w, size_t pitch, const struct grid *g, size_t bin, size_t out,
 			 float gradient)
 {
-	const size_t samples = g->samples_h * g->samples_w;
-
-	gradient /= (float)(samples ? samples : 1);
+	gradient /= grid_samples(g);
 	for (size_t a = 0; a < g->samples_h; a++) {
 		struct tap y = tap_y(g, bin / out, a, h);
 

@@ -1,9 +1,8 @@
 /*
  * kernels/cuda/head.cu - from feature maps and boxes to the loss, and back.
  *
- * Geometry and formulas are those of kernels/cpu/head.c, statement by statement: a box's samples must be the same.  The maps are
- * what costs here: forward reads each pathway's once and writes its mean over time (1/T of it, as floats), backward reads that
- * and writes the map.  What lies between works on 14x14 positions and a few dozen boxes, out of the cache, and is kept simple:
+ * Formulas are those of kernels/cpu/head.c, statement by statement.  The maps are what costs here: forward reads each
+ * pathway's once and writes its mean over time (1/T of it, as floats), backward reads that and writes the map.  What lies between works on 14x14 positions and a few dozen boxes, out of the cache, and is kept simple:
  *
  *   - a thread makes the feature of one channel of one box; its neighbours read neighbouring channels;
  *   - in backward a thread owns one channel of one clip and takes the boxes in order, because boxes overlap: no atomics;
@@ -11,6 +10,7 @@
  */
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/roi_grid.h"
 
 enum { THREADS = 128, MAP_THREADS = 256, LOSS_THREADS = 256, WARP = 32, ROWS = 4 };
 
@@ -59,68 +59,6 @@ static __global__ void __launch_bounds__(MAP_THREADS) time_spread(const float *d
 
 /* ---- ROIAlign ---- */
 
-/* A box on the feature map. */
-struct grid {
-	float y0, x0, bin_h, bin_w;
-	unsigned samples_h, samples_w;	/* per bin */
-};
-
-static __device__ struct grid grid_of(const float *box, float scale, bool aligned, unsigned out)
-{
-	const float shift = aligned ? 0.5f : 0;
-	const float x0 = box[1] * scale - shift, y0 = box[2] * scale - shift;
-	float w = box[3] * scale - shift - x0, h = box[4] * scale - shift - y0;
-
-	if (!aligned) {
-		w = fmaxf(w, 1);
-		h = fmaxf(h, 1);
-	}
-	/* A box turned inside out has no samples either. */
-	return { y0, x0, h / (float)out, w / (float)out, h > 0 ? (unsigned)ceilf(h / (float)out) : 0,
-		 w > 0 ? (unsigned)ceilf(w / (float)out) : 0 };
-}
-
-/* Interpolation along one direction: two neighbours and their weights; both 0 outside of the map. */
-struct tap {
-	unsigned low, high;
-	float low_weight, high_weight;
-};
-
-static __device__ __forceinline__ struct tap tap_at(float at, unsigned length)
-{
-	struct tap t = { 0, 0, 0, 0 };
-
-	if (!(at >= -1 && at <= (float)length))
-		return t;
-	at = at > 0 ? at : 0;
-	t.low = (unsigned)at;
-	t.high = t.low + 1;
-	if (t.low >= length - 1) {
-		t.low = t.high = length - 1;
-		at = (float)t.low;
-	}
-	t.high_weight = at - (float)t.low;
-	t.low_weight = 1 - t.high_weight;
-	return t;
-}
-
-static __device__ __forceinline__ struct tap tap_y(const struct grid *g, unsigned bin, unsigned sample, unsigned h)
-{
-	return tap_at(g->y0 + (float)bin * g->bin_h + ((float)sample + 0.5f) * g->bin_h / (float)g->samples_h, h);
-}
-
-static __device__ __forceinline__ struct tap tap_x(const struct grid *g, unsigned bin, unsigned sample, unsigned w)
-{
-	return tap_at(g->x0 + (float)bin * g->bin_w + ((float)sample + 0.5f) * g->bin_w / (float)g->samples_w, w);
-}
-
-static __device__ __forceinline__ float samples_of(const struct grid *g)
-{
-	const unsigned samples = g->samples_h * g->samples_w;
-
-	return (float)(samples ? samples : 1);
-}
-
 /* What the kernels need of struct cuda_roi. */
 struct roi {
 	float *mean;
@@ -165,7 +103,7 @@ static __global__ void __launch_bounds__(THREADS) roi_max(struct roi r, float *f
 				       y.high_weight * x.high_weight * map[(size_t)(y.high * r.w + x.high) * r.c];
 			}
 		}
-		sum /= samples_of(&g);
+		sum /= grid_samples(&g);
 		if (sum > best) {
 			best = sum;
 			place = k;
@@ -193,7 +131,7 @@ static __global__ void __launch_bounds__(THREADS) roi_scatter(struct roi r, cons
 			continue;
 		g = grid_of(box, r.scale, r.aligned, r.out);
 		bin = r.winner[(size_t)i * r.c + c];
-		gradient = dfeatures[i * r.stride + c] / samples_of(&g);
+		gradient = dfeatures[i * r.stride + c] / grid_samples(&g);
 		for (unsigned a = 0; a < g.samples_h; a++) {
 			const struct tap y = tap_y(&g, bin / r.out, a, r.h);
 
