@@ -57,9 +57,6 @@ struct kernel_config {
 /* Tensors of the state, by index of the parameter, or STATE_MEAN and STATE_VAR of the batch norm. */
 enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VAR };
 
-/* The passes of an operator.  One whose backward is a whole has it under OP_BACKWARD_DATA. */
-enum op_pass { OP_FORWARD, OP_BACKWARD_DATA, OP_BACKWARD_WEIGHTS, OP_PASSES };
-
 /* An open instance; back ends embed it as their first member. */
 struct kernels {
 	const struct kernel_backend *backend;

@@ -81,6 +81,8 @@ struct net_tensor {
 };
 
 enum net_op_kind { OP_CONV, OP_BN, OP_MAXPOOL, OP_ROI_HEAD, OP_FC };
+/* Of an operator.  One whose backward is a whole has it under OP_BACKWARD_DATA. */
+enum op_pass { OP_FORWARD, OP_BACKWARD_DATA, OP_BACKWARD_WEIGHTS, OP_PASSES };
 
 /* A fused operator, in execution order; net_param.ready is exactly the reverse of this order.  A tensor is written
  * once and may be read by several operators: their gradients add up. */

@@ -44,8 +44,8 @@ struct found {
 
 static int look(struct cuda_dnn *dnn, const struct net_op *op, const struct cuda_conv_shape *shape, struct found *found)
 {
-	const unsigned which = op->in < NET_INPUTS ? 1u << CUDA_FORWARD | 1u << CUDA_BACKWARD_WEIGHTS : 7u;
-	char before[CUDA_PASSES][64], after[64];
+	const unsigned which = op->in < NET_INPUTS ? 1u << OP_FORWARD | 1u << OP_BACKWARD_WEIGHTS : 7u;
+	char before[OP_PASSES][64], after[64];
 	struct cuda_conv *conv;
 	size_t candidates, bytes;
 	int rc = cuda_conv_open(&conv, dnn, shape, which, true);
@@ -55,8 +55,8 @@ static int look(struct cuda_dnn *dnn, const struct net_op *op, const struct cuda
 	bytes = cuda_conv_workspace_bytes(conv);
 	found->workspace_bytes = bytes > found->workspace_bytes ? bytes : found->workspace_bytes;
 	found->convolutions++;
-	for (size_t p = 0; p < CUDA_PASSES; p++) {
-		cuda_conv_describe(conv, (enum cuda_pass)p, before[p], sizeof(before[p]), &candidates);
+	for (size_t p = 0; p < OP_PASSES; p++) {
+		cuda_conv_describe(conv, (enum op_pass)p, before[p], sizeof(before[p]), &candidates);
 		found->candidates += candidates;
 		if (candidates)
 			printf("%s %s: %s, %zu candidates\n", op->name, passes[p], before[p], candidates);
@@ -67,8 +67,8 @@ static int look(struct cuda_dnn *dnn, const struct net_op *op, const struct cuda
 		rc = cuda_conv_open(&conv, dnn, shape, which, true);
 	if (rc)
 		return rc;
-	for (size_t p = 0; p < CUDA_PASSES && !rc; p++) {
-		cuda_conv_describe(conv, (enum cuda_pass)p, after, sizeof(after), &candidates);
+	for (size_t p = 0; p < OP_PASSES && !rc; p++) {
+		cuda_conv_describe(conv, (enum op_pass)p, after, sizeof(after), &candidates);
 		if (strcmp(before[p], after) || candidates > 1)
 			rc = err(FAILED, "'%s' %s: chosen was %s, and the text leads to %s", op->name, passes[p], before[p], after);
 	}

@@ -26,7 +26,7 @@
 /* Weak: over the real libraries there is no such thing. */
 extern void emulated_fail(const char *function, unsigned nth, int error) __attribute__((weak));
 
-enum { ALL = 1u << CUDA_FORWARD | 1u << CUDA_BACKWARD_DATA | 1u << CUDA_BACKWARD_WEIGHTS };
+enum { ALL = 1u << OP_FORWARD | 1u << OP_BACKWARD_DATA | 1u << OP_BACKWARD_WEIGHTS };
 
 static const struct {
 	const char *what;
@@ -187,16 +187,16 @@ struct trial {
 	void *workspace;
 	struct cuda_conv *conv;
 	struct sums sums;
-	enum cuda_pass pass;
+	enum op_pass pass;
 };
 
 static void add_term(void *context, size_t x, size_t w, size_t y)
 {
 	const struct trial *t = context;
-	const struct { size_t at; double a, b; } terms[CUDA_PASSES] = {
-		[CUDA_FORWARD] = { y, t->x.here[x], t->weights.here[w] },
-		[CUDA_BACKWARD_DATA] = { x, t->dy.here[y], t->weights.here[w] },
-		[CUDA_BACKWARD_WEIGHTS] = { w, t->x.here[x], t->dy.here[y] },
+	const struct { size_t at; double a, b; } terms[OP_PASSES] = {
+		[OP_FORWARD] = { y, t->x.here[x], t->weights.here[w] },
+		[OP_BACKWARD_DATA] = { x, t->dy.here[y], t->weights.here[w] },
+		[OP_BACKWARD_WEIGHTS] = { w, t->x.here[x], t->dy.here[y] },
 	};
 	const double term = terms[t->pass].a * terms[t->pass].b;
 
@@ -204,7 +204,7 @@ static void add_term(void *context, size_t x, size_t w, size_t y)
 	t->sums.size[terms[t->pass].at] += fabs(term);
 }
 
-static void expect(struct trial *t, enum cuda_pass pass, size_t count)
+static void expect(struct trial *t, enum op_pass pass, size_t count)
 {
 	free(t->sums.sum);
 	free(t->sums.size);
@@ -306,7 +306,7 @@ static void forward_sums_what_loops_sum(void **state)
 				if (tuned)
 					trial_tune(&t);
 				assert_int_equal(cuda_conv_forward(t.conv, t.x.there, t.weights.there, t.y.there, t.workspace), OK);
-				expect(&t, CUDA_FORWARD, t.y.count);
+				expect(&t, OP_FORWARD, t.y.count);
 				compare_all(&t, &t.y, cases[i].what);
 				trial_release(&t);
 			}
@@ -327,7 +327,7 @@ static void backward_data_overwrites_or_adds_to_what_loops_sum(void **state)
 				trial_tune(&t);
 				assert_int_equal(cuda_conv_backward_data(t.conv, t.dy.there, t.weights.there, t.dx.there, t.workspace),
 						 OK);
-				expect(&t, CUDA_BACKWARD_DATA, t.dx.count);
+				expect(&t, OP_BACKWARD_DATA, t.dx.count);
 				for (size_t v = 0; adds && v < t.dx.count; v++) {
 					t.sums.sum[v] += t.dx.here[v];
 					t.sums.size[v] += fabs(t.dx.here[v]);
@@ -349,7 +349,7 @@ static void weights_trial(struct trial *t, size_t offset, const char *what)
 	assert_non_null(got);
 	assert_int_equal(cuda_conv_backward_weights(t->conv, t->x.there, t->dy.there, t->narrow, (float *)dw.there + offset,
 						    t->workspace), OK);
-	expect(t, CUDA_BACKWARD_WEIGHTS, t->weights.count);
+	expect(t, OP_BACKWARD_WEIGHTS, t->weights.count);
 	download(&dw, CUDA_MATH_F32, got);
 	for (size_t r = 0; r < rows; r++)
 		for (size_t c = 0; c < t->narrow; c++) {
@@ -396,13 +396,13 @@ static void equal_convolutions_take_one_choice_and_search_no_more(void **state)
 		trial_tune(&early);	/* opened before there was a choice */
 		plans = dnn->plans;
 		late = trial_make(i, 2, dnn, true);
-		assert_int_equal(dnn->plans, plans + CUDA_PASSES);
+		assert_int_equal(dnn->plans, plans + OP_PASSES);
 		trial_tune(&late);
-		for (size_t p = 0; p < CUDA_PASSES; p++) {
-			assert_int_equal(cuda_conv_describe(t.conv, (enum cuda_pass)p, before, sizeof(before), &candidates), OK);
-			assert_int_equal(cuda_conv_describe(early.conv, (enum cuda_pass)p, after, sizeof(after), &candidates), OK);
+		for (size_t p = 0; p < OP_PASSES; p++) {
+			assert_int_equal(cuda_conv_describe(t.conv, (enum op_pass)p, before, sizeof(before), &candidates), OK);
+			assert_int_equal(cuda_conv_describe(early.conv, (enum op_pass)p, after, sizeof(after), &candidates), OK);
 			assert_string_equal(before, after);
-			assert_int_equal(cuda_conv_describe(late.conv, (enum cuda_pass)p, after, sizeof(after), &candidates), OK);
+			assert_int_equal(cuda_conv_describe(late.conv, (enum op_pass)p, after, sizeof(after), &candidates), OK);
 			assert_string_equal(before, after);
 			assert_int_equal(candidates, 1);
 		}
@@ -417,7 +417,7 @@ static void equal_convolutions_take_one_choice_and_search_no_more(void **state)
 
 		trial_release(&t);
 	}
-	assert_int_equal(other->plans, CUDA_PASSES * ARRAY_LEN(cases));
+	assert_int_equal(other->plans, OP_PASSES * ARRAY_LEN(cases));
 	cuda_dnn_close(dnn);
 	cuda_dnn_close(other);
 }
@@ -433,7 +433,7 @@ static void executing_builds_nothing_even_at_other_addresses(void **state)
 		assert_int_equal(cuda_conv_forward(a.conv, a.x.there, a.weights.there, a.y.there, a.workspace), OK);
 		assert_int_equal(cuda_conv_forward(a.conv, b.x.there, b.weights.there, b.y.there, b.workspace), OK);
 	}
-	expect(&b, CUDA_FORWARD, b.y.count);
+	expect(&b, OP_FORWARD, b.y.count);
 	compare_all(&b, &b.y, "the second place");
 	assert_int_equal(dnn->plans, plans);
 	trial_release(&a);
@@ -467,7 +467,7 @@ static void a_choice_that_cannot_be_had_is_searched_again(void **state)
 		choice_rewrite(dnn, other, texts[i]);
 		again = trial_make(2, 2, other, false);
 		assert_int_equal(cuda_conv_forward(again.conv, again.x.there, again.weights.there, again.y.there, again.workspace), OK);
-		expect(&again, CUDA_FORWARD, again.y.count);
+		expect(&again, OP_FORWARD, again.y.count);
 		compare_all(&again, &again.y, texts[i]);
 		trial_release(&t);
 		trial_release(&again);
@@ -490,14 +490,14 @@ static void the_folded_view_sums_what_loops_sum(void **state)
 		trial_tune(&t);
 		choice_rewrite(dnn, other, "4-D 11 -; 4-D 11 -; 4-D 11 -");
 		folded = trial_make(i, 0, other, false);
-		assert_int_equal(other->plans == CUDA_PASSES, cases[i].folds);	/* else it was searched again */
+		assert_int_equal(other->plans == OP_PASSES, cases[i].folds);	/* else it was searched again */
 		assert_int_equal(cuda_conv_forward(folded.conv, folded.x.there, folded.weights.there, folded.y.there,
 						   folded.workspace), OK);
-		expect(&folded, CUDA_FORWARD, folded.y.count);
+		expect(&folded, OP_FORWARD, folded.y.count);
 		compare_all(&folded, &folded.y, cases[i].what);
 		assert_int_equal(cuda_conv_backward_data(folded.conv, folded.dy.there, folded.weights.there, folded.dx.there,
 							 folded.workspace), OK);
-		expect(&folded, CUDA_BACKWARD_DATA, folded.dx.count);
+		expect(&folded, OP_BACKWARD_DATA, folded.dx.count);
 		compare_all(&folded, &folded.dx, cases[i].what);
 		weights_trial(&folded, 0, cases[i].what);
 		trial_release(&t);
@@ -545,8 +545,8 @@ static void only_welcome_engines_are_candidates(void **state)
 		size_t candidates;
 
 		assert_int_equal(cuda_conv_open(&conv, dnn, &s, ALL, false), OK);
-		for (size_t p = 0; p < CUDA_PASSES; p++) {
-			assert_int_equal(cuda_conv_describe(conv, (enum cuda_pass)p, text, sizeof(text), &candidates), OK);
+		for (size_t p = 0; p < OP_PASSES; p++) {
+			assert_int_equal(cuda_conv_describe(conv, (enum op_pass)p, text, sizeof(text), &candidates), OK);
 			assert_int_equal(candidates, rows[i].candidates);
 		}
 		cuda_conv_close(conv);

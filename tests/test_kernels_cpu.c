@@ -126,7 +126,7 @@ static void assert_padding_is_zero(const struct act *a)
 /* ---- convolution ---- */
 
 /* Adds to one of the three from the two others, all in plain order. */
-static void naive_conv(const struct dnn_conv *c, enum dnn_pass pass, double *x, double *w, double *y)
+static void naive_conv(const struct dnn_conv *c, enum op_pass pass, double *x, double *w, double *y)
 {
 	const size_t *k = c->kernel, *o = c->out, *in = c->in;
 
@@ -149,15 +149,15 @@ static void naive_conv(const struct dnn_conv *c, enum dnn_pass pass, double *x, 
 
 				if (iw >= in[2])
 					continue;
-				if (pass == DNN_FORWARD)
+				if (pass == OP_FORWARD)
 					ys[ow] += xs[iw] * *weight;
-				else if (pass == DNN_BACKWARD_DATA)
+				else if (pass == OP_BACKWARD_DATA)
 					xs[iw] += ys[ow] * *weight;
 				else
 					sum += xs[iw] * ys[ow];
 			}
 		}
-		if (pass == DNN_BACKWARD_WEIGHTS)
+		if (pass == OP_BACKWARD_WEIGHTS)
 			*weight += sum;
 	}
 }
@@ -233,24 +233,24 @@ static void a_convolution_is_the_sum_that_its_formula_says(void **state)
 
 		if (first)	/* behind binding, which clears padding */
 			conv_input(s, block, &(struct conv_source){ .plain = px }, input);
-		assert_int_equal(conv_run(&dnn, &conv, DNN_FORWARD), OK);
-		naive_conv(s, DNN_FORWARD, rx, rw, sum);
+		assert_int_equal(conv_run(&dnn, &conv, OP_FORWARD), OK);
+		naive_conv(s, OP_FORWARD, rx, rw, sum);
 		got = act_plain(&y);
 		assert_true(distance(got, sum, act_count(&y)) < 2e-6);
 		assert_padding_is_zero(&y);
 		free(got);
 
-		assert_int_equal(conv_run(&dnn, &conv, DNN_BACKWARD_WEIGHTS), OK);
+		assert_int_equal(conv_run(&dnn, &conv, OP_BACKWARD_WEIGHTS), OK);
 		reorder(&dnn, &conv.weights, dstored, &plain, dw);
 		memset(sum, 0, w_count * sizeof(*sum));
-		naive_conv(s, DNN_BACKWARD_WEIGHTS, rx, sum, rdy);
+		naive_conv(s, OP_BACKWARD_WEIGHTS, rx, sum, rdy);
 		assert_true(distance(dw, sum, w_count) < 2e-6);
 
 		if (!first) {
-			assert_int_equal(conv_run(&dnn, &conv, DNN_BACKWARD_DATA), OK);
+			assert_int_equal(conv_run(&dnn, &conv, OP_BACKWARD_DATA), OK);
 			for (size_t j = 0; j < act_count(&x); j++)
 				sum[j] = adds ? pdx[j] : 0;
-			naive_conv(s, DNN_BACKWARD_DATA, sum, rw, rdy);
+			naive_conv(s, OP_BACKWARD_DATA, sum, rw, rdy);
 			got = act_plain(&dx);
 			assert_true(distance(got, sum, act_count(&x)) < 2e-6);
 			assert_padding_is_zero(&dx);
@@ -1036,12 +1036,12 @@ static double twin_op(struct twin *w, const struct net_op *op, bool backward)
 		if (!backward) {
 			memset(w->value[op->out], 0,
 			       conv.n * conv.cout * conv.out[0] * conv.out[1] * conv.out[2] * sizeof(double));
-			naive_conv(&conv, DNN_FORWARD, w->value[op->in], w->weight[op->weight], w->value[op->out]);
+			naive_conv(&conv, OP_FORWARD, w->value[op->in], w->weight[op->weight], w->value[op->out]);
 			break;
 		}
-		naive_conv(&conv, DNN_BACKWARD_WEIGHTS, w->value[op->in], w->dweight[op->weight], w->grad[op->out]);
+		naive_conv(&conv, OP_BACKWARD_WEIGHTS, w->value[op->in], w->dweight[op->weight], w->grad[op->out]);
 		if (op->in >= NET_INPUTS)
-			naive_conv(&conv, DNN_BACKWARD_DATA, w->grad[op->in], w->weight[op->weight], w->grad[op->out]);
+			naive_conv(&conv, OP_BACKWARD_DATA, w->grad[op->in], w->weight[op->weight], w->grad[op->out]);
 		break;
 	case OP_BN: twin_norm(w, op, backward); break;
 	case OP_MAXPOOL: twin_pool(w, op, backward); break;

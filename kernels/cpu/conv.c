@@ -156,13 +156,13 @@ static const struct dnn_layout *stored(const struct conv *c, enum dnn_arg arg)
 }
 
 /* The pass's primitive and the reorders between its layouts and the stored ones. */
-static int pass_make(struct dnn *dnn, struct conv *c, enum dnn_pass pass)
+static int pass_make(struct dnn *dnn, struct conv *c, enum op_pass pass)
 {
 	struct conv_pass *p = &c->pass[pass];
 	struct dnn_layout wish[DNN_ARGS] = { [DNN_SRC] = c->x, [DNN_DST] = c->y };
 	int rc;
 
-	if (pass == DNN_BACKWARD_WEIGHTS)
+	if (pass == OP_BACKWARD_WEIGHTS)
 		wish[DNN_WEIGHTS] = c->weights;
 	if (!p->prim.primitive) {
 		rc = dnn_conv_make(dnn, &p->prim, &c->shape, pass, wish);
@@ -202,19 +202,19 @@ int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, siz
 	wish[DNN_SRC] = c->x;
 	wish[DNN_DST] = c->y;
 	if (!rc)
-		rc = dnn_conv_make(dnn, &c->pass[DNN_FORWARD].prim, &v, DNN_FORWARD, wish);
+		rc = dnn_conv_make(dnn, &c->pass[OP_FORWARD].prim, &v, OP_FORWARD, wish);
 	if (!rc) {
-		const struct dnn_layout *liked = &c->pass[DNN_FORWARD].prim.layout[DNN_WEIGHTS];
+		const struct dnn_layout *liked = &c->pass[OP_FORWARD].prim.layout[DNN_WEIGHTS];
 
 		rc = dnn_layout_copy(&c->weights, dnn_layout_bytes(liked) == dnn_layout_bytes(&plain) ? liked : &plain);
 	}
 	if (!rc)
-		rc = pass_make(dnn, c, DNN_FORWARD);
+		rc = pass_make(dnn, c, OP_FORWARD);
 	if (!rc && !input)
-		rc = pass_make(dnn, c, DNN_BACKWARD_DATA);
+		rc = pass_make(dnn, c, OP_BACKWARD_DATA);
 	if (!rc)
-		rc = pass_make(dnn, c, DNN_BACKWARD_WEIGHTS);
-	c->pass[DNN_BACKWARD_DATA].adds = adds_dx;
+		rc = pass_make(dnn, c, OP_BACKWARD_WEIGHTS);
+	c->pass[OP_BACKWARD_DATA].adds = adds_dx;
 	dnn_layout_release(&plain);
 	if (rc)
 		conv_release(c);
@@ -223,7 +223,7 @@ int conv_make(struct dnn *dnn, struct conv *c, const struct dnn_conv *shape, siz
 
 /* Assigns the scratch of one pass from `base` (NULL: only counts) and returns its bytes.  `at` enters with the stored
  * places and leaves with those of the primitive. */
-static size_t pass_scratch(const struct conv *c, enum dnn_pass pass, char *base, float *at[DNN_ARGS],
+static size_t pass_scratch(const struct conv *c, enum op_pass pass, char *base, float *at[DNN_ARGS],
 			   void *reorder_scratch[DNN_ARGS], float **term)
 {
 	const struct conv_pass *p = &c->pass[pass];
@@ -252,7 +252,7 @@ size_t conv_scratch_bytes(const struct conv *c)
 	void *reorder_scratch[DNN_ARGS];
 	size_t most = 0;
 
-	for (int pass = 0; pass < DNN_PASSES; pass++) {
+	for (int pass = 0; pass < OP_PASSES; pass++) {
 		size_t bytes = c->pass[pass].used ? pass_scratch(c, pass, none, at, reorder_scratch, &term) : 0;
 
 		most = bytes > most ? bytes : most;
@@ -260,7 +260,7 @@ size_t conv_scratch_bytes(const struct conv *c)
 	return most;
 }
 
-static int pass_bind(struct dnn *dnn, struct conv *c, enum dnn_pass pass, float *const ends[DNN_ARGS], void *scratch)
+static int pass_bind(struct dnn *dnn, struct conv *c, enum op_pass pass, float *const ends[DNN_ARGS], void *scratch)
 {
 	struct conv_pass *p = &c->pass[pass];
 	const int result = dnn_result[pass];
@@ -290,20 +290,20 @@ static int pass_bind(struct dnn *dnn, struct conv *c, enum dnn_pass pass, float 
 
 int conv_bind(struct dnn *dnn, struct conv *c, const struct conv_place *at, void *scratch)
 {
-	float *const ends[DNN_PASSES][DNN_ARGS] = {
-		[DNN_FORWARD] = { at->x, at->weights, at->y },
-		[DNN_BACKWARD_DATA] = { at->dx, at->weights, at->dy },
-		[DNN_BACKWARD_WEIGHTS] = { at->x, at->dweights, at->dy },
+	float *const ends[OP_PASSES][DNN_ARGS] = {
+		[OP_FORWARD] = { at->x, at->weights, at->y },
+		[OP_BACKWARD_DATA] = { at->dx, at->weights, at->dy },
+		[OP_BACKWARD_WEIGHTS] = { at->x, at->dweights, at->dy },
 	};
 	int rc = OK;
 
-	for (int pass = 0; !rc && pass < DNN_PASSES; pass++)
+	for (int pass = 0; !rc && pass < OP_PASSES; pass++)
 		if (c->pass[pass].used)
 			rc = pass_bind(dnn, c, pass, ends[pass], scratch);
 	return rc;
 }
 
-int conv_run(struct dnn *dnn, const struct conv *c, enum dnn_pass pass)
+int conv_run(struct dnn *dnn, const struct conv *c, enum op_pass pass)
 {
 	const struct conv_pass *p = &c->pass[pass];
 	const int result = dnn_result[pass];
@@ -323,7 +323,7 @@ int conv_run(struct dnn *dnn, const struct conv *c, enum dnn_pass pass)
 
 void conv_release(struct conv *c)
 {
-	for (int pass = 0; pass < DNN_PASSES; pass++) {
+	for (int pass = 0; pass < OP_PASSES; pass++) {
 		dnn_prim_release(&c->pass[pass].prim);
 		for (int arg = 0; arg < DNN_ARGS; arg++)
 			dnn_prim_release(&c->pass[pass].reorder[arg]);

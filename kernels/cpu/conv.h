@@ -23,7 +23,7 @@ struct conv_pass {
 struct conv {
 	struct dnn_conv shape;			/* as oneDNN is told of it: a view */
 	struct dnn_layout x, y, weights;	/* as stored */
-	struct conv_pass pass[DNN_PASSES];
+	struct conv_pass pass[OP_PASSES];
 };
 
 /* Where forward's three and their gradients are; borrowed until the release. */
@@ -63,7 +63,7 @@ struct conv_source {
 void conv_input(const struct dnn_conv *, size_t block, const struct conv_source *, float *x);
 size_t conv_scratch_bytes(const struct conv *);
 int conv_bind(struct dnn *, struct conv *, const struct conv_place *, void *scratch);
-int conv_run(struct dnn *, const struct conv *, enum dnn_pass);
+int conv_run(struct dnn *, const struct conv *, enum op_pass);
 void conv_release(struct conv *);
 
 #endif

@@ -281,7 +281,7 @@ static int node_forward(struct cpu *c, const struct node *node, bool training)
 
 	switch (op->kind) {
 	case OP_CONV:
-		return conv_run(&c->dnn, &node->conv, DNN_FORWARD);
+		return conv_run(&c->dnn, &node->conv, OP_FORWARD);
 	case OP_BN:
 		if (training && c->part)
 			norm.running_mean = norm.running_var = NULL;
@@ -317,9 +317,9 @@ static int node_backward(struct cpu *c, const struct node *node)
 
 	switch (op->kind) {
 	case OP_CONV:
-		rc = conv_run(&c->dnn, &node->conv, DNN_BACKWARD_WEIGHTS);
-		if (!rc && node->conv.pass[DNN_BACKWARD_DATA].used)
-			rc = conv_run(&c->dnn, &node->conv, DNN_BACKWARD_DATA);
+		rc = conv_run(&c->dnn, &node->conv, OP_BACKWARD_WEIGHTS);
+		if (!rc && node->conv.pass[OP_BACKWARD_DATA].used)
+			rc = conv_run(&c->dnn, &node->conv, OP_BACKWARD_DATA);
 		break;
 	case OP_BN:
 		norm_backward(&node->norm);
@@ -537,7 +537,7 @@ static int64_t reorders_of(const struct conv *conv)
 {
 	int64_t count = 0;
 
-	for (int pass = 0; pass < DNN_PASSES; pass++)
+	for (int pass = 0; pass < OP_PASSES; pass++)
 		for (int arg = 0; arg < DNN_ARGS; arg++)
 			count += conv->pass[pass].reorder[arg].primitive != NULL;
 	return count;
@@ -545,7 +545,6 @@ static int64_t reorders_of(const struct conv *conv)
 
 static int cpu_describe(struct kernels *k, struct table *table)
 {
-	static const enum dnn_pass order[] = { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS };
 	const struct cpu *c = cpu_of(k);
 
 	table_init(table, "implementations", "What executes each operator", described_fields,
@@ -555,11 +554,11 @@ static int cpu_describe(struct kernels *k, struct table *table)
 		const bool conv = node->op->kind == OP_CONV;
 
 		table_text(table, node->op->name);
-		for (size_t p = 0; p < ARRAY_LEN(order); p++)
-			if (conv && !node->conv.pass[order[p]].used)
+		for (size_t p = 0; p < OP_PASSES; p++)
+			if (conv && !node->conv.pass[p].used)
 				table_none(table);
 			else
-				table_text(table, conv ? node->conv.pass[order[p]].prim.impl : "own");
+				table_text(table, conv ? node->conv.pass[p].prim.impl : "own");
 		table_int(table, conv ? reorders_of(&node->conv) : 0);
 	}
 	return OK;
@@ -567,7 +566,6 @@ static int cpu_describe(struct kernels *k, struct table *table)
 
 static int cpu_time_op(struct kernels *k, size_t op, enum op_pass pass, size_t times, uint64_t *ns)
 {
-	static const enum dnn_pass conv_pass[] = { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS };
 	struct cpu *c = cpu_of(k);
 	const struct node *node = &c->nodes[op];
 	const bool conv = node->op->kind == OP_CONV;
@@ -575,11 +573,11 @@ static int cpu_time_op(struct kernels *k, size_t op, enum op_pass pass, size_t t
 	int rc = OK;
 
 	*ns = 0;
-	if (conv ? !node->conv.pass[conv_pass[pass]].used : pass == OP_BACKWARD_WEIGHTS)
+	if (conv ? !node->conv.pass[pass].used : pass == OP_BACKWARD_WEIGHTS)
 		return OK;
 	for (size_t i = 0; i < times && !rc; i++)
 		if (conv)
-			rc = conv_run(&c->dnn, &node->conv, conv_pass[pass]);
+			rc = conv_run(&c->dnn, &node->conv, pass);
 		else
 			rc = pass == OP_FORWARD ? node_forward(c, node, true) : node_backward(c, node);
 	*ns = clock_ns() - begin_ns;

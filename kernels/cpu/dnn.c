@@ -27,7 +27,7 @@ typedef const_dnnl_primitive_desc_t pd_in;
 #define MD(layout) (&(layout)->md)
 #endif
 
-const enum dnn_arg dnn_result[DNN_PASSES] = { DNN_DST, DNN_SRC, DNN_WEIGHTS };
+const enum dnn_arg dnn_result[OP_PASSES] = { DNN_DST, DNN_SRC, DNN_WEIGHTS };
 
 /* 0, or FAILED with the call's text and oneDNN's status said. */
 #define TRY(call) try_dnn((call), #call)
@@ -175,18 +175,18 @@ uint64_t dnn_layout_hash(const struct dnn_layout *layout, uint64_t hash)
 /* ---- primitives ---- */
 
 /* The three argument names of a pass, and how its descriptor is queried for their layouts. */
-static const struct { int arg; dnnl_query_t query; } pass_args[DNN_PASSES][DNN_ARGS] = {
-	[DNN_FORWARD] = {
+static const struct { int arg; dnnl_query_t query; } pass_args[OP_PASSES][DNN_ARGS] = {
+	[OP_FORWARD] = {
 		{ DNNL_ARG_SRC, dnnl_query_src_md },
 		{ DNNL_ARG_WEIGHTS, dnnl_query_weights_md },
 		{ DNNL_ARG_DST, dnnl_query_dst_md },
 	},
-	[DNN_BACKWARD_DATA] = {
+	[OP_BACKWARD_DATA] = {
 		{ DNNL_ARG_DIFF_SRC, dnnl_query_diff_src_md },
 		{ DNNL_ARG_WEIGHTS, dnnl_query_weights_md },
 		{ DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md },
 	},
-	[DNN_BACKWARD_WEIGHTS] = {
+	[OP_BACKWARD_WEIGHTS] = {
 		{ DNNL_ARG_SRC, dnnl_query_src_md },
 		{ DNNL_ARG_DIFF_WEIGHTS, dnnl_query_diff_weights_md },
 		{ DNNL_ARG_DIFF_DST, dnnl_query_diff_dst_md },
@@ -194,7 +194,7 @@ static const struct { int arg; dnnl_query_t query; } pass_args[DNN_PASSES][DNN_A
 };
 
 /* The descriptor of a pass with these three layouts, or a status (unimplemented is an answer, not an error). */
-static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, struct dnn *dnn, const struct dnn_conv *c, enum dnn_pass pass,
+static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, struct dnn *dnn, const struct dnn_conv *c, enum op_pass pass,
 			       const struct dnn_layout at[DNN_ARGS], dnnl_primitive_attr_t attr, pd_in hint)
 {
 	dnnl_dims_t stride, dilate, left, right;
@@ -210,10 +210,10 @@ static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, struct dnn *dnn, const
 		right[k] = (dnnl_dim_t)reach - (dnnl_dim_t)c->in[i] - left[k];
 	}
 #if DNNL_VERSION_MAJOR >= 3
-	if (pass == DNN_FORWARD)
+	if (pass == OP_FORWARD)
 		return dnnl_convolution_forward_primitive_desc_create(pd, dnn->engine, dnnl_forward_training, alg, src,
 			weights, NULL, dst, stride, dilate, left, right, attr);
-	if (pass == DNN_BACKWARD_DATA)
+	if (pass == OP_BACKWARD_DATA)
 		return dnnl_convolution_backward_data_primitive_desc_create(pd, dnn->engine, alg, src, weights, dst,
 			stride, dilate, left, right, hint, attr);
 	return dnnl_convolution_backward_weights_primitive_desc_create(pd, dnn->engine, alg, src, weights, NULL, dst,
@@ -222,10 +222,10 @@ static dnnl_status_t conv_desc(dnnl_primitive_desc_t *pd, struct dnn *dnn, const
 	dnnl_convolution_desc_t desc;
 	dnnl_status_t status;
 
-	if (pass == DNN_FORWARD)
+	if (pass == OP_FORWARD)
 		status = dnnl_dilated_convolution_forward_desc_init(&desc, dnnl_forward_training, alg, src, weights,
 			NULL, dst, stride, dilate, left, right);
-	else if (pass == DNN_BACKWARD_DATA)
+	else if (pass == OP_BACKWARD_DATA)
 		status = dnnl_dilated_convolution_backward_data_desc_init(&desc, alg, src, weights, dst, stride, dilate,
 			left, right);
 	else
@@ -268,7 +268,7 @@ static int attr_init(dnnl_primitive_attr_t *attr)
 	return rc ? rc : TRY(dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user));
 }
 
-int dnn_conv_make(struct dnn *dnn, struct dnn_prim *prim, const struct dnn_conv *c, enum dnn_pass pass,
+int dnn_conv_make(struct dnn *dnn, struct dnn_prim *prim, const struct dnn_conv *c, enum op_pass pass,
 		  const struct dnn_layout wish[DNN_ARGS])
 {
 	const size_t dims[DNN_ARGS][5] = {
@@ -290,8 +290,8 @@ int dnn_conv_make(struct dnn *dnn, struct dnn_prim *prim, const struct dnn_conv 
 		args[i] = pass_args[pass][i].arg;
 		queries[i] = pass_args[pass][i].query;
 	}
-	if (!rc && pass != DNN_FORWARD)
-		rc = TRY(conv_desc(&hint, dnn, c, DNN_FORWARD, any, attr, NULL));
+	if (!rc && pass != OP_FORWARD)
+		rc = TRY(conv_desc(&hint, dnn, c, OP_FORWARD, any, attr, NULL));
 	if (!rc && conv_desc(&chosen, dnn, c, pass, any, attr, hint) != dnnl_success)
 		rc = err(UNSUPPORTED, "oneDNN has no convolution %zu to %zu channels, kernel %zux%zux%zu", c->cin,
 			 c->cout, c->kernel[0], c->kernel[1], c->kernel[2]);
@@ -389,7 +389,7 @@ int dnn_block(struct dnn *dnn, size_t *block)
 	static const size_t dims[5] = { 1, 64, 4, 8, 8 };
 	struct dnn_layout sixteen = { 0 };
 	struct dnn_prim prim;
-	int rc = dnn_conv_make(dnn, &prim, &usual, DNN_FORWARD, no_wish);
+	int rc = dnn_conv_make(dnn, &prim, &usual, OP_FORWARD, no_wish);
 
 	if (rc)
 		return rc;

@@ -10,6 +10,8 @@
 #ifndef SFSCALE_KERNELS_CPU_DNN_H
 #define SFSCALE_KERNELS_CPU_DNN_H
 
+#include "kernels/net.h"
+
 #include <oneapi/dnnl/dnnl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,9 +44,8 @@ size_t dnn_layout_bytes(const struct dnn_layout *);
 uint64_t dnn_layout_hash(const struct dnn_layout *, uint64_t hash);
 
 enum dnn_arg { DNN_SRC, DNN_WEIGHTS, DNN_DST, DNN_ARGS };
-enum dnn_pass { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS, DNN_PASSES };
 /* What a pass computes from the two others; all are "src, weights, dst" of the forward pass, or their gradients. */
-extern const enum dnn_arg dnn_result[DNN_PASSES];
+extern const enum dnn_arg dnn_result[OP_PASSES];
 
 struct dnn_conv {
 	size_t n, cin, cout;
@@ -66,7 +67,7 @@ struct dnn_prim {
 /* One pass of a convolution.  `wish[arg]` is a layout that the caller would like.  The library is asked twice, without
  * wishes and with them; they are granted when they cost nothing, that is when the implementation is the same.
  * UNSUPPORTED (said) when there is none at all. */
-int dnn_conv_make(struct dnn *, struct dnn_prim *, const struct dnn_conv *, enum dnn_pass,
+int dnn_conv_make(struct dnn *, struct dnn_prim *, const struct dnn_conv *, enum op_pass,
 		  const struct dnn_layout wish[DNN_ARGS]);
 int dnn_reorder_make(struct dnn *, struct dnn_prim *, const struct dnn_layout *from, const struct dnn_layout *to);
 /* Addresses, borrowed until the release; `scratch` has scratch_bytes.  Clears padding at these addresses. */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum dnn_pass pass, size_t repeats, uint64_t *least)
+static int time_pass(struct dnn *dnn, const struct dnn_conv *shape, enum op_pass pass, size_t repeats, uint64_t *least)
 {
 	static const struct dnn_layout no_wish[DNN_ARGS];
 	struct dnn_prim prim;
@@ -71,10 +71,10 @@ int cpu_conv_sum_measure(const struct net *net, size_t clips, unsigned threads, 
 		memcpy(shape.stride, op->stride, sizeof(shape.stride));
 		memcpy(shape.pad, op->pad, sizeof(shape.pad));
 		memcpy(shape.dilation, op->dilation, sizeof(shape.dilation));
-		for (int pass = 0; !rc && pass < DNN_PASSES; pass++) {
+		for (int pass = 0; !rc && pass < OP_PASSES; pass++) {
 			uint64_t least;
 
-			if (pass == DNN_BACKWARD_DATA && op->in < NET_INPUTS)
+			if (pass == OP_BACKWARD_DATA && op->in < NET_INPUTS)
 				continue;
 			rc = time_pass(&dnn, &shape, pass, repeats, &least);
 			if (!rc)
@@ -123,7 +123,7 @@ int cpu_ceilings_measure(unsigned threads, double *flop_per_s, double *bytes_per
 	omp_set_num_threads((int)threads);
 	rc = dnn_open(&dnn);
 	if (!rc)
-		rc = time_pass(&dnn, &product, DNN_FORWARD, REPEATS, &least);
+		rc = time_pass(&dnn, &product, OP_FORWARD, REPEATS, &least);
 	if (!rc)
 		*flop_per_s = 1e9 * flop / (double)least;
 	dnn_close(&dnn);

@@ -68,7 +68,7 @@ struct cuda_conv {
 	bool adds_dx;
 	struct view views[VIEWS];
 	size_t view_count;
-	struct pass pass[CUDA_PASSES];
+	struct pass pass[OP_PASSES];
 };
 
 /* The names of one thing in three operations. */
@@ -76,16 +76,16 @@ static const struct {
 	const char *name;
 	cudnnBackendDescriptorType_t operation;
 	cudnnBackendAttributeName_t conv, x, weights, y, alpha, beta;
-} passes[CUDA_PASSES] = {
-	[CUDA_FORWARD] = { "forward", CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+} passes[OP_PASSES] = {
+	[OP_FORWARD] = { "forward", CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA },
-	[CUDA_BACKWARD_DATA] = { "backward-data", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+	[OP_BACKWARD_DATA] = { "backward-data", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA },
-	[CUDA_BACKWARD_WEIGHTS] = { "backward-weights", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+	[OP_BACKWARD_WEIGHTS] = { "backward-weights", CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
 		CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA },
@@ -192,11 +192,11 @@ static cudnnStatus_t convolution(const struct view *v, cudnnBackendDescriptor_t 
 }
 
 /* The graph of one operation. */
-static cudnnStatus_t graph(const struct cuda_conv *c, const struct view *v, enum cuda_pass pass,
+static cudnnStatus_t graph(const struct cuda_conv *c, const struct view *v, enum op_pass pass,
 			   cudnnBackendDescriptor_t *out)
 {
 	cudnnBackendDescriptor_t x = NULL, weights = NULL, y = NULL, conv = NULL, op = NULL;
-	float alpha = 1, beta = pass == CUDA_BACKWARD_DATA && c->adds_dx;
+	float alpha = 1, beta = pass == OP_BACKWARD_DATA && c->adds_dx;
 	cudnnStatus_t status = tensor(c, UID_X, v->rank, v->n, v->cin, v->in, &x);
 
 	*out = NULL;
@@ -331,7 +331,7 @@ static bool wanted(const struct pass *p, size_t first_of_view, const struct cand
 }
 
 /* Those of one view that one heuristic knows, behind what is there. */
-static void search_view(struct cuda_conv *c, enum cuda_pass pass, size_t view, cudnnBackendHeurMode_t mode)
+static void search_view(struct cuda_conv *c, enum op_pass pass, size_t view, cudnnBackendHeurMode_t mode)
 {
 	struct pass *p = &c->pass[pass];
 	cudnnBackendDescriptor_t g, configs[CONFIGS];
@@ -357,7 +357,7 @@ static void search_view(struct cuda_conv *c, enum cuda_pass pass, size_t view, c
 }
 
 /* The candidates of a pass: of the heuristics' first mode that lists any, in every view. */
-static void search(struct cuda_conv *c, enum cuda_pass pass)
+static void search(struct cuda_conv *c, enum op_pass pass)
 {
 	static const cudnnBackendHeurMode_t modes[] = { CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK };
 
@@ -420,12 +420,12 @@ int cuda_conv_learn(struct cuda_dnn *dnn, const char *choices)
 
 static int remember(struct cuda_conv *c)
 {
-	char line[KEY_BYTES + CUDA_PASSES * (sizeof(c->pass[0].at[0].text) + 2)];
+	char line[KEY_BYTES + OP_PASSES * (sizeof(c->pass[0].at[0].text) + 2)];
 	size_t used;
 
 	key_of(c, line);
 	used = strlen(line);
-	for (size_t p = 0; p < CUDA_PASSES; p++)
+	for (size_t p = 0; p < OP_PASSES; p++)
 		if (c->pass[p].count)
 			used += (size_t)snprintf(line + used, sizeof(line) - used, "%s%s", strchr(line, '\t') ? "; " : "\t",
 						 c->pass[p].at[0].text);
@@ -471,7 +471,7 @@ static cudnnStatus_t config_of(const struct cuda_conv *c, cudnnBackendDescriptor
 }
 
 /* The one candidate of a pass that a text names, "5-D 62 2=3,13=1"; false: not to be had. */
-static bool take(struct cuda_conv *c, enum cuda_pass pass, const char *text, size_t length)
+static bool take(struct cuda_conv *c, enum op_pass pass, const char *text, size_t length)
 {
 	struct pass *p = &c->pass[pass];
 	struct candidate *next = &p->at[0];
@@ -500,7 +500,7 @@ static bool take(struct cuda_conv *c, enum cuda_pass pass, const char *text, siz
 
 static void passes_close(struct cuda_conv *c)
 {
-	for (size_t p = 0; p < CUDA_PASSES; p++) {
+	for (size_t p = 0; p < OP_PASSES; p++) {
 		for (size_t i = 0; i < c->pass[p].count; i++)
 			cuda_dnn_drop(&c->pass[p].at[i].plan);
 		cuda_dnn_drop(&c->pass[p].pack);
@@ -512,11 +512,11 @@ static void passes_close(struct cuda_conv *c)
 static bool take_all(struct cuda_conv *c, const char *choice)
 {
 	passes_close(c);
-	for (size_t p = 0; p < CUDA_PASSES; p++)
+	for (size_t p = 0; p < OP_PASSES; p++)
 		if (c->passes & 1u << p) {
 			size_t length = strcspn(choice, ";\n");
 
-			if (!take(c, (enum cuda_pass)p, choice, length))
+			if (!take(c, (enum op_pass)p, choice, length))
 				return false;
 			choice += length;
 			choice += strspn(choice, "; ");
@@ -530,10 +530,10 @@ static int search_all(struct cuda_conv *c)
 {
 	char key[KEY_BYTES], words[512];
 
-	for (size_t p = 0; p < CUDA_PASSES; p++) {
+	for (size_t p = 0; p < OP_PASSES; p++) {
 		if (!(c->passes & 1u << p))
 			continue;
-		search(c, (enum cuda_pass)p);
+		search(c, (enum op_pass)p);
 		c->pass[p].found = c->pass[p].count;
 		if (c->pass[p].count)
 			continue;
@@ -603,9 +603,9 @@ size_t cuda_conv_workspace_bytes(const struct cuda_conv *c)
 {
 	size_t most = 0;
 
-	for (size_t p = 0; p < CUDA_PASSES; p++)
+	for (size_t p = 0; p < OP_PASSES; p++)
 		for (size_t i = 0; i < c->pass[p].count; i++) {
-			const size_t bytes = c->pass[p].at[i].workspace_bytes + (p == CUDA_BACKWARD_WEIGHTS ? gradient_bytes(c) : 0);
+			const size_t bytes = c->pass[p].at[i].workspace_bytes + (p == OP_BACKWARD_WEIGHTS ? gradient_bytes(c) : 0);
 
 			most = bytes > most ? bytes : most;
 		}
@@ -632,7 +632,7 @@ static cudnnStatus_t bind(struct pass *p, void *x, void *weights, void *y, void 
 	}, 3);
 }
 
-static int run(struct cuda_conv *c, enum cuda_pass pass, const void *x, const void *weights, const void *y, void *workspace)
+static int run(struct cuda_conv *c, enum op_pass pass, const void *x, const void *weights, const void *y, void *workspace)
 {
 	struct pass *p = &c->pass[pass];
 	int rc;
@@ -645,12 +645,12 @@ static int run(struct cuda_conv *c, enum cuda_pass pass, const void *x, const vo
 
 int cuda_conv_forward(struct cuda_conv *c, const void *x, const void *weights, void *y, void *workspace)
 {
-	return run(c, CUDA_FORWARD, x, weights, y, workspace);
+	return run(c, OP_FORWARD, x, weights, y, workspace);
 }
 
 int cuda_conv_backward_data(struct cuda_conv *c, const void *dy, const void *weights, void *dx, void *workspace)
 {
-	return run(c, CUDA_BACKWARD_DATA, dx, weights, dy, workspace);
+	return run(c, OP_BACKWARD_DATA, dx, weights, dy, workspace);
 }
 
 int cuda_conv_backward_weights(struct cuda_conv *c, const void *x, const void *dy, size_t narrow, float *dweights,
@@ -658,7 +658,7 @@ int cuda_conv_backward_weights(struct cuda_conv *c, const void *x, const void *d
 {
 	const struct cuda_conv_shape *s = &c->shape;
 	const bool direct = element(c) == CUDA_F32 && narrow == s->cin && (uintptr_t)dweights % ALIGNMENT == 0;
-	int rc = run(c, CUDA_BACKWARD_WEIGHTS, x, direct ? dweights : workspace, dy, rest_of(c, workspace));
+	int rc = run(c, OP_BACKWARD_WEIGHTS, x, direct ? dweights : workspace, dy, rest_of(c, workspace));
 
 	return rc || direct ? rc : cuda_narrow(workspace, element(c), s->cout * s->kernel[0] * s->kernel[1] * s->kernel[2],
 					       s->cin, narrow, dweights, c->dnn->stream);
@@ -733,11 +733,11 @@ static void keep(struct pass *p, size_t best)
 	p->count = 1;
 }
 
-static int tune_pass(struct cuda_conv *c, enum cuda_pass pass, void *x, void *weights, void *y, void *workspace,
+static int tune_pass(struct cuda_conv *c, enum op_pass pass, void *x, void *weights, void *y, void *workspace,
 		     const struct stopwatch *watch)
 {
 	struct pass *p = &c->pass[pass];
-	const bool gradient = pass == CUDA_BACKWARD_WEIGHTS;
+	const bool gradient = pass == OP_BACKWARD_WEIGHTS;
 	size_t best = 0;
 	int rc = TRY_DNN(bind(p, x, gradient ? workspace : weights, y, gradient ? rest_of(c, workspace) : workspace));
 
@@ -754,9 +754,9 @@ static int tune_all(struct cuda_conv *c, void *x, void *weights, void *y, void *
 
 	if (!rc)
 		rc = TRY_CUDA(cudaEventCreate(&watch.to));
-	for (size_t p = 0; p < CUDA_PASSES && !rc; p++)
+	for (size_t p = 0; p < OP_PASSES && !rc; p++)
 		if (c->pass[p].count > 1)
-			rc = tune_pass(c, (enum cuda_pass)p, x, weights, y, workspace, &watch);
+			rc = tune_pass(c, (enum op_pass)p, x, weights, y, workspace, &watch);
 	if (watch.to)
 		cudaEventDestroy(watch.to);
 	if (watch.from)
@@ -776,13 +776,13 @@ int cuda_conv_tune(struct cuda_conv *c, void *x, void *weights, void *y, void *w
 		return take_all(c, known) ? OK : err(FAILED, "what was chosen for an equal convolution fails here: %s", key);
 	if (c->dnn->handle)
 		rc = tune_all(c, x, weights, y, workspace);
-	for (size_t p = 0; p < CUDA_PASSES; p++)
+	for (size_t p = 0; p < OP_PASSES; p++)
 		if (c->pass[p].count)
 			keep(&c->pass[p], 0);
 	return rc ? rc : remember(c);
 }
 
-int cuda_conv_describe(const struct cuda_conv *c, enum cuda_pass pass, char *text, size_t bytes, size_t *candidates)
+int cuda_conv_describe(const struct cuda_conv *c, enum op_pass pass, char *text, size_t bytes, size_t *candidates)
 {
 	const struct candidate *a = &c->pass[pass].at[0];
 

@@ -10,11 +10,10 @@
 #define SFSCALE_KERNELS_CUDA_CONV_H
 
 #include "kernels/cuda/dnn.h"
+#include "kernels/net.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-enum cuda_pass { CUDA_FORWARD, CUDA_BACKWARD_DATA, CUDA_BACKWARD_WEIGHTS, CUDA_PASSES };
 
 struct cuda_conv_shape {
 	size_t n, cin, cout;	/* cin as stored: an input's is padded */
@@ -25,7 +24,7 @@ struct cuda_conv_shape {
 size_t cuda_conv_channels(enum cuda_math, size_t cin);
 
 struct cuda_conv;
-/* `passes`: which of enum cuda_pass, as bits.  `adds_dx`: backward-data adds to what is there.  A convolution like one that
+/* `passes`: which of enum op_pass, as bits.  `adds_dx`: backward-data adds to what is there.  A convolution like one that
  * was tuned before, or learned, takes its choice: nothing is searched, nothing is left to tune. */
 int cuda_conv_open(struct cuda_conv **, struct cuda_dnn *, const struct cuda_conv_shape *, unsigned passes, bool adds_dx);
 void cuda_conv_close(struct cuda_conv *);
@@ -42,7 +41,7 @@ int cuda_conv_backward_data(struct cuda_conv *, const void *dy, const void *weig
 int cuda_conv_backward_weights(struct cuda_conv *, const void *x, const void *dy, size_t narrow, float *dweights,
 			       void *workspace);
 /* "engine 38 4-D, 2.1 MB": what runs this pass; candidates there were. */
-int cuda_conv_describe(const struct cuda_conv *, enum cuda_pass, char *text, size_t bytes, size_t *candidates);
+int cuda_conv_describe(const struct cuda_conv *, enum op_pass, char *text, size_t bytes, size_t *candidates);
 
 /* The choices that tuning has made, a line for each: what it may depend on (shape, passes, math, cuDNN's version, the chip's
  * name), a tab, what runs each pass.  For other ranks, and for a file; borrowed until the next tuning. */

@@ -17,7 +17,6 @@ static const struct field described_fields[] = {
 
 int cuda_describe(struct kernels *k, struct table *table)
 {
-	static const enum cuda_pass order[] = { CUDA_FORWARD, CUDA_BACKWARD_DATA, CUDA_BACKWARD_WEIGHTS };
 	const struct cuda *c = cuda_of(k);
 
 	table_init(table, "implementations", "What executes each operator", described_fields, ARRAY_LEN(described_fields));
@@ -26,11 +25,11 @@ int cuda_describe(struct kernels *k, struct table *table)
 		size_t all = 0;
 
 		table_text(table, node->op->name);
-		for (size_t p = 0; p < ARRAY_LEN(order); p++) {
+		for (int p = 0; p < OP_PASSES; p++) {
 			char text[64] = "own";
 			size_t candidates = 0;
 
-			if (node->conv && cuda_conv_describe(node->conv, order[p], text, sizeof(text), &candidates))
+			if (node->conv && cuda_conv_describe(node->conv, (enum op_pass)p, text, sizeof(text), &candidates))
 				table_none(table);
 			else
 				table_text(table, text);
@@ -163,7 +162,7 @@ int cuda_ceilings(struct kernels *k, double *flop_per_s, double *bytes_per_s)
 	struct product p = { .bytes = (size_t)CHANNELS * SIDE * SIDE * element };
 	struct cuda_memory memory = { 0 };
 	double ns = 1;
-	int rc = cuda_conv_open(&p.conv, c->dnn, &shape, 1u << CUDA_FORWARD, false);
+	int rc = cuda_conv_open(&p.conv, c->dnn, &shape, 1u << OP_FORWARD, false);
 
 	p.x = cuda_memory_device(&memory, p.bytes, what, &rc);
 	p.y = cuda_memory_device(&memory, p.bytes, what, &rc);

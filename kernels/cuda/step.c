@@ -73,10 +73,10 @@ static struct cuda_conv_shape conv_shape(const struct cuda *c, const struct net_
 static int conv_node_open(struct cuda *c, struct cuda_node *node)
 {
 	const struct cuda_conv_shape shape = conv_shape(c, node->op);
-	const unsigned all = 1u << CUDA_FORWARD | 1u << CUDA_BACKWARD_DATA | 1u << CUDA_BACKWARD_WEIGHTS;
+	const unsigned all = 1u << OP_FORWARD | 1u << OP_BACKWARD_DATA | 1u << OP_BACKWARD_WEIGHTS;
 
 	return cuda_conv_open(&node->conv, c->dnn, &shape,
-			      kernel_plan_is_input(node->op->in) ? all & ~(1u << CUDA_BACKWARD_DATA) : all,
+			      kernel_plan_is_input(node->op->in) ? all & ~(1u << OP_BACKWARD_DATA) : all,
 			      c->plan.adds[node - c->nodes]);
 }
 
