@@ -117,6 +117,7 @@ static void cuda_close(struct kernels *k)
 		return;
 	cuda_unprepare(c);
 	cuda_dnn_close(c->dnn);
+	cuda_memory_release(&c->scratch);
 	cuda_memory_release(&c->memory);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
@@ -215,7 +216,6 @@ static int write_runs(struct cuda *c)
 		const struct net_param *p = &net->params[i];
 
 		runs[i] = (struct cuda_run){ .offset = c->plan.offset[i], .count = p->count, .weight_decay = p->decays };
-		c->longest_run = p->count > c->longest_run ? p->count : c->longest_run;
 	}
 	for (size_t i = 0; i < net->op_count; i++) {
 		const struct net_op *op = &net->ops[i];
@@ -248,8 +248,8 @@ static size_t partial_floats(const struct cuda *c)
 	return most;
 }
 
-/* Floats of a batch as it comes: one input at a time. */
-static size_t raw_floats(const struct cuda *c)
+/* Of one clip as it comes: one input at a time, so of the larger one. */
+static size_t raw_clip_floats(const struct cuda *c)
 {
 	const struct net_tensor *fast = &c->base.net->tensors[CUDA_FAST];
 
@@ -259,7 +259,7 @@ static size_t raw_floats(const struct cuda *c)
 /* Most of the memory grows with the clips: too many are refused before anything is allocated, with the number that would fit. */
 static int check_fit(struct cuda *c)
 {
-	const size_t clip_bytes = c->plan.clip_bytes + raw_floats(c) * sizeof(float), bytes = clip_bytes * c->config.clips_max;
+	const size_t clip_bytes = c->plan.clip_bytes + raw_clip_floats(c) * sizeof(float), bytes = clip_bytes * c->config.clips_max;
 	size_t free_bytes = 0, all_bytes = 0;
 	int rc = TRY_CUDA(cudaMemGetInfo(&free_bytes, &all_bytes));
 
@@ -278,14 +278,14 @@ static float *floats(struct cuda *c, size_t count, const char *what, int *rc)
 static int open_state(struct cuda *c)
 {
 	const struct net *net = c->base.net;
-	size_t copy_elements, longest = 0;
+	size_t copy_elements;
 	int rc = place_copies(c, &copy_elements);
 
 	for (size_t i = 0; i < net->param_count; i++)
-		longest = net->params[i].count > longest ? net->params[i].count : longest;
+		c->longest_run = net->params[i].count > c->longest_run ? net->params[i].count : c->longest_run;
 	c->nodes = calloc(net->op_count, sizeof(*c->nodes));
 	c->base.bn_batches = calloc(net->buffer_count, sizeof(*c->base.bn_batches));
-	c->plain = malloc(longest * sizeof(*c->plain));
+	c->plain = malloc(c->longest_run * sizeof(*c->plain));
 	if (!rc && (!c->nodes || !c->base.bn_batches || !c->plain))
 		rc = err(NO_MEMORY, "no memory for %zu operators", net->op_count);
 	for (size_t i = 0; !rc && i < net->op_count; i++)
@@ -297,7 +297,7 @@ static int open_state(struct cuda *c)
 	c->bn_mean = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->bn_inv_std = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->partial = floats(c, partial_floats(c), "the batch norms' partial sums", &rc);
-	c->raw = floats(c, c->config.clips_max * raw_floats(c), "a batch of clips", &rc);
+	c->raw = floats(c, c->config.clips_max * raw_clip_floats(c), "a batch of clips", &rc);
 	c->copies = cuda_memory_device(&c->memory, copy_elements * cuda_element_bytes(c->element), "the weights in the "
 				       "convolutions' type", &rc);
 	c->runs = cuda_memory_device(&c->memory, net->param_count * sizeof(*c->runs), "the list of parameters", &rc);
@@ -355,20 +355,16 @@ static int open_head(struct cuda *c)
 static int open_weights(struct cuda *c)
 {
 	const struct net *net = c->base.net;
-	size_t most = 0;
-	float *plain;
+	float *plain = malloc(c->longest_run * sizeof(*plain));
 	int rc = OK;
 
-	for (size_t i = 0; i < net->param_count; i++)
-		most = net->params[i].count > most ? net->params[i].count : most;
-	plain = malloc(most * sizeof(*plain));
 	if (!plain)
 		return err(NO_MEMORY, "no memory for the first weights");
 	for (size_t i = 0; !rc && i < net->param_count; i++) {
 		initial_weights(net, i, c->config.seed, plain);
 		rc = cuda_set(&c->base, STATE_WEIGHT, i, plain);
 	}
-	for (size_t i = 0; i < most; i++)
+	for (size_t i = 0; i < c->longest_run; i++)
 		plain[i] = 1;
 	for (size_t i = 0; !rc && i < net->buffer_count; i++)
 		rc = cuda_set(&c->base, STATE_VAR, i, plain);
@@ -422,7 +418,7 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	c->config.grad_offset = c->plan.offset;
 	c->base.layout_hash = layout_hash(c);
 	c->base.element_bytes = cuda_element_bytes(c->element);
-	c->base.device_bytes = c->memory.device_bytes + c->workspace.device_bytes;
+	c->base.device_bytes = c->memory.device_bytes + c->scratch.device_bytes;
 	*k = &c->base;
 	return OK;
 }

@@ -42,8 +42,9 @@ struct cuda {
 	size_t channels[NET_INPUTS];	/* of the inputs as stored */
 	cudaStream_t stream;		/* owned, as all below */
 	struct cuda_dnn *dnn;
-	struct cuda_memory memory;	/* of all but what depends on the number of clips in a step */
-	struct cuda_memory workspace;
+	struct cuda_memory memory;	/* of all but the workspace */
+	struct cuda_memory scratch;	/* its device_bytes are the workspace's */
+	void *workspace;		/* of one convolution at a time, as large as the one that needs most; borrowed */
 	struct cuda_node *nodes;		/* one per operator */
 	char *arena;
 	float *raw;			/* one input, as it comes: (N,3,T,H,W), or crops of bytes */

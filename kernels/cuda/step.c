@@ -133,7 +133,7 @@ static int conv_node_tune(struct cuda *c, struct cuda_node *node)
 	const struct net_op *op = node->op;
 
 	return cuda_conv_tune(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
-			      act_of(c, c->plan.values, op->out).at, c->workspace.blocks[0].at);
+			      act_of(c, c->plan.values, op->out).at, c->workspace);
 }
 
 void cuda_unprepare(struct cuda *c)
@@ -142,15 +142,33 @@ void cuda_unprepare(struct cuda *c)
 		cuda_conv_close(c->nodes[i].conv);
 		c->nodes[i].conv = NULL;
 	}
-	cuda_memory_release(&c->workspace);
 	c->prepared_clips = 0;
 }
 
-/* Makes and binds all nodes for this number of clips. */
+static int grow_workspace(struct cuda *c, size_t bytes)
+{
+	int rc = OK;
+
+	if (c->workspace && bytes <= c->scratch.device_bytes)
+		return OK;
+	cuda_memory_release(&c->scratch);
+	c->workspace = cuda_memory_device(&c->scratch, bytes, "the convolutions' workspace", &rc);
+	return rc;
+}
+
+/* Each is tuned before the next is opened: of equal ones only the first is searched for. */
+static int conv_node_make(struct cuda *c, struct cuda_node *node)
+{
+	int rc = conv_node_open(c, node);
+
+	if (!rc)
+		rc = grow_workspace(c, cuda_conv_workspace_bytes(node->conv));
+	return rc ? rc : conv_node_tune(c, node);
+}
+
 int cuda_prepare(struct cuda *c, size_t clips)
 {
 	const struct net *net = c->base.net;
-	size_t most = 0;
 	int rc = OK;
 
 	cuda_unprepare(c);
@@ -159,19 +177,13 @@ int cuda_prepare(struct cuda *c, size_t clips)
 		struct cuda_node *node = &c->nodes[i];
 
 		switch (node->op->kind) {
-		case OP_CONV: rc = conv_node_open(c, node); break;
+		case OP_CONV: rc = conv_node_make(c, node); break;
 		case OP_BN: norm_node_bind(c, node); break;
 		case OP_MAXPOOL: pool_node_bind(c, node); break;
 		case OP_ROI_HEAD: roi_node_bind(c, node->op); break;
 		case OP_FC: break;
 		}
-		if (!rc && node->conv && cuda_conv_workspace_bytes(node->conv) > most)
-			most = cuda_conv_workspace_bytes(node->conv);
 	}
-	cuda_memory_device(&c->workspace, most, "the convolutions' workspace", &rc);
-	for (size_t i = 0; !rc && i < net->op_count; i++)
-		if (c->nodes[i].conv)
-			rc = conv_node_tune(c, &c->nodes[i]);
 	if (rc)
 		cuda_unprepare(c);
 	return rc;
@@ -232,7 +244,7 @@ int cuda_node_forward(struct cuda *c, const struct cuda_node *node, bool trainin
 	switch (op->kind) {
 	case OP_CONV:
 		return cuda_conv_forward(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
-					 act_of(c, c->plan.values, op->out).at, c->workspace.blocks[0].at);
+					 act_of(c, c->plan.values, op->out).at, c->workspace);
 	case OP_BN:
 		c->base.bn_batches[op->buffer] += training;
 		return training ? cuda_norm_forward(&node->norm, c->stream) : cuda_norm_evaluate(&node->norm, c->stream);
@@ -251,7 +263,7 @@ int cuda_node_backward_weights(struct cuda *c, const struct cuda_node *node)
 	const struct net_op *op = node->op;
 
 	return cuda_conv_backward_weights(node->conv, act_of(c, c->plan.values, op->in).at, act_of(c, c->plan.grads, op->out).at,
-					  c->base.net->tensors[op->in].c, grads_at(c, op->weight), c->workspace.blocks[0].at);
+					  c->base.net->tensors[op->in].c, grads_at(c, op->weight), c->workspace);
 }
 
 int cuda_node_backward_data(struct cuda *c, const struct cuda_node *node)
@@ -259,7 +271,7 @@ int cuda_node_backward_data(struct cuda *c, const struct cuda_node *node)
 	const struct net_op *op = node->op;
 
 	return cuda_conv_backward_data(node->conv, act_of(c, c->plan.grads, op->out).at, cuda_copy_at(c, op->weight),
-				       act_of(c, c->plan.grads, op->in).at, c->workspace.blocks[0].at);
+				       act_of(c, c->plan.grads, op->in).at, c->workspace);
 }
 
 static int conv_backward(struct cuda *c, const struct cuda_node *node)
@@ -300,6 +312,13 @@ static int take_plain(struct cuda *c, int tensor, const float *plain)
 	return rc ? rc : cuda_input_plain(c->raw, x.n, t->t, t->h, t->w, c->element, x.pitch, x.at, c->stream);
 }
 
+static int take_tensors(struct cuda *c, const struct step_input *in)
+{
+	int rc = take_plain(c, CUDA_SLOW, in->slow);
+
+	return rc ? rc : take_plain(c, CUDA_FAST, in->fast);
+}
+
 /* One copy for both pathways. */
 static int take_crops(struct cuda *c, const uint8_t *crops)
 {
@@ -326,9 +345,7 @@ int cuda_input(struct kernels *k, const struct step_input *in)
 	if (!rc)
 		rc = take_weights(c);
 	if (!rc)
-		rc = in->crops ? take_crops(c, in->crops) : take_plain(c, CUDA_SLOW, in->slow);
-	if (!rc && !in->crops)
-		rc = take_plain(c, CUDA_FAST, in->fast);
+		rc = in->crops ? take_crops(c, in->crops) : take_tensors(c, in);
 	if (!rc)
 		rc = cuda_to_device(c, c->head.rois, in->rois, in->boxes * 5 * sizeof(float));
 	if (!rc)
