@@ -666,10 +666,6 @@ int cuda_conv_backward_weights(struct cuda_conv *c, const void *x, const void *d
 
 /* ---- tuning ---- */
 
-struct stopwatch {
-	cudaEvent_t from, to;
-};
-
 static int by_value(const void *a, const void *b)
 {
 	const float x = *(const float *)a, y = *(const float *)b;
@@ -678,22 +674,18 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The median of several runs. */
-static int time_of(const struct cuda_conv *c, const struct pass *p, const struct candidate *a, const struct stopwatch *watch,
+static int time_of(const struct cuda_conv *c, const struct pass *p, const struct candidate *a, const struct cuda_stopwatch *watch,
 		   float *ms)
 {
 	float times[TIMED_RUNS] = { 0 };
 	int rc = OK;
 
 	for (size_t i = 0; i < TIMED_RUNS && !rc; i++) {
-		rc = TRY_CUDA(cudaEventRecord(watch->from, c->dnn->stream));
+		rc = cuda_stopwatch_start(watch, c->dnn->stream);
 		if (!rc)
 			rc = TRY_DNN(cudnnBackendExecute(c->dnn->handle, a->plan, p->pack));
 		if (!rc)
-			rc = TRY_CUDA(cudaEventRecord(watch->to, c->dnn->stream));
-		if (!rc)
-			rc = TRY_CUDA(cudaEventSynchronize(watch->to));
-		if (!rc)
-			rc = TRY_CUDA(cudaEventElapsedTime(&times[i], watch->from, watch->to));
+			rc = cuda_stopwatch_stop(watch, c->dnn->stream, &times[i]);
 	}
 	qsort(times, TIMED_RUNS, sizeof(*times), by_value);
 	*ms = times[TIMED_RUNS / 2];
@@ -701,7 +693,7 @@ static int time_of(const struct cuda_conv *c, const struct pass *p, const struct
 }
 
 /* The fastest of those that run at all, behind a run that is not counted; *best stays what it is when none does. */
-static int find_fastest(const struct cuda_conv *c, const struct pass *p, const struct stopwatch *watch, size_t *best)
+static int find_fastest(const struct cuda_conv *c, const struct pass *p, const struct cuda_stopwatch *watch, size_t *best)
 {
 	float least = 0;
 	bool any = false;
@@ -734,7 +726,7 @@ static void keep(struct pass *p, size_t best)
 }
 
 static int tune_pass(struct cuda_conv *c, enum op_pass pass, void *x, void *weights, void *y, void *workspace,
-		     const struct stopwatch *watch)
+		     const struct cuda_stopwatch *watch)
 {
 	struct pass *p = &c->pass[pass];
 	const bool gradient = pass == OP_BACKWARD_WEIGHTS;
@@ -749,18 +741,13 @@ static int tune_pass(struct cuda_conv *c, enum op_pass pass, void *x, void *weig
 
 static int tune_all(struct cuda_conv *c, void *x, void *weights, void *y, void *workspace)
 {
-	struct stopwatch watch = { NULL, NULL };
-	int rc = TRY_CUDA(cudaEventCreate(&watch.from));
+	struct cuda_stopwatch watch;
+	int rc = cuda_stopwatch_open(&watch);
 
-	if (!rc)
-		rc = TRY_CUDA(cudaEventCreate(&watch.to));
 	for (size_t p = 0; p < OP_PASSES && !rc; p++)
 		if (c->pass[p].count > 1)
 			rc = tune_pass(c, (enum op_pass)p, x, weights, y, workspace, &watch);
-	if (watch.to)
-		cudaEventDestroy(watch.to);
-	if (watch.from)
-		cudaEventDestroy(watch.from);
+	cuda_stopwatch_close(&watch);
 	return rc;
 }
 

@@ -20,6 +20,15 @@ extern "C" {
 int cuda_check(cudaError_t, const char *call, const char *file, int line);
 #define TRY_CUDA(call) cuda_check((call), #call, __FILE__, __LINE__)
 
+/* What the device takes for what is enqueued between a start and a stop, which waits for it.  Zeroed: closed. */
+struct cuda_stopwatch {
+	cudaEvent_t from, to;		/* owned */
+};
+int cuda_stopwatch_open(struct cuda_stopwatch *);
+int cuda_stopwatch_start(const struct cuda_stopwatch *, cudaStream_t);
+int cuda_stopwatch_stop(const struct cuda_stopwatch *, cudaStream_t, float *ms);
+void cuda_stopwatch_close(struct cuda_stopwatch *);
+
 /* What activations, their gradients and the weights that convolutions read are stored as.  Statistics, master weights,
  * momentum, gradients of weights and the head are float always. */
 enum cuda_element { CUDA_F32, CUDA_BF16 };

@@ -62,26 +62,17 @@ static bool one_pass(struct cuda *c, const struct cuda_node *node, enum op_pass 
 /* What the device takes for what `enqueue` puts on the stream. */
 static int device_ns(struct cuda *c, int (*enqueue)(struct cuda *, void *), void *context, double *ns)
 {
-	cudaEvent_t begin = NULL, end = NULL;
+	struct cuda_stopwatch watch;
 	float ms = 0;
-	int rc = TRY_CUDA(cudaEventCreate(&begin));
+	int rc = cuda_stopwatch_open(&watch);
 
 	if (!rc)
-		rc = TRY_CUDA(cudaEventCreate(&end));
-	if (!rc)
-		rc = TRY_CUDA(cudaEventRecord(begin, c->stream));
+		rc = cuda_stopwatch_start(&watch, c->stream);
 	if (!rc)
 		rc = enqueue(c, context);
 	if (!rc)
-		rc = TRY_CUDA(cudaEventRecord(end, c->stream));
-	if (!rc)
-		rc = cuda_wait(c);
-	if (!rc)
-		rc = TRY_CUDA(cudaEventElapsedTime(&ms, begin, end));
-	if (begin)
-		cudaEventDestroy(begin);
-	if (end)
-		cudaEventDestroy(end);
+		rc = cuda_stopwatch_stop(&watch, c->stream, &ms);
+	cuda_stopwatch_close(&watch);
 	*ns = 1e6 * (double)ms;
 	return rc;
 }
