@@ -26,6 +26,7 @@
 #include "bench/base/dist.h"
 #include "bench/base/err.h"
 #include "bench/base/hash.h"
+#include "kernels/plan.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -39,8 +40,7 @@ _Static_assert(ARRAY_LEN(phase_names) == PHASE_COUNT, "a name for each phase");
 struct null {
 	struct kernels base;
 	float *preds;
-	size_t *offset;			/* per parameter, floats */
-	size_t *buffer_offset;		/* per batch norm: its mean, with the variance behind it */
+	struct kernel_places places;
 	struct dist dists[PHASE_COUNT];
 	struct rng rng;
 	size_t part;			/* of this step */
@@ -142,8 +142,7 @@ static void null_close(struct kernels *k)
 	free(k->bn_batches);
 	free(k->momentum);
 	free(n->preds);
-	free(n->offset);
-	free(n->buffer_offset);
+	kernel_places_release(&n->places);
 	free(n);
 }
 
@@ -153,27 +152,18 @@ static uint64_t layout_hash(const struct null *n)
 	uint64_t hash = hash_text(HASH_START, kernel_null.name);
 
 	for (size_t i = 0; i < n->base.net->param_count; i++)
-		hash = hash_word(hash, n->offset[i], sizeof(n->offset[i]));
+		hash = hash_word(hash, n->places.offset[i], sizeof(n->places.offset[i]));
 	return hash;
 }
 
-static void places_set(struct null *n, const size_t *grad_offset)
+static void set_variances(struct null *n)
 {
-	const struct net *net = n->base.net;
-	size_t at = 0;
+	for (size_t i = 0; i < n->base.net->buffer_count; i++) {
+		size_t channels;
+		float *var = kernel_places_at(&n->places, &n->base, STATE_VAR, i, &channels);
 
-	for (size_t i = 0; i < net->param_count; i++) {
-		n->offset[i] = grad_offset ? grad_offset[i] : at;
-		at += net->params[i].count;
-	}
-	at = 0;
-	for (size_t i = 0; i < net->buffer_count; i++) {
-		size_t channels = net->buffers[i].channels;
-
-		n->buffer_offset[i] = at;
 		for (size_t c = 0; c < channels; c++)
-			n->base.bn_state[at + channels + c] = 1;
-		at += 2 * channels;
+			var[c] = 1;
 	}
 }
 
@@ -199,18 +189,17 @@ static int null_open(struct kernels **out, const struct kernel_config *config)
 		.bn_batches = calloc(net->buffer_count, sizeof(int64_t)),
 	};
 	n->preds = calloc(config->boxes_max * NET_CLASSES + 1, sizeof(float));
-	n->offset = calloc(net->param_count, sizeof(*n->offset));
-	n->buffer_offset = calloc(net->buffer_count, sizeof(*n->buffer_offset));
-	if (!k->grads || !k->weights || !k->bn_state || !k->bn_batches || !k->momentum || !n->preds || !n->offset ||
-	    !n->buffer_offset)
+	if (!k->grads || !k->weights || !k->bn_state || !k->bn_batches || !k->momentum || !n->preds)
 		rc = err(NO_MEMORY, "no memory for the state of net '%s'", net->preset->name);
-	else if (config->emulate)
+	else
+		rc = kernel_places_init(&n->places, net, config->grad_offset);
+	if (!rc && config->emulate)
 		rc = emulation_read(n, config->emulate);
 	if (rc) {
 		null_close(k);
 		return rc;
 	}
-	places_set(n, config->grad_offset);
+	set_variances(n);
 	k->preds = n->preds;
 	k->layout_hash = layout_hash(n);
 	rng_init(&n->rng, config->seed, config->dropout_seed);
@@ -266,23 +255,10 @@ static int null_update(struct kernels *k, const struct sgd *sgd)
 	return OK;
 }
 
-/* Where a tensor of the state lies, and its length. */
-static float *tensor_of(struct null *n, enum state_kind kind, size_t index, size_t *count)
-{
-	struct kernels *k = &n->base;
-
-	if (kind == STATE_MEAN || kind == STATE_VAR) {
-		*count = k->net->buffers[index].channels;
-		return k->bn_state + n->buffer_offset[index] + (kind == STATE_VAR ? *count : 0);
-	}
-	*count = k->net->params[index].count;
-	return (kind == STATE_WEIGHT ? k->weights : kind == STATE_GRAD ? k->grads : k->momentum) + n->offset[index];
-}
-
 static int null_get(struct kernels *k, enum state_kind kind, size_t index, float *plain)
 {
 	size_t count;
-	const float *from = tensor_of(self(k), kind, index, &count);
+	const float *from = kernel_places_at(&self(k)->places, k, kind, index, &count);
 
 	memcpy(plain, from, count * sizeof(*plain));
 	return OK;
@@ -291,7 +267,7 @@ static int null_get(struct kernels *k, enum state_kind kind, size_t index, float
 static int null_set(struct kernels *k, enum state_kind kind, size_t index, const float *plain)
 {
 	size_t count;
-	float *to = tensor_of(self(k), kind, index, &count);
+	float *to = kernel_places_at(&self(k)->places, k, kind, index, &count);
 
 	memcpy(to, plain, count * sizeof(*plain));
 	return OK;

@@ -74,15 +74,43 @@ static int find_sums(struct kernel_plan *p, const struct net *net)
 	return OK;
 }
 
-static void place_parameters(struct kernel_plan *p, const struct net *net, const size_t *grad_offset)
+int kernel_places_init(struct kernel_places *p, const struct net *net, const size_t *grad_offset)
 {
 	size_t at = 0;
 
+	p->offset = calloc(net->param_count, sizeof(*p->offset));
+	p->bn_offset = calloc(net->buffer_count, sizeof(*p->bn_offset));
+	if (!p->offset || !p->bn_offset)
+		return err(NO_MEMORY, "no memory for the places of %zu parameters", net->param_count);
 	for (size_t i = 0; i < net->param_count; at += net->params[i++].count)
 		p->offset[i] = grad_offset ? grad_offset[i] : at;
 	at = 0;
 	for (size_t i = 0; i < net->buffer_count; at += net->buffers[i++].channels)
 		p->bn_offset[i] = at;
+	return OK;
+}
+
+void kernel_places_release(struct kernel_places *p)
+{
+	free(p->offset);
+	free(p->bn_offset);
+	*p = (struct kernel_places){ NULL, NULL };
+}
+
+float *kernel_places_at(const struct kernel_places *p, const struct kernels *k, enum state_kind kind, size_t index, size_t *count)
+{
+	float *const flat[] = { [STATE_WEIGHT] = k->weights, [STATE_GRAD] = k->grads, [STATE_MOMENTUM] = k->momentum };
+
+	if (kind == STATE_MEAN || kind == STATE_VAR) {
+		*count = k->net->buffers[index].channels;
+		return k->bn_state + 2 * p->bn_offset[index] + (kind == STATE_VAR ? *count : 0);
+	}
+	*count = k->net->params[index].count;
+	return flat[kind] + p->offset[index];
+}
+
+static void find_makers(struct kernel_plan *p, const struct net *net)
+{
 	for (size_t i = 0; i < net->op_count; i++) {
 		const int params[2] = { net->ops[i].weight, net->ops[i].bias };
 
@@ -99,17 +127,18 @@ int kernel_plan_init(struct kernel_plan *p, const struct net *net, const size_t 
 	int rc;
 
 	*p = (struct kernel_plan){
-		.offset = calloc(net->param_count, sizeof(*p->offset)),
-		.bn_offset = calloc(net->buffer_count, sizeof(*p->bn_offset)),
 		.op_of_ready = calloc(net->param_count, sizeof(*p->op_of_ready)),
 		.adds = calloc(net->op_count, sizeof(*p->adds)),
 		.values = calloc(pieces, sizeof(*p->values)),
 	};
-	if (!p->offset || !p->bn_offset || !p->op_of_ready || !p->adds || !p->values)
+	if (!p->op_of_ready || !p->adds || !p->values)
 		return err(NO_MEMORY, "no memory for the plan of %zu operators", net->op_count);
 	p->grads = p->values + net->tensor_count;
 	p->winners = p->grads + net->tensor_count;
-	place_parameters(p, net, grad_offset);
+	rc = kernel_places_init(&p->places, net, grad_offset);
+	if (rc)
+		return rc;
+	find_makers(p, net);
 	rc = find_sums(p, net);
 	if (rc)
 		return rc;
@@ -129,8 +158,7 @@ int kernel_plan_init(struct kernel_plan *p, const struct net *net, const size_t 
 
 void kernel_plan_release(struct kernel_plan *p)
 {
-	free(p->offset);
-	free(p->bn_offset);
+	kernel_places_release(&p->places);
 	free(p->op_of_ready);
 	free(p->adds);
 	free(p->values);

@@ -13,12 +13,23 @@
 #define SFSCALE_KERNELS_PLAN_H
 
 #include "kernels/arena.h"
-#include "kernels/net.h"
+#include "kernels/kernels.h"
+
+/* Where tensors of the state lie in the flat buffers of struct kernels. */
+struct kernel_places {
+	size_t *offset;		/* per parameter: floats; owned, as below */
+	size_t *bn_offset;	/* per batch norm: first of its channels, of all */
+};
+
+/* `grad_offset` as in struct kernel_config. */
+int kernel_places_init(struct kernel_places *, const struct net *, const size_t *grad_offset);
+void kernel_places_release(struct kernel_places *);
+/* One tensor of the state as it is stored, and its floats. */
+float *kernel_places_at(const struct kernel_places *, const struct kernels *, enum state_kind, size_t index, size_t *count);
 
 struct kernel_plan {
-	size_t *offset;		/* per parameter: in the flat buffers, floats; owned, as all below */
-	size_t *bn_offset;	/* per batch norm: first of its channels */
-	size_t *op_of_ready;	/* per place in backward's order: the operator that makes it */
+	struct kernel_places places;
+	size_t *op_of_ready;	/* per place in backward's order: the operator that makes it; owned, as all below */
 	bool *adds;		/* per operator: to the gradient of its input (convolution) or shortcut (batch norm), because
 				 * another consumer has written its share already */
 	struct piece *values, *grads, *winners;	/* per tensor; bytes and offsets for one clip; a slice is in its concatenation,
@@ -26,7 +37,7 @@ struct kernel_plan {
 	size_t clip_bytes;	/* that all pieces need together */
 };
 
-/* `grad_offset` as in struct kernel_config.  `clip_values(context, t)` elements are one clip of tensor t as stored, of
+/* `clip_values(context, t)` elements are one clip of tensor t as stored, of
  * `element_bytes`. */
 int kernel_plan_init(struct kernel_plan *, const struct net *, const size_t *grad_offset,
 		     size_t (*clip_values)(const void *context, int tensor), const void *context, size_t element_bytes);

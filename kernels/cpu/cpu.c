@@ -139,12 +139,12 @@ static struct act act_of(const struct cpu *c, const struct piece *pieces, int te
 
 static float *weights_at(const struct cpu *c, int param)
 {
-	return c->base.weights + c->plan.offset[param];
+	return c->base.weights + c->plan.places.offset[param];
 }
 
 static float *grads_at(const struct cpu *c, int param)
 {
-	return c->base.grads + c->plan.offset[param];
+	return c->base.grads + c->plan.places.offset[param];
 }
 
 static int conv_node_make(struct cpu *c, struct node *node)
@@ -170,7 +170,7 @@ static int conv_node_bind(struct cpu *c, struct node *node)
 static void norm_node_bind(struct cpu *c, struct node *node)
 {
 	const struct net_op *op = node->op;
-	const size_t first = c->plan.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
+	const size_t first = c->plan.places.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
 
 	node->norm = (struct norm){
 		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
@@ -353,7 +353,7 @@ static void gather(struct cpu *c, const struct net_op *op)
 		if (params[p] < 0)
 			continue;
 		grads = grads_at(c, params[p]);
-		sum = c->sum + c->plan.offset[params[p]];
+		sum = c->sum + c->plan.places.offset[params[p]];
 		count = c->base.net->params[params[p]].count;
 		if (!c->part)
 			memcpy(sum, grads, count * sizeof(*sum));
@@ -447,7 +447,7 @@ static int cpu_update(struct kernels *k, const struct sgd *sgd)
 
 	for (size_t i = 0; i < k->net->param_count; i++) {
 		const struct net_param *p = &k->net->params[i];
-		const size_t at = c->plan.offset[i];
+		const size_t at = c->plan.places.offset[i];
 		const struct sgd_step s = { (float)sgd->lr, (float)sgd->momentum,
 					    p->decays ? (float)sgd->weight_decay : 0, sgd->nesterov };
 
@@ -500,16 +500,12 @@ static int copy_param(struct cpu *c, size_t param, float *stored, float *plain, 
 
 static int copy_state(struct cpu *c, enum state_kind kind, size_t index, float *plain, bool out)
 {
-	float *const flat[] = { [STATE_WEIGHT] = c->base.weights, [STATE_GRAD] = c->base.grads,
-				[STATE_MOMENTUM] = c->base.momentum };
-	size_t channels;
-	float *stored;
+	size_t count;
+	float *stored = kernel_places_at(&c->plan.places, &c->base, kind, index, &count);
 
-	if (kind == STATE_WEIGHT || kind == STATE_GRAD || kind == STATE_MOMENTUM)
-		return copy_param(c, index, flat[kind] + c->plan.offset[index], plain, out);
-	channels = c->base.net->buffers[index].channels;
-	stored = c->base.bn_state + 2 * c->plan.bn_offset[index] + (kind == STATE_VAR ? channels : 0);
-	memcpy(out ? plain : stored, out ? stored : plain, channels * sizeof(float));
+	if (kind != STATE_MEAN && kind != STATE_VAR)
+		return copy_param(c, index, stored, plain, out);
+	memcpy(out ? plain : stored, out ? stored : plain, count * sizeof(float));
 	return OK;
 }
 
@@ -738,7 +734,7 @@ static uint64_t layout_hash(const struct cpu *c)
 	dnn_version(version, sizeof(version));
 	hash = hash_text(HASH_START, version);
 	for (size_t i = 0; i < c->base.net->param_count; i++)
-		hash = hash_word(hash, c->plan.offset[i], sizeof(c->plan.offset[i]));
+		hash = hash_word(hash, c->plan.places.offset[i], sizeof(c->plan.places.offset[i]));
 	for (size_t i = 0; i < c->base.net->op_count; i++)
 		if (c->nodes[i].op->kind == OP_CONV)
 			hash = dnn_layout_hash(&c->nodes[i].conv.weights, hash);
@@ -753,13 +749,13 @@ static int open_weights(struct cpu *c)
 
 #pragma omp parallel for schedule(dynamic)
 	for (size_t i = 0; i < net->param_count; i++)
-		initial_weights(net, i, c->config.seed, c->base.momentum + c->plan.offset[i]);
+		initial_weights(net, i, c->config.seed, c->base.momentum + c->plan.places.offset[i]);
 	for (size_t i = 0; !rc && i < net->param_count; i++)
-		rc = copy_param(c, i, c->base.weights + c->plan.offset[i], c->base.momentum + c->plan.offset[i], false);
+		rc = copy_param(c, i, c->base.weights + c->plan.places.offset[i], c->base.momentum + c->plan.places.offset[i], false);
 	memset(c->base.momentum, 0, net->values * sizeof(float));
 	for (size_t i = 0; i < net->buffer_count; i++)
 		for (size_t j = 0; j < net->buffers[i].channels; j++)
-			c->base.bn_state[2 * c->plan.bn_offset[i] + net->buffers[i].channels + j] = 1;
+			c->base.bn_state[2 * c->plan.places.bn_offset[i] + net->buffers[i].channels + j] = 1;
 	return rc;
 }
 
@@ -801,7 +797,7 @@ static int cpu_open(struct kernels **k, const struct kernel_config *config)
 		cpu_close(&c->base);
 		return rc;
 	}
-	c->config.grad_offset = c->plan.offset;
+	c->config.grad_offset = c->plan.places.offset;
 	c->base.layout_hash = layout_hash(c);
 	*k = &c->base;
 	return OK;

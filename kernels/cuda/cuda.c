@@ -55,20 +55,6 @@ static void permute(const struct net_param *p, const float *from, float *to, boo
 			}
 }
 
-/* Where one tensor of the state lies, and its floats. */
-static float *state_at(const struct cuda *c, enum state_kind kind, size_t index, size_t *count)
-{
-	float *const flat[] = { [STATE_WEIGHT] = c->base.weights, [STATE_GRAD] = c->base.grads,
-				[STATE_MOMENTUM] = c->base.momentum };
-
-	if (kind == STATE_MEAN || kind == STATE_VAR) {
-		*count = c->base.net->buffers[index].channels;
-		return c->base.bn_state + 2 * c->plan.bn_offset[index] + (kind == STATE_VAR ? *count : 0);
-	}
-	*count = c->base.net->params[index].count;
-	return flat[kind] + c->plan.offset[index];
-}
-
 /* The tensor is a convolution's, or one like it: its order is our own. */
 static const struct net_param *permuted(const struct cuda *c, enum state_kind kind, size_t index)
 {
@@ -82,7 +68,7 @@ static int cuda_get(struct kernels *k, enum state_kind kind, size_t index, float
 	struct cuda *c = cuda_of(k);
 	const struct net_param *p = permuted(c, kind, index);
 	size_t count;
-	const float *stored = state_at(c, kind, index, &count);
+	const float *stored = kernel_places_at(&c->plan.places, k, kind, index, &count);
 	int rc = cuda_to_host(c, p ? c->plain : plain, stored, count * sizeof(float));
 
 	if (!rc)
@@ -97,7 +83,7 @@ static int cuda_set(struct kernels *k, enum state_kind kind, size_t index, const
 	struct cuda *c = cuda_of(k);
 	const struct net_param *p = permuted(c, kind, index);
 	size_t count;
-	float *stored = state_at(c, kind, index, &count);
+	float *stored = kernel_places_at(&c->plan.places, k, kind, index, &count);
 	int rc;
 
 	if (p)
@@ -215,7 +201,7 @@ static int write_runs(struct cuda *c)
 	for (size_t i = 0; i < net->param_count; i++) {
 		const struct net_param *p = &net->params[i];
 
-		runs[i] = (struct cuda_run){ .offset = c->plan.offset[i], .count = p->count, .weight_decay = p->decays };
+		runs[i] = (struct cuda_run){ .offset = c->plan.places.offset[i], .count = p->count, .weight_decay = p->decays };
 	}
 	for (size_t i = 0; i < net->op_count; i++) {
 		const struct net_op *op = &net->ops[i];
@@ -378,7 +364,7 @@ static uint64_t layout_hash(const struct cuda *c)
 	uint64_t hash = hash_text(HASH_START, "cuda NDHWC");
 
 	for (size_t i = 0; i < c->base.net->param_count; i++)
-		hash = hash_word(hash, c->plan.offset[i], sizeof(c->plan.offset[i]));
+		hash = hash_word(hash, c->plan.places.offset[i], sizeof(c->plan.places.offset[i]));
 	return hash_word(hash, c->math, sizeof(c->math));
 }
 
@@ -415,7 +401,7 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 		cuda_close(&c->base);
 		return rc;
 	}
-	c->config.grad_offset = c->plan.offset;
+	c->config.grad_offset = c->plan.places.offset;
 	c->base.layout_hash = layout_hash(c);
 	c->base.element_bytes = cuda_element_bytes(c->element);
 	c->base.device_bytes = c->memory.device_bytes + c->scratch.device_bytes;

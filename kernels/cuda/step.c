@@ -41,12 +41,12 @@ static struct cuda_act act_of(const struct cuda *c, const struct piece *pieces, 
 
 static float *weights_at(const struct cuda *c, int param)
 {
-	return c->base.weights + c->plan.offset[param];
+	return c->base.weights + c->plan.places.offset[param];
 }
 
 static float *grads_at(const struct cuda *c, int param)
 {
-	return c->base.grads + c->plan.offset[param];
+	return c->base.grads + c->plan.places.offset[param];
 }
 
 void *cuda_copy_at(const struct cuda *c, int param)
@@ -83,7 +83,7 @@ static int conv_node_open(struct cuda *c, struct cuda_node *node)
 static void norm_node_bind(struct cuda *c, struct cuda_node *node)
 {
 	const struct net_op *op = node->op;
-	const size_t first = c->plan.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
+	const size_t first = c->plan.places.bn_offset[op->buffer], channels = c->base.net->buffers[op->buffer].channels;
 
 	node->norm = (struct cuda_norm){
 		.element = c->element,
