@@ -16,6 +16,7 @@
 #include "bench/base/rng.h"
 #include "kernels/cuda/conv.h"
 #include "tests/shell.h"
+#include "tests/bf16.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -77,15 +78,7 @@ struct array {
 
 static float rounded(double v, enum cuda_math math)
 {
-	float f = (float)v;
-	uint32_t bits;
-
-	if (math != CUDA_MATH_BF16)
-		return f;
-	memcpy(&bits, &f, sizeof(bits));
-	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-	memcpy(&f, &bits, sizeof(f));
-	return f;
+	return math == CUDA_MATH_BF16 ? bf16_value(bf16_bits((float)v)) : (float)v;
 }
 
 static size_t element_bytes(enum cuda_math math)

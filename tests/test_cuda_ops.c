@@ -23,28 +23,12 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/net.h"
+#include "tests/bf16.h"
 #include "tests/emulated/emulated.h"
 
 /* ---- elements ---- */
 
 static uint64_t stream_count;	/* fresh numbers for every tensor */
-
-static float bf16_value(uint16_t bits)
-{
-	uint32_t wide = (uint32_t)bits << 16;
-	float v;
-
-	memcpy(&v, &wide, sizeof(v));
-	return v;
-}
-
-static uint16_t bf16_bits(float v)
-{
-	uint32_t wide;
-
-	memcpy(&wide, &v, sizeof(wide));
-	return (uint16_t)((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
-}
 
 static double element_at(const void *at, enum cuda_element e, size_t i)
 {

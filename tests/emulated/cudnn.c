@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/bf16.h"
 #include "tests/emulated/emulated.h"
 
 enum { VERSION = 91900, ATTRIBUTES = 16, RANK_MAX = 3 };
@@ -514,25 +515,6 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
 
 /* ---- execution ---- */
 
-static float bf16_to_float(uint16_t b)
-{
-	const uint32_t bits = (uint32_t)b << 16;
-	float f;
-
-	memcpy(&f, &bits, sizeof(f));
-	return f;
-}
-
-static uint16_t float_to_bf16(float f)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &f, sizeof(bits));
-	if (f != f)
-		return 0x7fff;
-	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 static size_t positions(const struct tensor *t)
 {
 	return (size_t)(t->dims[2] * t->dims[3] * t->dims[4]);
@@ -561,7 +543,7 @@ static float *read_all(const struct tensor *t, const void *at)
 	if (!out)
 		abort();
 	for (unsigned i = 0; i < count; i++)
-		out[i] = t->bf16 ? bf16_to_float(((const uint16_t *)at)[address(t, i)]) : ((const float *)at)[address(t, i)];
+		out[i] = t->bf16 ? bf16_value(((const uint16_t *)at)[address(t, i)]) : ((const float *)at)[address(t, i)];
 	return out;
 }
 
@@ -575,8 +557,8 @@ static void write_all(const struct tensor *t, const float *from, float alpha, fl
 
 		if (t->bf16) {
 			if (beta != 0)
-				v += beta * bf16_to_float(((uint16_t *)at)[a]);
-			((uint16_t *)at)[a] = float_to_bf16(v);
+				v += beta * bf16_value(((uint16_t *)at)[a]);
+			((uint16_t *)at)[a] = bf16_bits(v);
 		} else {
 			if (beta != 0)
 				v += beta * ((float *)at)[a];
