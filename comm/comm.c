@@ -7,7 +7,6 @@
 #include "bench/base/library.h"
 #include "comm/backends.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,16 +26,12 @@ const struct comm_backend *comm_backend_find(const char *name)
 
 int comm_backend_choose(const char *name, const struct comm_backend **backend)
 {
-	char why[512] = "", symbol[64];
-	void *table = NULL;
+	char why[LIBRARY_WHY_BYTES] = "";
 
-	snprintf(symbol, sizeof(symbol), "sfscale_comm_%s", name);
 	*backend = comm_backend_find(name);
-	if (!*backend && library_symbol(symbol, &table, why))
-		return err(UNSUPPORTED, "comm '%s' cannot run here: %s", name, why);
 	if (!*backend)
-		*backend = table;
-	return OK;
+		*backend = library_table("comm", name, why);
+	return *backend ? OK : err(UNSUPPORTED, "comm '%s' cannot run here: %s", name, why);
 }
 
 int comm_mean(struct comm *c, bool on_device, float *data, size_t count)

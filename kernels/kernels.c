@@ -33,16 +33,12 @@ static int cannot_run(const char *name, const char *why)
 
 int kernel_backend_load(const char *name, const struct kernel_backend **backend)
 {
-	char why[512] = "", symbol[64];
-	void *table = NULL;
+	char why[LIBRARY_WHY_BYTES] = "";
 
-	snprintf(symbol, sizeof(symbol), "sfscale_kernels_%s", name);
 	*backend = kernel_backend_find(name);
-	if (!*backend && library_symbol(symbol, &table, why))
-		return cannot_run(name, why);
 	if (!*backend)
-		*backend = table;
-	return OK;
+		*backend = library_table("kernels", name, why);
+	return *backend ? OK : cannot_run(name, why);
 }
 
 int kernel_backend_choose(const char *name, const struct kernel_backend **backend)

@@ -15,10 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WHY_BYTES = 512 };
-
 /* Only a file that is there is tried, so that the reason is that of the one which should have worked. */
-static void *open_library(char *why)
+static void *open_library(char why[LIBRARY_WHY_BYTES])
 {
 	static const char *const below[] = { "", "../lib/" };
 	char program[PATH_BYTES] = "", path[PATH_BYTES + 64];
@@ -33,18 +31,21 @@ static void *open_library(char *why)
 	}
 	library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	if (!library)
-		snprintf(why, WHY_BYTES, "%s", dlerror());
+		snprintf(why, LIBRARY_WHY_BYTES, "%s", dlerror());
 	return library;
 }
 
-int library_symbol(const char *symbol, void **address, char *why)
+const void *library_table(const char *kind, const char *name, char why[LIBRARY_WHY_BYTES])
 {
 	static void *library;
+	const void *table;
+	char symbol[64];
 
 	if (!library)
 		library = open_library(why);
-	*address = library ? dlsym(library, symbol) : NULL;
-	if (library && !*address)
-		snprintf(why, WHY_BYTES, "'" LIBRARY_CUDA "' has no '%s': it is of another version", symbol);
-	return *address ? OK : UNSUPPORTED;
+	snprintf(symbol, sizeof(symbol), "sfscale_%s_%s", kind, name);
+	table = library ? dlsym(library, symbol) : NULL;
+	if (library && !table)
+		snprintf(why, LIBRARY_WHY_BYTES, "'" LIBRARY_CUDA "' has no '%s': it is of another version", symbol);
+	return table;
 }

@@ -8,8 +8,10 @@
 
 #define LIBRARY_CUDA "libsfscale-cuda.so"
 
-/* The address of `symbol` in LIBRARY_CUDA: beside the program, in ../lib from there, or where the loader looks.
- * UNSUPPORTED, not said, with `why` where it cannot be had; `why` has at least 512 bytes. */
-int library_symbol(const char *symbol, void **address, char *why);
+enum { LIBRARY_WHY_BYTES = 512 };
+
+/* The table of a back end, "sfscale_KIND_NAME" in LIBRARY_CUDA: beside the program, in ../lib from there, or where the loader
+ * looks.  NULL, with `why` and not said, where it cannot be had. */
+const void *library_table(const char *kind, const char *name, char why[LIBRARY_WHY_BYTES]);
 
 #endif
