@@ -191,7 +191,7 @@ static int run_pass(const struct loader_options *o, const char *policy, size_t w
 	struct loader *ld;
 	int rc = loader_open(&ld, &(struct loader_config){
 		.data = o->data, .policy = policy, .workers = workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop, .crops = !strcmp(o->pixels, "uint8"),
+		.frames = o->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .crop = o->crop, .crops = loader_crops(o->pixels),
 		.scale_min = loader_scaled(o->crop, LOADER_SCALE_MIN), .scale_max = loader_scaled(o->crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .world = 1, .epochs = epochs, .iterations_max = o->iterations,
 		.storage_ns = (uint64_t)(1e6 * o->storage_ms) });

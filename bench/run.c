@@ -45,7 +45,7 @@ static const struct opt opts[] = {
 	{ "workers", OPT_U64, AT(workers), "2", "loader workers per rank", NULL },
 	{ "prefetch", OPT_U64, AT(prefetch), "2", "batches in flight per worker", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|cuda|null" },
-	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", "auto|fp32|tf32|bf16" },
+	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", KERNEL_PRECISIONS },
 	{ "tuning", OPT_NAME, AT(tuning), NULL, "file of what was measured to choose implementations (kernels 'cuda'): read where it is there, and "
 	  "written", NULL },
 	{ "profile", OPT_NAME, AT(profile), "none", "behind the run: what each operator takes alone, beside its roofline (rank 0; ops.csv in the "

@@ -35,14 +35,19 @@ bool run_emulated(const struct run_options *o, char text[EMULATED_BYTES])
 	return *text;
 }
 
+static bool old_linspace(const struct run_options *o)
+{
+	return !strcmp(o->linspace, "old");
+}
+
 /* For one phase; the jitter of smaller crops begins lower and ends where that of the full one does. */
 static int open_loader(struct run *r, const struct multigrid_phase *p)
 {
 	const struct run_options *o = &r->o;
 	struct loader_config config = {
 		.data = o->data, .policy = o->policy, .workers = o->workers, .prefetch = o->prefetch, .clips = o->clips,
-		.frames = p->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
-		.crops = !strcmp(o->pixels, "uint8"), .scale_max = loader_scaled(r->net.crop, LOADER_SCALE_MAX),
+		.frames = p->frames, .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = old_linspace(o),
+		.crops = loader_crops(o->pixels), .scale_max = loader_scaled(r->net.crop, LOADER_SCALE_MAX),
 		.seed = o->seed, .rank = r->comm->rank * o->emulate_ranks, .world = r->comm->world * o->emulate_ranks,
 		.ranks = o->emulate_ranks, .epochs = r->grid.epochs, .turn_count = p->turn_count,
 		.storage_ns = (uint64_t)(1e6 * o->emulate_storage_ms), .emulate = o->emulate_loader,
@@ -89,7 +94,7 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.grad_offset = r->buckets.grad_offset,
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
-				.old_linspace = !strcmp(o->linspace, "old"), .in_parts = parts > 1, .emulate = o->emulate_kernels,
+				.old_linspace = old_linspace(o), .in_parts = parts > 1, .emulate = o->emulate_kernels,
 				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->device });
 		if (!rc && r->comm->backend->enlist_device)
 			rc = r->comm->backend->enlist_device(r->comm, s->kernels[i]->grads, r->net.values * sizeof(float));
@@ -119,10 +124,10 @@ static int open_validation(struct run *r)
 		return OK;
 	return validation_open(&r->validation, &(struct validation_config){
 		.data = o->data, .out = o->out, .every = (unsigned)o->eval_seconds, .clips = o->clips,
-		.crops = !strcmp(o->pixels, "uint8"), .threads = o->workers ? o->workers : 1,
+		.crops = loader_crops(o->pixels), .threads = o->workers ? o->workers : 1,
 		.kernel_threads = run_kernel_threads(r), .device = r->comm->device, .rank = r->comm->rank, .world = r->comm->world,
 		.geometry = { .rule = strcmp(o->eval_frames, "whole") ? CLIP_VAL : CLIP_TEST, .frames = r->net.frames,
-			      .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = !strcmp(o->linspace, "old"),
+			      .alpha = NET_ALPHA, .rate = LOADER_RATE, .old_linspace = old_linspace(o),
 			      .crop = r->net.crop } });
 }
 

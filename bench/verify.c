@@ -42,7 +42,7 @@ static const struct opt verify_opts[] = {
 	{ "weight-decay", OPT_F64, AT(weight_decay), "1e-7", "of all but batch norm", NULL },
 	{ "dropout", OPT_F64, AT(dropout), "0", "in front of the classifier; not 0: nobody else draws the same", NULL },
 	{ "kernels", OPT_NAME, AT(kernels), "cpu", "who computes", "cpu|cuda" },
-	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", "auto|fp32|tf32|bf16" },
+	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", KERNEL_PRECISIONS },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads; 0: all", NULL },
 	{ "out", OPT_NAME, AT(out), NULL, "file to write: 'loss' (K), 'preds' (K,R,80), and after the last step 'grad.NAME', 'momentum.NAME', "
 	  "weights and buffers", NULL },

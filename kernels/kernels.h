@@ -123,6 +123,7 @@ const struct kernel_backend *kernel_backend_find(const char *name);	/* NULL: unk
 int kernel_backend_load(const char *name, const struct kernel_backend **);
 /* That, ready to be opened; UNSUPPORTED, said, where it is not usable on this machine. */
 int kernel_backend_choose(const char *name, const struct kernel_backend **);
+#define KERNEL_PRECISIONS "auto|fp32|tf32|bf16"	/* as a row of options wants its choices */
 /* kernel_config.precision for the value of an option, in which "auto" leaves it to the back end. */
 const char *kernel_precision(const char *option);
 

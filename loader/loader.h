@@ -14,11 +14,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The names of the policies, as a row of options wants its choices. */
 #define LOADER_POLICIES "inline|respawn|fork|persistent|threads|null"
-/* Likewise of the forms of a clip: config.crops is the second. */
+/* Likewise of the forms of a clip; config.crops for the value of such an option. */
 #define LOADER_PIXELS "fp32|uint8"
+static inline bool loader_crops(const char *pixels)
+{
+	return !strcmp(pixels, "uint8");
+}
 
 /* As published for crop 224: short side drawn from 256 to 320, every second frame of the window. */
 enum { LOADER_CROP = 224, LOADER_SCALE_MIN = 256, LOADER_SCALE_MAX = 320, LOADER_RATE = 2 };
