@@ -105,6 +105,17 @@ static __device__ __forceinline__ void sum_down(T (&s)[VALUES][THREADS_MAX], uns
 
 /* ---- forward ---- */
 
+/* inv_std weight: what a channel's distance from its mean is multiplied by. */
+template <class E> static __device__ __forceinline__ void scales_of(const struct arrays<E> &a, unsigned column, float *scale)
+{
+	float weight[E::LANES];
+
+	channels_of<E>(a.inv_std, column, scale);
+	channels_of<E>(a.weight, column, weight);
+	for (int l = 0; l < E::LANES; l++)
+		scale[l] *= weight[l];
+}
+
 /* The expression that decides the ReLU, in forward and again in backward. */
 static __device__ __forceinline__ float normalised(float x, float mean, float scale, float bias)
 {
@@ -201,16 +212,13 @@ static __global__ void __launch_bounds__(THREADS, FORWARD) norm_apply(struct arr
 	enum { DEEP = SHORTCUT ? UNROLL / 2 : UNROLL };
 	const struct place p = place_of(t);
 	const unsigned end = blockIdx.x * t.chunk + p.last - 1;	/* rows are walked backwards: end - r */
-	float mean[E::LANES], scale[E::LANES], bias[E::LANES], weight[E::LANES];
+	float mean[E::LANES], scale[E::LANES], bias[E::LANES];
 
 	if (p.first >= p.last)
 		return;
 	channels_of<E>(a.mean, p.column, mean);
-	channels_of<E>(a.inv_std, p.column, scale);
-	channels_of<E>(a.weight, p.column, weight);
 	channels_of<E>(a.bias, p.column, bias);
-	for (int l = 0; l < E::LANES; l++)
-		scale[l] *= weight[l];
+	scales_of<E>(a, p.column, scale);
 	for (unsigned r = p.first; r < p.last; r += DEEP * p.down) {
 		typename E::word x[DEEP], shortcut[DEEP];
 
@@ -275,13 +283,8 @@ static __global__ void __launch_bounds__(THREADS, BACKWARD) norm_gradient_sums(s
 
 	channels_of<E>(a.mean, p.column, mean);
 	if (MASK == MASK_X) {
-		float weight[E::LANES];
-
-		channels_of<E>(a.inv_std, p.column, scale);
-		channels_of<E>(a.weight, p.column, weight);
 		channels_of<E>(a.bias, p.column, bias);
-		for (int l = 0; l < E::LANES; l++)
-			scale[l] *= weight[l];
+		scales_of<E>(a, p.column, scale);
 	}
 	for (unsigned r = p.first; r < p.last; r += DEEP * p.down) {
 		typename E::word xs[DEEP], dys[DEEP], ys[DEEP];
