@@ -44,7 +44,7 @@ static double bytes_of(const struct kernels *k, int tensor, size_t clips)
 {
 	const struct net_tensor *t = &k->net->tensors[tensor];
 
-	return tensor < 0 ? 0 : (double)(clips * t->c * t->t * t->h * t->w * k->element_bytes);
+	return (double)(clips * t->c * t->t * t->h * t->w * k->element_bytes);
 }
 
 static double bytes_moved(const struct kernels *k, const struct net_op *op, enum op_pass pass, size_t clips)
