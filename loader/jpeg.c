@@ -82,7 +82,7 @@ void jpeg_reader_release(struct jpeg_reader *r)
 		jpeg_destroy_decompress(&r->decoder->info);
 	free(r->decoder);
 	free(r->file);
-	free(r->rgb);
+	free(r->memory);
 	*r = (struct jpeg_reader){ 0 };
 }
 
@@ -201,8 +201,10 @@ static int decode(struct jpeg_reader *r, const struct jpeg_window *wanted)
 		jpeg_crop_scanline(info, &x, &width);
 	w.x = x;
 	w.width = width;
-	if (make_room(&r->rgb, &r->rgb_room, 3 * w.width * w.height + JPEG_SPARE))
+	if (make_room(&r->memory, &r->memory_room, 3 * w.width * w.height + JPEG_SPARE + 1))
 		return NO_MEMORY;
+	/* At an odd address, and so each of its rows that libjpeg-turbo would else write past the caches: they are read next. */
+	r->rgb = r->memory + 1;
 	if (w.y)
 		jpeg_skip_scanlines(info, (JDIMENSION)w.y);
 	for (size_t row = 0; row < w.height;) {

@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Zero bytes behind the last row, so that pixels can be read eight bytes at a time. */
-enum { JPEG_SPARE = 8 };
+/* Zero bytes behind the last row, so that pixels can be read sixteen bytes at a time. */
+enum { JPEG_SPARE = 16 };
 
 /* A part of a frame, in pixels. */
 struct jpeg_window {
@@ -22,8 +22,9 @@ struct jpeg_window {
 
 struct jpeg_reader {
 	struct jpeg_decoder *decoder;	/* owned */
-	uint8_t *file, *rgb;		/* owned */
-	size_t file_bytes, file_room, rgb_room;
+	uint8_t *file, *memory;		/* owned */
+	uint8_t *rgb;			/* in `memory` */
+	size_t file_bytes, file_room, memory_room;
 	struct stage_clock stages;	/* storage and decode are told here; for those who started it */
 	size_t width, height;		/* of the latest frame */
 	struct jpeg_window window;	/* the part of it in `rgb`: RGB RGB ..., rows without padding */

@@ -472,7 +472,7 @@ static void pixels_are_scaled_as_cv2_scales_them(void **state)
 
 	(void)state;
 	assert_int_equal(clip_maker_init(&m, &g), OK);
-	m.jpeg.rgb = calloc(W * H * 3 + JPEG_SPARE, 1);
+	m.jpeg.rgb = m.jpeg.memory = calloc(W * H * 3 + JPEG_SPARE, 1);
 	m.jpeg.window = (struct jpeg_window){ .width = W, .height = H };
 	for (size_t i = 0; i < W * H; i++)
 		for (size_t c = 0; c < 3; c++)
@@ -525,7 +525,7 @@ static void a_hundred_random_images_are_within_a_grey_level_of_cv2(void **state)
 		v.x = draw_below(&draw, (uint32_t)v.wide - CROP + 1);
 		v.y = draw_below(&draw, (uint32_t)v.high - CROP + 1);
 		assert_int_equal(clip_maker_init(&m, &g), OK);
-		m.jpeg.rgb = calloc(3 * v.width * v.height + JPEG_SPARE, 1);
+		m.jpeg.rgb = m.jpeg.memory = calloc(3 * v.width * v.height + JPEG_SPARE, 1);
 		m.jpeg.window = (struct jpeg_window){ .width = v.width, .height = v.height };
 		for (size_t i = 0; i < 3 * v.width * v.height; i++)
 			m.jpeg.rgb[i] = (uint8_t)draw_below(&draw, 256);
@@ -576,7 +576,7 @@ static void vector_instructions_change_no_bit(void **state)
 			puts("SKIP: no AVX2");
 			skip();
 		}
-		m.jpeg.rgb = noise(&rng, width, height);
+		m.jpeg.rgb = m.jpeg.memory = noise(&rng, width, height);
 		m.jpeg.window = (struct jpeg_window){ .width = width, .height = height };
 		clip_view_draw(&v, &g, width, height, 1, 0, k);
 		clip_view_use(&m, &v);
