@@ -6,7 +6,9 @@
  * computed, and only the pixels that they need are decoded.  A source row scaled horizontally serves
  * two or three output rows, so the latest two are kept; mirroring is a matter of the order of columns.
  * cv2 drops four bits of a row before it weights it: 16 bits are left, and the result is the upper half
- * of a product, for which there is an instruction.  A frame that both pathways show is stored twice and
+ * of a product, for which there is an instruction.  Rows stay as they are decoded, r g b r g b, until their
+ * pixels are written: four values in a row need few bytes, which one load brings and one shuffle puts in
+ * place.  A frame that both pathways show is stored twice and
  * computed once; as bytes, which are a fifth of that, it is stored once.
  *
  * With AVX2 the tensors are written past the caches: a batch is larger than they are, so a line
@@ -34,23 +36,36 @@ struct clip_row {
 	int16_t upper_weight, lower_weight;
 };
 
-/* Columns are taken in eights and sixteens; those behind the crop have no weight. */
-static size_t padded(size_t crop)
+/* Values of a scaled row; columns are taken in sixteens, and those behind the crop have no weight. */
+static size_t row_values(size_t wide)
 {
-	return (crop + 15) / 16 * 16;
+	return (wide + 15) / 16 * 16 * 3;
 }
+
+enum { LANE_VALUES = 4, LANE_BYTES = 16 };
+
+/* Eight values of a scaled row, in two lanes of a vector: from where each lane is loaded, which of its bytes are the
+ * first and the next pixel of each value, spread to 16 bits, and their weights.  As two of these are packed into
+ * sixteen values, lane by lane, one has the first and the third four of them, the next one the second and the fourth. */
+struct clip_lanes {
+	uint32_t from[2];		/* in bytes, as `lefts` */
+	int8_t order[2][LANE_BYTES];	/* -1: a zero */
+	int16_t weights[2][2 * LANE_VALUES];
+};
 
 int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 {
 	*m = (struct clip_maker){ .geometry = *geometry };
-	m->lefts = calloc(padded(clip_wide(geometry)), sizeof(*m->lefts));
-	m->weights = calloc(2 * padded(clip_wide(geometry)), sizeof(*m->weights));
-	m->rows = calloc(2 * 3 * padded(clip_wide(geometry)), sizeof(*m->rows));
+	m->lefts = calloc(clip_wide(geometry), sizeof(*m->lefts));
+	m->weights = calloc(2 * clip_wide(geometry), sizeof(*m->weights));
+	m->lanes = calloc(row_values(clip_wide(geometry)) / (2 * LANE_VALUES), sizeof(*m->lanes));
+	m->rows = calloc(2 * row_values(clip_wide(geometry)), sizeof(*m->rows));
+	m->pixels = calloc(row_values(clip_wide(geometry)) + JPEG_SPARE, 1);
 	m->down = calloc(clip_high(geometry), sizeof(*m->down));
 #ifdef __x86_64__
 	m->vectors = __builtin_cpu_supports("avx2");
 #endif
-	if (m->lefts && m->weights && m->rows && m->down && !jpeg_reader_init(&m->jpeg))
+	if (m->lefts && m->weights && m->lanes && m->rows && m->pixels && m->down && !jpeg_reader_init(&m->jpeg))
 		return OK;
 	clip_maker_release(m);
 	return err(NO_MEMORY, "no memory to make clips");
@@ -61,8 +76,10 @@ void clip_maker_release(struct clip_maker *m)
 	jpeg_reader_release(&m->jpeg);
 	free(m->lefts);
 	free(m->weights);
+	free(m->lanes);
 	free(m->down);
 	free(m->rows);
+	free(m->pixels);
 	*m = (struct clip_maker){ 0 };
 }
 
@@ -187,6 +204,40 @@ static struct jpeg_window needed(const struct clip_view *v, const struct clip_ge
 	};
 }
 
+/* Values `at` to `at` + 3 of a row as a lane of `to`.  False: their pixels lie too far apart, as in a frame that is
+ * scaled to a quarter. */
+static bool lane_fill(const struct clip_maker *m, size_t at, struct clip_lanes *to, size_t lane)
+{
+	size_t values = 3 * clip_wide(&m->geometry), end = at + LANE_VALUES < values ? at + LANE_VALUES : values;
+
+	memset(to->order[lane], -1, sizeof(to->order[lane]));
+	memset(to->weights[lane], 0, sizeof(to->weights[lane]));
+	to->from[lane] = at < values ? UINT32_MAX : 0;
+	for (size_t v = at; v < end; v++)
+		if (m->lefts[v / 3] + v % 3 < to->from[lane])
+			to->from[lane] = m->lefts[v / 3] + (uint32_t)(v % 3);
+	for (size_t v = at; v < end; v++) {
+		uint32_t first = m->lefts[v / 3] + (uint32_t)(v % 3) - to->from[lane];
+
+		if (first + 3 >= LANE_BYTES)
+			return false;
+		to->order[lane][4 * (v - at)] = (int8_t)first;
+		to->order[lane][4 * (v - at) + 2] = (int8_t)(first + 3);
+		memcpy(to->weights[lane] + 2 * (v - at), m->weights + v / 3 * 2, 2 * sizeof(*m->weights));
+	}
+	return true;
+}
+
+static bool lanes_fill(struct clip_maker *m)
+{
+	size_t count = row_values(clip_wide(&m->geometry)) / (2 * LANE_VALUES);
+	bool fits = true;
+
+	for (size_t i = 0; i < 2 * count && fits; i++)
+		fits = lane_fill(m, LANE_VALUES * (i / 4 * 4 + i / 2 % 2 + i % 2 * 2), &m->lanes[i / 2], i % 2);
+	return fits;
+}
+
 void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 {
 	size_t wide = clip_wide(&m->geometry);
@@ -201,6 +252,7 @@ void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 		m->weights[2 * i] = (int16_t)lrintf((1 - next) * ONE);
 		m->weights[2 * i + 1] = (int16_t)lrintf(next * ONE);
 	}
+	m->lanes_fit = lanes_fill(m);
 	for (size_t i = 0; i < clip_high(&m->geometry); i++) {
 		float next;
 		long above = source_at(v->y + i, v->height, v->high, &next), last = (long)v->height - 1;
@@ -213,88 +265,94 @@ void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 	}
 }
 
-/* A row of the clip: per channel in the fast tensor and, or NULL, in the slow one; or, if not NULL, in the crops alone. */
-struct target {
-	float *fast[3], *slow[3];
-	uint8_t *crop;
-};
-
-/* A source row, from the window's left edge on, into (3,padded). */
+/* A source row, from the window's left edge on, into (W,3). */
 static void row_scale(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
-	size_t wide = clip_wide(&m->geometry), pitch = padded(wide);
+	size_t wide = clip_wide(&m->geometry);
 
-	for (size_t c = 0; c < 3; c++)
-		for (size_t i = 0; i < wide; i++) {
+	for (size_t i = 0; i < wide; i++)
+		for (size_t c = 0; c < 3; c++) {
 			const uint8_t *at = source + m->lefts[i] + c;
 
-			row[c * pitch + i] = (int16_t)((at[0] * m->weights[2 * i] + at[3] * m->weights[2 * i + 1]) >> 4);
+			row[3 * i + c] = (int16_t)((at[0] * m->weights[2 * i] + at[3] * m->weights[2 * i + 1]) >> 4);
 		}
 }
 
-/* Two scaled rows into one row of pixels, from column `i` on. */
-static void row_blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t i, size_t wide,
-		      const struct target *to)
+/* Two scaled rows into one row of pixels, from value `v` on. */
+static void row_blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t v, size_t values,
+		      uint8_t *pixels)
 {
-	size_t pitch = padded(wide);
+	for (; v < values; v++)
+		pixels[v] = (uint8_t)(((upper[v] * row->upper_weight >> 16) + (lower[v] * row->lower_weight >> 16) + 2) >> 2);
+}
 
-	for (; i < wide; i++)
-		for (size_t c = 0; c < 3; c++) {
-			int sum = (upper[c * pitch + i] * row->upper_weight >> 16) +
-				  (lower[c * pitch + i] * row->lower_weight >> 16);
-
-			if (to->crop) {
-				to->crop[3 * i + c] = (uint8_t)((sum + 2) >> 2);
-				continue;
-			}
-			to->fast[c][i] = net_pixel((sum + 2) >> 2);
-			if (to->slow[c])
-				to->slow[c][i] = to->fast[c][i];
-		}
+/* One channel of a row of pixels, from column `i` on: in the fast tensor and, unless that is NULL, in the slow one. */
+static void row_spread(const uint8_t *pixels, size_t i, size_t wide, float *fast, float *slow)
+{
+	for (; i < wide; i++) {
+		fast[i] = net_pixel(pixels[3 * i]);
+		if (slow)
+			slow[i] = fast[i];
+	}
 }
 
 #ifdef __x86_64__
 
-/* Columns a and b, a lane each: r g b -.  `which`: their weights among eight. */
 __attribute__((target("avx2")))
-static inline __m256i scale_two(const uint8_t *a, const uint8_t *b, __m256i weights, __m256i which)
+static inline __m256i scale_eight(const uint8_t *source, const struct clip_lanes *l)
 {
-	/* r0 g0 b0 r1 g1 b1 of both into r0 r1 g0 g1 b0 b1. */
-	const __m128i pairs = _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 8, 11, 9, 12, 10, 13, -1, -1);
-	__m128i both = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)a), _mm_loadl_epi64((const __m128i *)b));
-	__m256i pixels = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(both, pairs));
+	__m128i low = _mm_loadu_si128((const __m128i *)(source + l->from[0]));
+	__m128i high = _mm_loadu_si128((const __m128i *)(source + l->from[1]));
+	__m256i pixels = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), _mm256_loadu_si256((const __m256i *)l->order));
 
-	return _mm256_srai_epi32(_mm256_madd_epi16(pixels, _mm256_permutevar8x32_epi32(weights, which)), 4);
+	return _mm256_srai_epi32(_mm256_madd_epi16(pixels, _mm256_loadu_si256((const __m256i *)l->weights)), 4);
 }
 
 __attribute__((target("avx2")))
 static void row_scale_avx2(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
-	const uint32_t *left = m->lefts;
-	size_t wide = clip_wide(&m->geometry), pitch = padded(wide);
+	const struct clip_lanes *l = m->lanes;
+	size_t values = 3 * clip_wide(&m->geometry);
 
-	for (size_t i = 0; i < wide; i += 8, left += 8) {
-		__m256i weights = _mm256_loadu_si256((const __m256i *)(m->weights + 2 * i));
-		__m256i first = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4), one = _mm256_set1_epi32(1);
-		__m256i second = _mm256_add_epi32(first, one), third = _mm256_add_epi32(second, one);
-		__m256i fourth = _mm256_add_epi32(third, one);
-		__m256i front = _mm256_packs_epi32(scale_two(source + left[0], source + left[4], weights, first),
-						   scale_two(source + left[1], source + left[5], weights, second));
-		__m256i back = _mm256_packs_epi32(scale_two(source + left[2], source + left[6], weights, third),
-						  scale_two(source + left[3], source + left[7], weights, fourth));
-		/* front: r0 g0 b0 - r1 g1 b1 -, back: r2 g2 b2 - r3 g3 b3 - */
-		__m256i even = _mm256_unpacklo_epi16(front, back);		/* r0 r2 g0 g2 b0 b2 */
-		__m256i odd = _mm256_unpackhi_epi16(front, back);		/* r1 r3 g1 g3 b1 b3 */
-		__m256i red_green = _mm256_permute4x64_epi64(_mm256_unpacklo_epi16(even, odd), 0xd8);
-		__m256i blue = _mm256_permute4x64_epi64(_mm256_unpackhi_epi16(even, odd), 0xd8);
-
-		_mm_storeu_si128((__m128i *)(row + i), _mm256_castsi256_si128(red_green));
-		_mm_storeu_si128((__m128i *)(row + pitch + i), _mm256_extracti128_si256(red_green, 1));
-		_mm_storeu_si128((__m128i *)(row + 2 * pitch + i), _mm256_castsi256_si128(blue));
-	}
+	for (size_t i = 0; i < values; i += 4 * LANE_VALUES, l += 2)
+		_mm256_storeu_si256((__m256i *)(row + i), _mm256_packs_epi32(scale_eight(source, l), scale_eight(source, l + 1)));
 }
 
-/* Sixteen pixels. */
+__attribute__((target("avx2")))
+static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t values,
+			   uint8_t *pixels)
+{
+	const __m256i upper_weight = _mm256_set1_epi16(row->upper_weight), lower_weight = _mm256_set1_epi16(row->lower_weight);
+	size_t v = 0;
+
+	for (; v + 16 <= values; v += 16) {
+		__m256i above = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(upper + v)), upper_weight);
+		__m256i below = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)(lower + v)), lower_weight);
+		__m256i sum = _mm256_add_epi16(_mm256_add_epi16(above, below), _mm256_set1_epi16(2));
+
+		sum = _mm256_srai_epi16(sum, 2);
+		_mm_storeu_si128((__m128i *)(pixels + v),
+				 _mm_packus_epi16(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1)));
+	}
+	if (v < values)
+		row_blend(upper, lower, row, v, values, pixels);
+}
+
+/* Of sixteen pixels, 48 bytes, the first channel: which byte of each third goes where; -1: it is in another. */
+__attribute__((target("avx2")))
+static inline __m128i every_third(const uint8_t *pixels)
+{
+	const __m128i first = _mm_setr_epi8(0, 3, 6, 9, 12, 15, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+	const __m128i second = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, 2, 5, 8, 11, 14, -1, -1, -1, -1, -1);
+	const __m128i third = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1, 4, 7, 10, 13);
+	__m128i a = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)pixels), first);
+	__m128i b = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(pixels + 16)), second);
+	__m128i c = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(pixels + 32)), third);
+
+	return _mm_or_si128(_mm_or_si128(a, b), c);
+}
+
+/* Sixteen pixels of a channel. */
 __attribute__((target("avx2")))
 static inline void put(float *at, __m256 left, __m256 right)
 {
@@ -307,81 +365,25 @@ static inline void put(float *at, __m256 left, __m256 right)
 	}
 }
 
-/* Sixteen pixels of one channel. */
 __attribute__((target("avx2")))
-static inline __m256i blend(const int16_t *upper, const int16_t *lower, const struct clip_row *row)
-{
-	__m256i above = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)upper), _mm256_set1_epi16(row->upper_weight));
-	__m256i below = _mm256_mulhi_epi16(_mm256_loadu_si256((const __m256i *)lower), _mm256_set1_epi16(row->lower_weight));
-
-	return _mm256_srai_epi16(_mm256_add_epi16(_mm256_add_epi16(above, below), _mm256_set1_epi16(2)), 2);
-}
-
-__attribute__((target("avx2")))
-static void row_blend_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t wide,
-			   const struct target *to)
+static void row_spread_avx2(const uint8_t *pixels, size_t wide, float *fast, float *slow)
 {
 	const __m256 scale = _mm256_set1_ps(NET_PIXEL_SCALE), offset = _mm256_set1_ps(NET_PIXEL_OFFSET);
-	size_t pitch = padded(wide), whole = wide / 16 * 16;
+	size_t i = 0;
 
-	for (size_t c = 0; c < 3; c++, upper += pitch, lower += pitch) {
-		float *fast = to->fast[c], *slow = to->slow[c];
+	for (; i + 16 <= wide; i += 16) {
+		__m128i sixteen = every_third(pixels + 3 * i);
+		__m256 left = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sixteen));
+		__m256 right = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(sixteen, 8)));
 
-		for (size_t i = 0; i < whole; i += 16) {
-			__m256i pixels = blend(upper + i, lower + i, row);
-			__m256 left = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(pixels)));
-			__m256 right = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(pixels, 1)));
-
-			left = _mm256_sub_ps(_mm256_mul_ps(left, scale), offset);
-			right = _mm256_sub_ps(_mm256_mul_ps(right, scale), offset);
-			put(fast + i, left, right);
-			if (slow)
-				put(slow + i, left, right);
-		}
+		left = _mm256_sub_ps(_mm256_mul_ps(left, scale), offset);
+		right = _mm256_sub_ps(_mm256_mul_ps(right, scale), offset);
+		put(fast + i, left, right);
+		if (slow)
+			put(slow + i, left, right);
 	}
-	row_blend(upper - 3 * pitch, lower - 3 * pitch, row, whole, wide, to);
-}
-
-/* A third of sixteen pixels, r g b r g b ...: where each channel's byte goes is in a table of byte numbers, -1: elsewhere. */
-__attribute__((target("avx2")))
-static inline __m128i woven(const __m128i channel[3], const int8_t order[3][16])
-{
-	__m128i sum = _mm_setzero_si128();
-
-	for (size_t c = 0; c < 3; c++)
-		sum = _mm_or_si128(sum, _mm_shuffle_epi8(channel[c], _mm_loadu_si128((const __m128i *)order[c])));
-	return sum;
-}
-
-__attribute__((target("avx2")))
-static void row_crop_avx2(const int16_t *upper, const int16_t *lower, const struct clip_row *row, size_t wide,
-			  const struct target *to)
-{
-	static const int8_t orders[3][3][16] = {
-		{ { 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5 },
-		  { -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1 },
-		  { -1, -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1 } },
-		{ { -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10, -1 },
-		  { 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10 },
-		  { -1, 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1 } },
-		{ { -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1 },
-		  { -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1 },
-		  { 10, -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15 } },
-	};
-	size_t pitch = padded(wide), whole = wide / 16 * 16;
-
-	for (size_t i = 0; i < whole; i += 16) {
-		__m128i channel[3];
-
-		for (size_t c = 0; c < 3; c++) {
-			__m256i pixels = blend(upper + c * pitch + i, lower + c * pitch + i, row);
-
-			channel[c] = _mm_packus_epi16(_mm256_castsi256_si128(pixels), _mm256_extracti128_si256(pixels, 1));
-		}
-		for (size_t k = 0; k < 3; k++)
-			_mm_storeu_si128((__m128i *)(to->crop + 3 * i + 16 * k), woven(channel, orders[k]));
-	}
-	row_blend(upper, lower, row, whole, wide, to);
+	if (i < wide)
+		row_spread(pixels, i, wide, fast, slow);
 }
 
 #endif
@@ -389,7 +391,7 @@ static void row_crop_avx2(const int16_t *upper, const int16_t *lower, const stru
 static void scale_row(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
 #ifdef __x86_64__
-	if (m->vectors) {
+	if (m->vectors && m->lanes_fit) {
 		row_scale_avx2(m, source, row);
 		return;
 	}
@@ -398,22 +400,37 @@ static void scale_row(const struct clip_maker *m, const uint8_t *source, int16_t
 }
 
 static void blend_rows(const struct clip_maker *m, const int16_t *upper, const int16_t *lower, const struct clip_row *row,
-		  const struct target *to)
+		       uint8_t *pixels)
 {
+	size_t values = 3 * clip_wide(&m->geometry);
+
 #ifdef __x86_64__
 	if (m->vectors) {
-		(to->crop ? row_crop_avx2 : row_blend_avx2)(upper, lower, row, clip_wide(&m->geometry), to);
+		row_blend_avx2(upper, lower, row, values, pixels);
 		return;
 	}
 #endif
-	row_blend(upper, lower, row, 0, clip_wide(&m->geometry), to);
+	row_blend(upper, lower, row, 0, values, pixels);
+}
+
+static void spread_channel(const struct clip_maker *m, const uint8_t *pixels, float *fast, float *slow)
+{
+	size_t wide = clip_wide(&m->geometry);
+
+#ifdef __x86_64__
+	if (m->vectors) {
+		row_spread_avx2(pixels, wide, fast, slow);
+		return;
+	}
+#endif
+	row_spread(pixels, 0, wide, fast, slow);
 }
 
 /* Row `r` of the frame scaled horizontally; the latest two are kept, row r in place r % 2. */
 static const int16_t *scaled_row(const struct clip_maker *m, size_t r, size_t held[2])
 {
 	const struct jpeg_window *have = &m->jpeg.window;
-	int16_t *place = m->rows + r % 2 * 3 * padded(clip_wide(&m->geometry));
+	int16_t *place = m->rows + r % 2 * row_values(clip_wide(&m->geometry));
 
 	if (held[r % 2] != r)
 		scale_row(m, m->jpeg.rgb + 3 * ((r - have->y) * have->width + m->window.x - have->x), place);
@@ -421,13 +438,13 @@ static const int16_t *scaled_row(const struct clip_maker *m, size_t r, size_t he
 	return place;
 }
 
-/* Row `i` of the clip from the frame; `held`: which rows of it are scaled, SIZE_MAX: none. */
-static void make_row(struct clip_maker *m, size_t i, size_t held[2], const struct target *to)
+/* Row `i` of the clip from the frame, (W,3); `held`: which rows of it are scaled, SIZE_MAX: none. */
+static void make_row(struct clip_maker *m, size_t i, size_t held[2], uint8_t *pixels)
 {
 	const struct clip_row *row = &m->down[i];
 	const int16_t *upper = scaled_row(m, row->upper, held), *lower = scaled_row(m, row->lower, held);
 
-	blend_rows(m, upper, lower, row, to);
+	blend_rows(m, upper, lower, row, pixels);
 }
 
 void clip_crop(struct clip_maker *m, uint8_t *crops, size_t t)
@@ -435,7 +452,7 @@ void clip_crop(struct clip_maker *m, uint8_t *crops, size_t t)
 	size_t wide = clip_wide(&m->geometry), high = clip_high(&m->geometry), held[2] = { SIZE_MAX, SIZE_MAX };
 
 	for (size_t i = 0; i < high; i++)
-		make_row(m, i, held, &(struct target){ .crop = crops + 3 * (t * high + i) * wide });
+		make_row(m, i, held, crops + 3 * (t * high + i) * wide);
 }
 
 void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_t slow_t)
@@ -445,14 +462,10 @@ void clip_pixels(struct clip_maker *m, float *fast, size_t t, float *slow, size_
 	size_t held[2] = { SIZE_MAX, SIZE_MAX };
 
 	for (size_t i = 0; i < high; i++) {
-		struct target to = { 0 };
-
-		for (size_t c = 0; c < 3; c++) {
-			to.fast[c] = fast + ((c * frames + t) * high + i) * wide;
-			if (slow)
-				to.slow[c] = slow + ((c * slow_frames + slow_t) * high + i) * wide;
-		}
-		make_row(m, i, held, &to);
+		make_row(m, i, held, m->pixels);
+		for (size_t c = 0; c < 3; c++)
+			spread_channel(m, m->pixels + c, fast + ((c * frames + t) * high + i) * wide,
+				       slow ? slow + ((c * slow_frames + slow_t) * high + i) * wide : NULL);
 	}
 #ifdef __x86_64__
 	_mm_sfence();		/* what went past the caches is there before the batch is said to be */
