@@ -645,8 +645,11 @@ int ava_index_write(const struct ava_index *ix, FILE *f)
 			putc('\n', f);
 		}
 	}
-	fwrite(ix->examples, sizeof(*ix->examples), ix->example_count, f);
-	fwrite(ix->boxes, sizeof(*ix->boxes), ix->box_count, f);
+	/* An array of none has no address. */
+	if (ix->example_count)
+		fwrite(ix->examples, sizeof(*ix->examples), ix->example_count, f);
+	if (ix->box_count)
+		fwrite(ix->boxes, sizeof(*ix->boxes), ix->box_count, f);
 	return ferror(f) ? err(FAILED, "cannot serialise the index") : OK;
 }
 
