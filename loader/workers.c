@@ -5,7 +5,8 @@
  * They are started one after another; each gets the whole index serialised, path by path,
  * and the next one has to wait until it has been rebuilt on the other side.  `fork` is what
  * most people have.  `persistent` is the study's cure: processes whose stream of batches does not
- * end with the epoch.
+ * end with the epoch.  All these are dealt batches in turn, as PyTorch deals them, so one that is slow
+ * holds the others up; `threads` take the next one when they are free.
  *
  * A child of a training process must not outlive it (PR_SET_PDEATHSIG), must not keep its
  * sockets open, or the death of a rank goes unseen by its peers (all descriptors are closed),
@@ -53,21 +54,31 @@ const struct loader_policy *loader_policy_find(const char *name)
 
 /* ---- what a worker does ---------------------------------------------------------------- */
 
+/* The batch that a worker makes next, having made `made` of them; from its end on: none. */
+static uint32_t take(struct worker *w, size_t made)
+{
+	if (!w->next)
+		return w->first + (uint32_t)(w->number + made * w->step);
+	atomic_store(&w->at, atomic_fetch_add(w->next, 1));
+	return atomic_load(&w->at);
+}
+
 /* `own`: the memory of the process is the worker's own. */
-static int work(const struct worker *w, struct batch_maker *maker, bool own)
+static int work(struct worker *w, struct batch_maker *maker, bool own)
 {
 	char name[16];		/* as top and gdb show it */
 	size_t per_epoch = batch_plan_per_epoch(&w->ring->control->plan);
+	uint32_t b;
 	int rc = OK;
 
 	snprintf(name, sizeof(name), "loader-%u", (unsigned)w->number % 10000);
 	prctl(PR_SET_NAME, name);
-	for (uint32_t b = w->first + (uint32_t)w->number; b < w->end && !rc; b += (uint32_t)w->step) {
-		bool second = b == w->first + w->number + w->step, last = (b + w->step) / per_epoch > b / per_epoch;
+	for (size_t made = 0; !rc && (b = take(w, made)) < w->end; made++) {
+		bool last = (b + w->step) / per_epoch > b / per_epoch;
 		struct usage usage = { 0 };
 
 		/* Now: a worker that is ahead would only wait. */
-		if (own && (second || last))
+		if (own && (made == 1 || last))
 			usage_memory(&usage);
 		if (!ring_wait_free(w->ring, b))
 			break;
@@ -85,7 +96,7 @@ static void *thread_main(void *arg)
 }
 
 /* A process from its index to its last batch. */
-static int process_main(const struct worker *w)
+static int process_main(struct worker *w)
 {
 	struct batch_maker maker;
 	int rc = batch_maker_init(&maker, &w->ring->control->plan, w->index);
@@ -290,7 +301,7 @@ int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint3
 {
 	int rc = OK;
 
-	*ws = (struct workers){ .kind = kind, .hang_ns = hang_ns, .expected = UINT32_MAX, .all = calloc(count, sizeof(*ws->all)) };
+	*ws = (struct workers){ .kind = kind, .hang_ns = hang_ns, .next = first, .expected = UINT32_MAX, .all = calloc(count, sizeof(*ws->all)) };
 	if (!ws->all)
 		return err(NO_MEMORY, "no memory for %zu loader workers", count);
 	atomic_store(&ring->control->up, 0);
@@ -298,7 +309,8 @@ int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint3
 	for (size_t k = 0; k < count && !rc; k++) {
 		struct worker *w = &ws->all[ws->count++];
 
-		*w = (struct worker){ .number = k, .step = count, .first = first, .end = end, .ring = ring, .index = index };
+		*w = (struct worker){ .number = k, .step = count, .first = first, .end = end, .ring = ring, .index = index,
+				      .next = kind == WORKER_THREAD ? &ws->next : NULL, .at = UINT32_MAX };
 		rc = kind == WORKER_THREAD ? start_thread(w) : kind == WORKER_FORK ? start_fork(w) : start_spawn(ws, w, lane);
 	}
 	return rc;
@@ -344,10 +356,21 @@ void workers_expect(struct workers *ws, uint32_t b)
 	ws->quiet_ns = 0;
 }
 
+/* Whose batch `b` is.  One that no thread has taken yet, none having run so far, counts as the first one's. */
+static const struct worker *maker_of(const struct workers *ws, uint32_t b)
+{
+	if (ws->kind != WORKER_THREAD)
+		return &ws->all[(b - ws->all->first) % ws->count];
+	for (size_t k = 0; k < ws->count; k++)
+		if (atomic_load(&ws->all[k].at) == b)
+			return &ws->all[k];
+	return ws->all;
+}
+
 /* Looks are counted, not time: while we are stopped ourselves nobody hangs. */
 static int check_progress(struct workers *ws)
 {
-	const struct worker *w = &ws->all[(ws->expected - ws->all->first) % ws->count];
+	const struct worker *w = maker_of(ws, ws->expected);
 	uint32_t beat = atomic_load_explicit(&ring_batch(w->ring, ws->expected).slot->beat, memory_order_relaxed);
 
 	ws->quiet_ns = beat == ws->beat ? ws->quiet_ns + WORKERS_LOOK_NS : 0;

@@ -1,9 +1,9 @@
 /*
  * loader/workers.h - who makes the batches, and how long they live.
  *
- * A policy is a row.  All makers run the same loop: worker k of w makes batches first + k,
- * first + k + w, ... of the range it was started for, one epoch or the whole run, each
- * as soon as its slot in the ring is free.
+ * A policy is a row.  All makers run the same loop over the range they were started for, one epoch
+ * or the whole run: process k of w makes batches first + k, first + k + w, ...; a thread the next one that
+ * nobody has taken; each as soon as its slot in the ring is free.
  */
 #ifndef SFSCALE_LOADER_WORKERS_H
 #define SFSCALE_LOADER_WORKERS_H
@@ -37,6 +37,8 @@ struct worker {
 	uint32_t first, end;		/* its range of batches, of all workers */
 	const struct ring *ring;	/* borrowed */
 	const struct ava_index *index;	/* borrowed */
+	_Atomic uint32_t *next;		/* threads take their batches from there; borrowed; NULL: they come in turn */
+	_Atomic uint32_t at;		/* the latest that was taken so; UINT32_MAX: none yet */
 	pthread_t thread;
 	bool has_thread;
 	struct batch_maker maker;	/* of a thread; a process makes its own */
@@ -49,6 +51,7 @@ enum { WORKERS_LOOK_NS = 100000000 };
 struct workers {
 	enum worker_kind kind;
 	uint64_t hang_ns;	/* 0: none hangs */
+	_Atomic uint32_t next;	/* batch that no thread has taken */
 	uint32_t expected;	/* the batch that is waited for ... */
 	uint32_t beat;		/* ... what its maker had done at the latest look ... */
 	uint64_t quiet_ns;	/* ... and since when it has done nothing more */

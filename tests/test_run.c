@@ -554,7 +554,8 @@ static void bad_storage_and_bad_workers_end_the_run_with_the_cause(void **state)
 		{ "stop SFSCALE_IO_WHO=loader-1", "--policy fork --hang-s 0.5", 2, ", stopped) hangs: for 0.5 s it has read no frame" },
 		{ "stop SFSCALE_IO_WHO=loader-1", "--policy respawn --hang-s 0.5", 2, ", stopped) hangs" },
 		{ "hang SFSCALE_IO_WHO=loader-0", "--policy persistent --hang-s 0.5", 2, ", asleep) hangs" },
-		{ "hang", "--policy threads --hang-s 0.5", 2, "loader worker 0 (thread) hangs" },
+		{ "hang SFSCALE_IO_WHO=loader-1", "--policy threads --hang-s 0.5", 2, "loader worker 1 (thread) hangs" },
+		{ "hang", "--policy threads --hang-s 0.5", 2, " (thread) hangs" },
 	};
 
 	(void)state;
