@@ -95,7 +95,7 @@ static void consider_groups(struct limit_found *least, const char *root, const s
 	free(text);
 }
 
-struct limit_found limits_least(const char *root)
+struct limit_found limits_least(const char *root, bool file)
 {
 	struct limit_found least = { SIZE_MAX, "" };
 	char path[PATH_BYTES];
@@ -106,7 +106,7 @@ struct limit_found limits_least(const char *root)
 		consider(&least, kib << 10, "MemAvailable");
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		consider_groups(&least, root, &kinds[i]);
-	if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY)
+	if (file && !getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY)
 		consider(&least, limit.rlim_cur, "ulimit -f");
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) {
 		pages = number_in("/proc/self/statm", "", 0) * (size_t)sysconf(_SC_PAGESIZE);

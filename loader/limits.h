@@ -4,11 +4,12 @@
  * A request beyond it does not fail by itself: the kernel kills some process to meet it, or sends a signal.  So the loader
  * asks before its first worker starts.
  *
- * Not here: /dev/shm.  Batches are an anonymous file, which the size of that mount does not bind.
+ * Not here: /dev/shm.  Batches for processes are an anonymous file, which the size of that mount does not bind.
  */
 #ifndef SFSCALE_LOADER_LIMITS_H
 #define SFSCALE_LOADER_LIMITS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct limit_found {
@@ -16,7 +17,8 @@ struct limit_found {
 	char who[128];			/* "ulimit -v", "/sys/fs/cgroup/a/memory.max", ... */
 };
 
-/* The least of all limits on further shared memory in one file.  `root` stands before /proc and /sys ("": this machine). */
-struct limit_found limits_least(const char *root);
+/* The least of all limits on further memory; `file`: in one file, which is shared.  `root` stands before /proc and /sys
+ * ("": this machine). */
+struct limit_found limits_least(const char *root, bool file);
 
 #endif

@@ -124,7 +124,7 @@ static int open_parts(struct loader *ld)
 	memcpy(p->turns, c->turns, sizeof(p->turns));
 	rc = plan_epoch(c, p);
 	if (!rc)
-		rc = ring_open(&ld->ring, p);
+		rc = ring_open(&ld->ring, p, ld->policy->kind == WORKER_FORK || ld->policy->kind == WORKER_SPAWN);
 	if (!rc)
 		rc = batch_maker_init(&ld->maker, p, &ld->index);
 	if (rc || !ld->policy->null)

@@ -1,9 +1,11 @@
 /*
  * loader/ring.c - see ring.h.
  *
- * The whole file gets its pages when it is made: a machine without the memory says so then, not
- * by a SIGBUS in the middle of a batch.  The process that makes it maps them all at once, so its
- * threads meet no page fault; worker processes map what they touch, as PyTorch's do.
+ * All memory gets its pages when the ring is opened: a machine without it says so then, not by a
+ * signal in the middle of a batch, and threads meet no page fault.  Worker processes map what they
+ * touch of the file, as PyTorch's do.  Threads need no file, and of memory without one the kernel gives
+ * large pages: a row of a tensor lies in another small page than the one before, and finding it took
+ * longer than writing it.
  */
 #include "loader/ring.h"
 
@@ -57,9 +59,9 @@ static struct layout lay(const struct batch_plan *p)
 	return l;
 }
 
-static int map(struct ring *r, int populate)
+static int map(struct ring *r, int flags)
 {
-	r->base = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | populate, r->fd, 0);
+	r->base = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, flags, r->fd, 0);
 	if (r->base == MAP_FAILED) {
 		r->base = NULL;
 		return err(NO_MEMORY, "cannot map %zu bytes of batches: %s", r->bytes, strerror(errno));
@@ -75,9 +77,9 @@ static void measure(struct ring *r, const struct batch_plan *p)
 }
 
 /* Before anything is taken, and before the first worker starts. */
-static int check_limits(const struct ring *r, const struct batch_plan *p)
+static int check_limits(const struct ring *r, const struct batch_plan *p, bool shared)
 {
-	struct limit_found limit = limits_least("");
+	struct limit_found limit = limits_least("", shared);
 
 	if (r->bytes <= limit.bytes)
 		return OK;
@@ -85,30 +87,46 @@ static int check_limits(const struct ring *r, const struct batch_plan *p)
 		   "smaller batch, need less)", p->slots, r->slot_bytes >> 20, r->bytes >> 20, limit.bytes >> 20, limit.who);
 }
 
-int ring_open(struct ring *r, const struct batch_plan *p)
+static int take_file(struct ring *r, const struct batch_plan *p)
 {
-	int rc, fd;
+	int fd = memfd_create("sfscale-batches", MFD_CLOEXEC), rc;
 
-	*r = (struct ring){ .fd = -1 };
-	measure(r, p);
-	rc = check_limits(r, p);
-	if (rc)
-		return rc;
-	fd = memfd_create("sfscale-batches", MFD_CLOEXEC);
 	/* Away from the low numbers, which a worker's program gets for its own use. */
 	r->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 10);
-	if (r->fd < 0)
-		rc = errno;
+	rc = errno;
 	if (fd >= 0)
 		close(fd);
 	if (r->fd < 0)
 		return err(FAILED, "cannot make shared memory: %s", strerror(rc));
 	rc = posix_fallocate(r->fd, 0, (off_t)r->bytes);
 	if (rc)
-		rc = err(NO_MEMORY, "no shared memory for %zu batches of %zu MiB (fewer workers, or a smaller batch, need "
-			 "less): %s", p->slots, r->slot_bytes >> 20, strerror(rc));
+		return err(NO_MEMORY, "no shared memory for %zu batches of %zu MiB (fewer workers, or a smaller batch, need "
+			   "less): %s", p->slots, r->slot_bytes >> 20, strerror(rc));
+	return map(r, MAP_SHARED | MAP_POPULATE);
+}
+
+static int take_memory(struct ring *r)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	int rc = map(r, MAP_PRIVATE | MAP_ANONYMOUS);
+
+	if (rc)
+		return rc;
+	madvise(r->base, r->bytes, MADV_HUGEPAGE);	/* small ones do, where there are no others */
+	for (size_t at = 0; at < r->bytes; at += page)
+		r->base[at] = 0;
+	return OK;
+}
+
+int ring_open(struct ring *r, const struct batch_plan *p, bool shared)
+{
+	int rc;
+
+	*r = (struct ring){ .fd = -1 };
+	measure(r, p);
+	rc = check_limits(r, p, shared);
 	if (!rc)
-		rc = map(r, MAP_POPULATE);
+		rc = shared ? take_file(r, p) : take_memory(r);
 	if (rc)
 		ring_close(r);
 	else
@@ -125,7 +143,7 @@ int ring_attach(struct ring *r, int fd)
 	if (fstat(fd, &st) || pread(fd, &head, sizeof(head), 0) != sizeof(head))
 		return err(FAILED, "no batches in descriptor %d: %s", fd, strerror(errno));
 	measure(r, &head.plan);
-	return (size_t)st.st_size == r->bytes ? map(r, 0) : err(FAILED, "the batches in descriptor %d are not ours", fd);
+	return (size_t)st.st_size == r->bytes ? map(r, MAP_SHARED) : err(FAILED, "the batches in descriptor %d are not ours", fd);
 }
 
 void ring_close(struct ring *r)

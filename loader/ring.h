@@ -2,7 +2,7 @@
  * loader/ring.h - batches on their way from those who make them to the one who uses them.
  *
  * Batches are counted over all epochs and ranks, 0, 1, 2, ...; batch b lies in slot b mod slots.  Slots are
- * in shared memory (an anonymous file), so makers may be threads, forked processes or programs
+ * in memory that may be shared (then an anonymous file), so makers may be threads, forked processes or programs
  * of their own.  There is no lock: a maker waits until its slot was released, the user until the
  * batch is ready, both on futexes, so a maker that is killed leaves nothing locked behind.
  */
@@ -115,13 +115,14 @@ struct ring_batch {
 };
 
 struct ring {
-	int fd;
+	int fd;				/* owned; -1: memory of this process alone */
 	uint8_t *base;			/* owned mapping */
 	size_t bytes, slot_bytes;
 	struct ring_control *control;	/* at `base` */
 };
 
-int ring_open(struct ring *, const struct batch_plan *);
+/* `shared`: processes are to make the batches, not threads of this one alone. */
+int ring_open(struct ring *, const struct batch_plan *, bool shared);
 /* The same ring from its file, in another program.  Takes `fd` over. */
 int ring_attach(struct ring *, int fd);
 void ring_close(struct ring *);

@@ -950,7 +950,7 @@ static void the_least_limit_on_memory_is_found_and_named(void **state)
 		write_below(root, used, cases[i].used);
 		snprintf(strrchr(used, '/'), 32, "/memory.stat");
 		write_below(root, used, cases[i].stat);
-		found = limits_least(root);
+		found = limits_least(root, true);
 		assert_int_equal(found.bytes >> 20, cases[i].mib);
 		assert_non_null(strstr(found.who, cases[i].who));
 		dir_remove(root);
@@ -959,24 +959,26 @@ static void the_least_limit_on_memory_is_found_and_named(void **state)
 
 static void memory_that_is_not_there_is_said_with_its_limit_before_a_worker_starts(void **state)
 {
-	static const struct { int resource; bool crops; const char *batches, *who; } cases[] = {
-		{ RLIMIT_FSIZE, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -f" },
-		{ RLIMIT_FSIZE, true, "5 batches of 3 MiB, 15 MiB in all", "ulimit -f" },
+	static const struct { const char *policy; int resource; bool crops; const char *batches, *who; } cases[] = {
+		{ "respawn", RLIMIT_FSIZE, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -f" },
+		{ "respawn", RLIMIT_FSIZE, true, "5 batches of 3 MiB, 15 MiB in all", "ulimit -f" },
 #ifndef __SANITIZE_ADDRESS__	/* which maps terabytes for itself */
-		{ RLIMIT_AS, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -v" },
+		{ "respawn", RLIMIT_AS, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -v" },
+		{ "threads", RLIMIT_AS, false, "5 batches of 15 MiB, 75 MiB in all", "ulimit -v" },
 #endif
 	};
-	struct loader_config c = config_of("respawn", 2);
+	struct loader_config c = config_of("threads", 2);
+	struct rlimit before, low;
 	struct loader *ld;
 
 	(void)state;
 	c.crop = 256;
 	c.scale_min = c.scale_max = 256;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct rlimit before, low;
 		char say[256];
 		int rc;
 
+		c.policy = cases[i].policy;
 		getrlimit(cases[i].resource, &before);
 		low = (struct rlimit){ 1 << 20, before.rlim_max };
 		c.crops = cases[i].crops;
@@ -988,6 +990,13 @@ static void memory_that_is_not_there_is_said_with_its_limit_before_a_worker_star
 			 cases[i].resource == RLIMIT_FSIZE, cases[i].who);
 		assert_non_null(strstr(err_last(), say));
 	}
+	/* Threads need no file. */
+	getrlimit(RLIMIT_FSIZE, &before);
+	low = (struct rlimit){ 1 << 20, before.rlim_max };
+	setrlimit(RLIMIT_FSIZE, &low);
+	assert_int_equal(loader_open(&ld, &c), OK);
+	setrlimit(RLIMIT_FSIZE, &before);
+	loader_close(ld);
 }
 
 /* ---- processes ------------------------------------------------------------------------- */
