@@ -7,8 +7,7 @@
  * two or three output rows, so the latest two are kept; mirroring is a matter of the order of columns.
  * cv2 drops four bits of a row before it weights it: 16 bits are left, and the result is the upper half
  * of a product, for which there is an instruction.  Rows stay as they are decoded, r g b r g b, until their
- * pixels are written: four values in a row need few bytes, which one load brings and one shuffle puts in
- * place.  A frame that both pathways show is stored twice and
+ * pixels are written: one load and one shuffle bring a pixel and its neighbour.  A frame that both pathways show is stored twice and
  * computed once; as bytes, which are a fifth of that, it is stored once.
  *
  * With AVX2 the tensors are written past the caches: a batch is larger than they are, so a line
@@ -36,36 +35,24 @@ struct clip_row {
 	int16_t upper_weight, lower_weight;
 };
 
-/* Values of a scaled row; columns are taken in sixteens, and those behind the crop have no weight. */
+/* Pixels are scaled four at a time, and each store of two runs over into the next. */
 static size_t row_values(size_t wide)
 {
-	return (wide + 15) / 16 * 16 * 3;
+	return (wide + 3) / 4 * 4 * 3 + 2;
 }
-
-enum { LANE_VALUES = 4, LANE_BYTES = 16 };
-
-/* Eight values of a scaled row, in two lanes of a vector: from where each lane is loaded, which of its bytes are the
- * first and the next pixel of each value, spread to 16 bits, and their weights.  As two of these are packed into
- * sixteen values, lane by lane, one has the first and the third four of them, the next one the second and the fourth. */
-struct clip_lanes {
-	uint32_t from[2];		/* in bytes, as `lefts` */
-	int8_t order[2][LANE_BYTES];	/* -1: a zero */
-	int16_t weights[2][2 * LANE_VALUES];
-};
 
 int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 {
 	*m = (struct clip_maker){ .geometry = *geometry };
-	m->lefts = calloc(clip_wide(geometry), sizeof(*m->lefts));
-	m->weights = calloc(2 * clip_wide(geometry), sizeof(*m->weights));
-	m->lanes = calloc(row_values(clip_wide(geometry)) / (2 * LANE_VALUES), sizeof(*m->lanes));
+	m->lefts = calloc(row_values(clip_wide(geometry)) / 3, sizeof(*m->lefts));
+	m->weights = calloc(row_values(clip_wide(geometry)) / 3, sizeof(*m->weights));
 	m->rows = calloc(2 * row_values(clip_wide(geometry)), sizeof(*m->rows));
-	m->pixels = calloc(row_values(clip_wide(geometry)) + JPEG_SPARE, 1);
+	m->pixels = calloc(3 * clip_wide(geometry) + 2, 1);	/* where the last channel's sixteen pixels end */
 	m->down = calloc(clip_high(geometry), sizeof(*m->down));
 #ifdef __x86_64__
 	m->vectors = __builtin_cpu_supports("avx2");
 #endif
-	if (m->lefts && m->weights && m->lanes && m->rows && m->pixels && m->down && !jpeg_reader_init(&m->jpeg))
+	if (m->lefts && m->weights && m->rows && m->pixels && m->down && !jpeg_reader_init(&m->jpeg))
 		return OK;
 	clip_maker_release(m);
 	return err(NO_MEMORY, "no memory to make clips");
@@ -76,7 +63,6 @@ void clip_maker_release(struct clip_maker *m)
 	jpeg_reader_release(&m->jpeg);
 	free(m->lefts);
 	free(m->weights);
-	free(m->lanes);
 	free(m->down);
 	free(m->rows);
 	free(m->pixels);
@@ -204,40 +190,6 @@ static struct jpeg_window needed(const struct clip_view *v, const struct clip_ge
 	};
 }
 
-/* Values `at` to `at` + 3 of a row as a lane of `to`.  False: their pixels lie too far apart, as in a frame that is
- * scaled to a quarter. */
-static bool lane_fill(const struct clip_maker *m, size_t at, struct clip_lanes *to, size_t lane)
-{
-	size_t values = 3 * clip_wide(&m->geometry), end = at + LANE_VALUES < values ? at + LANE_VALUES : values;
-
-	memset(to->order[lane], -1, sizeof(to->order[lane]));
-	memset(to->weights[lane], 0, sizeof(to->weights[lane]));
-	to->from[lane] = at < values ? UINT32_MAX : 0;
-	for (size_t v = at; v < end; v++)
-		if (m->lefts[v / 3] + v % 3 < to->from[lane])
-			to->from[lane] = m->lefts[v / 3] + (uint32_t)(v % 3);
-	for (size_t v = at; v < end; v++) {
-		uint32_t first = m->lefts[v / 3] + (uint32_t)(v % 3) - to->from[lane];
-
-		if (first + 3 >= LANE_BYTES)
-			return false;
-		to->order[lane][4 * (v - at)] = (int8_t)first;
-		to->order[lane][4 * (v - at) + 2] = (int8_t)(first + 3);
-		memcpy(to->weights[lane] + 2 * (v - at), m->weights + v / 3 * 2, 2 * sizeof(*m->weights));
-	}
-	return true;
-}
-
-static bool lanes_fill(struct clip_maker *m)
-{
-	size_t count = row_values(clip_wide(&m->geometry)) / (2 * LANE_VALUES);
-	bool fits = true;
-
-	for (size_t i = 0; i < 2 * count && fits; i++)
-		fits = lane_fill(m, LANE_VALUES * (i / 4 * 4 + i / 2 % 2 + i % 2 * 2), &m->lanes[i / 2], i % 2);
-	return fits;
-}
-
 void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 {
 	size_t wide = clip_wide(&m->geometry);
@@ -249,10 +201,11 @@ void clip_view_use(struct clip_maker *m, const struct clip_view *v)
 		size_t at = pair_at(v->x + (v->flip ? wide - 1 - i : i), v->width, v->wide, &next);
 
 		m->lefts[i] = 3 * (uint32_t)(at - m->window.x);
-		m->weights[2 * i] = (int16_t)lrintf((1 - next) * ONE);
-		m->weights[2 * i + 1] = (int16_t)lrintf(next * ONE);
+		for (size_t c = 0; c < 3; c++) {
+			m->weights[i][c][0] = (int16_t)lrintf((1 - next) * ONE);
+			m->weights[i][c][1] = (int16_t)lrintf(next * ONE);
+		}
 	}
-	m->lanes_fit = lanes_fill(m);
 	for (size_t i = 0; i < clip_high(&m->geometry); i++) {
 		float next;
 		long above = source_at(v->y + i, v->height, v->high, &next), last = (long)v->height - 1;
@@ -274,7 +227,7 @@ static void row_scale(const struct clip_maker *m, const uint8_t *source, int16_t
 		for (size_t c = 0; c < 3; c++) {
 			const uint8_t *at = source + m->lefts[i] + c;
 
-			row[3 * i + c] = (int16_t)((at[0] * m->weights[2 * i] + at[3] * m->weights[2 * i + 1]) >> 4);
+			row[3 * i + c] = (int16_t)((at[0] * m->weights[i][c][0] + at[3] * m->weights[i][c][1]) >> 4);
 		}
 }
 
@@ -298,24 +251,34 @@ static void row_spread(const uint8_t *pixels, size_t i, size_t wide, float *fast
 
 #ifdef __x86_64__
 
+/* Two pixels, a lane each: r g b -, of 32 bits. */
 __attribute__((target("avx2")))
-static inline __m256i scale_eight(const uint8_t *source, const struct clip_lanes *l)
+static inline __m256i scale_two(const uint8_t *source, const uint32_t *left, const int16_t weights[2][4][2])
 {
-	__m128i low = _mm_loadu_si128((const __m128i *)(source + l->from[0]));
-	__m128i high = _mm_loadu_si128((const __m128i *)(source + l->from[1]));
-	__m256i pixels = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), _mm256_loadu_si256((const __m256i *)l->order));
+	/* r g b of the left one and of the next into r r g g b b, of 16 bits. */
+	const __m256i pairs = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+	__m128i first = _mm_loadu_si128((const __m128i *)(source + left[0]));
+	__m128i second = _mm_loadu_si128((const __m128i *)(source + left[1]));
+	__m256i pixels = _mm256_shuffle_epi8(_mm256_set_m128i(second, first), pairs);
 
-	return _mm256_srai_epi32(_mm256_madd_epi16(pixels, _mm256_loadu_si256((const __m256i *)l->weights)), 4);
+	return _mm256_srai_epi32(_mm256_madd_epi16(pixels, _mm256_loadu_si256((const __m256i *)weights)), 4);
 }
 
 __attribute__((target("avx2")))
 static void row_scale_avx2(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
-	const struct clip_lanes *l = m->lanes;
-	size_t values = 3 * clip_wide(&m->geometry);
+	/* r g b - r g b - into r g b r g b, of 16 bits. */
+	const __m256i close = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, -1, -1, -1, -1));
+	const uint32_t *left = m->lefts, *end = left + clip_wide(&m->geometry);
+	const int16_t (*weights)[4][2] = (const int16_t (*)[4][2])m->weights;
 
-	for (size_t i = 0; i < values; i += 4 * LANE_VALUES, l += 2)
-		_mm256_storeu_si256((__m256i *)(row + i), _mm256_packs_epi32(scale_eight(source, l), scale_eight(source, l + 1)));
+	for (; left < end; left += 4, weights += 4, row += 12) {
+		__m256i four = _mm256_packs_epi32(scale_two(source, left, weights), scale_two(source, left + 2, weights + 2));
+
+		four = _mm256_shuffle_epi8(_mm256_permute4x64_epi64(four, 0xd8), close);
+		_mm_storeu_si128((__m128i *)row, _mm256_castsi256_si128(four));
+		_mm_storeu_si128((__m128i *)(row + 6), _mm256_extracti128_si256(four, 1));
+	}
 }
 
 __attribute__((target("avx2")))
@@ -391,7 +354,7 @@ static void row_spread_avx2(const uint8_t *pixels, size_t wide, float *fast, flo
 static void scale_row(const struct clip_maker *m, const uint8_t *source, int16_t *row)
 {
 #ifdef __x86_64__
-	if (m->vectors && m->lanes_fit) {
+	if (m->vectors) {
 		row_scale_avx2(m, source, row);
 		return;
 	}

@@ -51,9 +51,7 @@ struct clip_maker {
 	uint64_t storage_ns;		/* slept before each file */
 	struct jpeg_window window;	/* the part of a frame that the view's crop shows */
 	uint32_t *lefts;		/* owned; per output column, its first pixel in a row of the window, in bytes */
-	int16_t *weights;		/* owned; (W,2): of that pixel and of the next */
-	struct clip_lanes *lanes;	/* owned; the same for vector instructions ... */
-	bool lanes_fit;			/* ... if they can do it */
+	int16_t (*weights)[4][2];	/* owned; (W): of that pixel and of the next, thrice and a zero, as vectors want them */
 	struct clip_row *down;		/* owned; per output row, its source rows */
 	int16_t *rows;			/* owned; two source rows scaled horizontally, (2,W,3) */
 	uint8_t *pixels;		/* owned; a row of the clip before it is normalised, (W,3) */

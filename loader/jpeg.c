@@ -203,7 +203,8 @@ static int decode(struct jpeg_reader *r, const struct jpeg_window *wanted)
 	w.width = width;
 	if (make_room(&r->memory, &r->memory_room, 3 * w.width * w.height + JPEG_SPARE + 1))
 		return NO_MEMORY;
-	/* At an odd address, and so each of its rows that libjpeg-turbo would else write past the caches: they are read next. */
+	/* At an odd address, so that of most rows: those at a vector's libjpeg-turbo writes past the caches, and they are read
+	 * next. */
 	r->rgb = r->memory + 1;
 	if (w.y)
 		jpeg_skip_scanlines(info, (JDIMENSION)w.y);

@@ -562,7 +562,6 @@ static void vector_instructions_change_no_bit(void **state)
 	enum { CROP_MOST = 70, FLOATS = 3 * 72 * 72 };	/* room for an odd beginning */
 	float *both = aligned_alloc(64, 2 * 2 * FLOATS * sizeof(*both));
 	static uint8_t crops[2][FLOATS];
-	size_t far_apart = 0;		/* views whose rows vector instructions cannot scale */
 	struct rng rng;
 
 	(void)state;
@@ -584,7 +583,6 @@ static void vector_instructions_change_no_bit(void **state)
 		m.jpeg.window = (struct jpeg_window){ .width = width, .height = height };
 		clip_view_draw(&v, &g, width, height, 1, 0, k);
 		clip_view_use(&m, &v);
-		far_apart += !m.lanes_fit;
 		for (int i = 0; i < 2; i++) {
 			m.vectors = i;
 			/* Both at an aligned and at an odd address. */
@@ -602,7 +600,6 @@ static void vector_instructions_change_no_bit(void **state)
 		assert_memory_equal(both + FLOATS, both + k % 2, bytes);
 		clip_maker_release(&m);
 	}
-	assert_in_range(far_apart, 1, 30);
 	free(both);
 }
 
