@@ -599,7 +599,7 @@ static const struct bench_row rows[] = {
 	{ "step_over_convolutions", "1", 1.3, false, step_over_convolutions },
 	{ "loader_over_decode", "1", 0.85, true, loader_over_decode },
 	{ "loader_gain_over_decode", "1", 0.95, true, loader_gain_over_decode },
-	{ "loader_uint8_over_decode", "1", 0.85, true, loader_uint8_over_decode },
+	{ "loader_uint8_over_decode", "1", 0.95, true, loader_uint8_over_decode },
 	{ "loader_uint8_gain_over_decode", "1", 0.95, true, loader_uint8_gain_over_decode },
 	{ "index_s", "s", 3, false, index_s },
 	{ "analysis_segments_per_s", "1/s", 5e6, true, analysis_speed },

@@ -100,7 +100,7 @@ struct limit_found limits_least(const char *root, bool file)
 	struct limit_found least = { SIZE_MAX, "" };
 	char path[PATH_BYTES];
 	struct rlimit limit;
-	size_t kib, pages;
+	size_t kib, used;
 
 	if (!path_make(path, "%s/proc/meminfo", root) && (kib = number_in(path, "MemAvailable:", SIZE_MAX)) != SIZE_MAX)
 		consider(&least, kib << 10, "MemAvailable");
@@ -108,9 +108,13 @@ struct limit_found limits_least(const char *root, bool file)
 		consider_groups(&least, root, &kinds[i]);
 	if (file && !getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY)
 		consider(&least, limit.rlim_cur, "ulimit -f");
+	if (!file && !getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY) {
+		used = number_in("/proc/self/status", "VmData:", 0) << 10;
+		consider(&least, used < limit.rlim_cur ? limit.rlim_cur - used : 0, "ulimit -d");
+	}
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) {
-		pages = number_in("/proc/self/statm", "", 0) * (size_t)sysconf(_SC_PAGESIZE);
-		consider(&least, pages < limit.rlim_cur ? limit.rlim_cur - pages : 0, "ulimit -v");
+		used = number_in("/proc/self/statm", "", 0) * (size_t)sysconf(_SC_PAGESIZE);
+		consider(&least, used < limit.rlim_cur ? limit.rlim_cur - used : 0, "ulimit -v");
 	}
 	return least;
 }

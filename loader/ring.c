@@ -1,11 +1,11 @@
 /*
  * loader/ring.c - see ring.h.
  *
- * All memory gets its pages when the ring is opened: a machine without it says so then, not by a
- * signal in the middle of a batch, and threads meet no page fault.  Worker processes map what they
- * touch of the file, as PyTorch's do.  Threads need no file, and of memory without one the kernel gives
- * large pages: a row of a tensor lies in another small page than the one before, and finding it took
- * longer than writing it.
+ * All memory gets its pages when the ring is opened: a machine without it shows then, not in the
+ * middle of a batch, and threads meet no page fault.  Worker processes map what they touch of the file,
+ * as PyTorch's do.  Threads need no file, and of memory without one the kernel gives large pages: a row
+ * of a tensor lies in another small page than the one before, and finding those took two fifths of the
+ * time of writing.
  */
 #include "loader/ring.h"
 

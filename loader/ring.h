@@ -79,7 +79,7 @@ static inline struct clip_geometry batch_plan_geometry(const struct batch_plan *
 
 enum { RING_WHY_BYTES = PATH_BYTES + 256 };
 
-/* Head of a slot, in shared memory; its arrays lie behind it. */
+/* Head of a slot; its arrays lie behind it. */
 struct ring_slot {
 	_Atomic uint32_t ready;		/* futex: batch + 1 when it is there */
 	uint32_t failed;

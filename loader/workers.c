@@ -57,10 +57,13 @@ const struct loader_policy *loader_policy_find(const char *name)
 /* The batch that a worker makes next, having made `made` of them; from its end on: none. */
 static uint32_t take(struct worker *w, size_t made)
 {
+	uint32_t b;
+
 	if (!w->next)
 		return w->first + (uint32_t)(w->number + made * w->step);
-	atomic_store(&w->at, atomic_fetch_add(w->next, 1));
-	return atomic_load(&w->at);
+	b = atomic_fetch_add(w->next, 1);
+	atomic_store(&w->at, b);
+	return b;
 }
 
 /* `own`: the memory of the process is the worker's own. */
@@ -356,7 +359,7 @@ void workers_expect(struct workers *ws, uint32_t b)
 	ws->quiet_ns = 0;
 }
 
-/* Whose batch `b` is.  One that no thread has taken yet, none having run so far, counts as the first one's. */
+/* Whose batch `b` is; NULL: a thread is about to take it. */
 static const struct worker *maker_of(const struct workers *ws, uint32_t b)
 {
 	if (ws->kind != WORKER_THREAD)
@@ -364,15 +367,18 @@ static const struct worker *maker_of(const struct workers *ws, uint32_t b)
 	for (size_t k = 0; k < ws->count; k++)
 		if (atomic_load(&ws->all[k].at) == b)
 			return &ws->all[k];
-	return ws->all;
+	return NULL;
 }
 
 /* Looks are counted, not time: while we are stopped ourselves nobody hangs. */
 static int check_progress(struct workers *ws)
 {
 	const struct worker *w = maker_of(ws, ws->expected);
-	uint32_t beat = atomic_load_explicit(&ring_batch(w->ring, ws->expected).slot->beat, memory_order_relaxed);
+	uint32_t beat;
 
+	if (!w)
+		return OK;
+	beat = atomic_load_explicit(&ring_batch(w->ring, ws->expected).slot->beat, memory_order_relaxed);
 	ws->quiet_ns = beat == ws->beat ? ws->quiet_ns + WORKERS_LOOK_NS : 0;
 	ws->beat = beat;
 	return ws->hang_ns && ws->quiet_ns >= ws->hang_ns ? tell_hung(ws, w, "read no frame of the batch that is due", ws->quiet_ns)
