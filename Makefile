@@ -5,6 +5,7 @@
 # make test         builds everything, runs all tests
 # make bench        speeds against their yardsticks: results/bench/
 # make gpu-check    on a machine with a GPU: checks and speeds of the CUDA back end, results/reference/CHIP/
+# make gpu-carry    that, packed for a machine with a GPU that lacks the packages: gpu-carry.tar.xz
 # make fuzz         fuzz targets by clang's libFuzzer: build/fuzz/; a few minutes over each reader is FUZZ_S=300
 # make install      PREFIX=/usr/local DESTDIR=
 # make deps         what demo and test do first: Debian packages that are missing, by apt-get
@@ -312,6 +313,10 @@ fuzz: $(FUZZ_PROGRAMS:%=build/fuzz/fuzz_%) $(BUILD)/sfscale
 gpu-check: build-tests $(GPU_TESTS)
 	@tests/gpu/check.sh $(BUILD)
 
+# The same, packed for a GPU machine that lacks the packages: there `tests/gpu/carried.sh gpu-carry.tar.xz`.
+gpu-carry: all $(GPU_TESTS)
+	@tests/gpu/carry.sh $(BUILD) gpu-carry.tar.xz
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sfscale
 	install -m 755 $(BUILD)/sfscale $(DESTDIR)$(PREFIX)/bin/
@@ -322,7 +327,7 @@ clean:
 	rm -rf build
 
 FORCE:
-.PHONY: all need-linked need-all deps install-missing test build-tests demo bench fuzz gpu-check install clean FORCE
+.PHONY: all need-linked need-all deps install-missing test build-tests demo bench fuzz gpu-check gpu-carry install clean FORCE
 .SECONDARY:
 
 -include $(OBJECTS:.o=.d) $(BUILD)/bench/main.d $(TESTS:=.d) $(HELPERS:=.d) $(EMULATED:.o=.d) \
