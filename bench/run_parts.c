@@ -177,6 +177,8 @@ static int open_kernels(struct run *r)
 		return err(UNSUPPORTED, "kernels '%s' cannot evaluate (--eval-period)", o->kernels);
 	if (strcmp(o->profile, "none") && !r->backend->time_op)
 		return err(UNSUPPORTED, "kernels '%s' cannot time their operators (--profile)", o->kernels);
+	if (o->tuning && !r->backend->tuning)
+		return err(UNSUPPORTED, "kernels '%s' have no implementations to choose from (--tuning)", o->kernels);
 	r->stage = &r->stages[0];
 	if (!r->backend->tuning)
 		rc = open_stage(r, r->stage, &r->grid.phases[0]);

@@ -455,6 +455,7 @@ static void bad_input_is_named_and_leaves_nothing(void **state)
 		{ "$S sweep --out $W/bad -- --net nano", 1, "--data DIR is needed" },
 		{ "$S sweep --out $W/bad -- " SMALL "--threads 9999", 1, "--threads" },
 		{ "$S sweep --out $W/bad2 --launcher \"mpirun -n {rank}\" -- " SMALL, 1, "'{rank}'" },
+		{ "$S run " EMPTY "--tuning $W/tuning --out $W/untuned", 2, "have no implementations to choose from (--tuning)" },
 		{ "$S sweep --out $W/bad2 --launcher nompirun -- " SMALL, 2, "cannot start 'nompirun'" },
 	};
 
