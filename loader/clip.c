@@ -35,17 +35,23 @@ struct clip_row {
 	int16_t upper_weight, lower_weight;
 };
 
-/* Pixels are scaled four at a time, and each store of two runs over into the next. */
+/* Columns are scaled four at a time. */
+static size_t padded(size_t wide)
+{
+	return (wide + 3) / 4 * 4;
+}
+
+/* Of a scaled row: each store of two pixels runs over into the next. */
 static size_t row_values(size_t wide)
 {
-	return (wide + 3) / 4 * 4 * 3 + 2;
+	return 3 * padded(wide) + 2;
 }
 
 int clip_maker_init(struct clip_maker *m, const struct clip_geometry *geometry)
 {
 	*m = (struct clip_maker){ .geometry = *geometry };
-	m->lefts = calloc(row_values(clip_wide(geometry)) / 3, sizeof(*m->lefts));
-	m->weights = calloc(row_values(clip_wide(geometry)) / 3, sizeof(*m->weights));
+	m->lefts = calloc(padded(clip_wide(geometry)), sizeof(*m->lefts));
+	m->weights = calloc(padded(clip_wide(geometry)), sizeof(*m->weights));
 	m->rows = calloc(2 * row_values(clip_wide(geometry)), sizeof(*m->rows));
 	m->pixels = calloc(3 * clip_wide(geometry) + 2, 1);	/* where the last channel's sixteen pixels end */
 	m->down = calloc(clip_high(geometry), sizeof(*m->down));

@@ -95,26 +95,28 @@ static void consider_groups(struct limit_found *least, const char *root, const s
 	free(text);
 }
 
+static void consider_rlimit(struct limit_found *least, int resource, size_t used, const char *who)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(resource, &limit) && limit.rlim_cur != RLIM_INFINITY)
+		consider(least, used < limit.rlim_cur ? limit.rlim_cur - used : 0, who);
+}
+
 struct limit_found limits_least(const char *root, bool file)
 {
 	struct limit_found least = { SIZE_MAX, "" };
 	char path[PATH_BYTES];
-	struct rlimit limit;
-	size_t kib, used;
+	size_t kib;
 
 	if (!path_make(path, "%s/proc/meminfo", root) && (kib = number_in(path, "MemAvailable:", SIZE_MAX)) != SIZE_MAX)
 		consider(&least, kib << 10, "MemAvailable");
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		consider_groups(&least, root, &kinds[i]);
-	if (file && !getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur != RLIM_INFINITY)
-		consider(&least, limit.rlim_cur, "ulimit -f");
-	if (!file && !getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY) {
-		used = number_in("/proc/self/status", "VmData:", 0) << 10;
-		consider(&least, used < limit.rlim_cur ? limit.rlim_cur - used : 0, "ulimit -d");
-	}
-	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) {
-		used = number_in("/proc/self/statm", "", 0) * (size_t)sysconf(_SC_PAGESIZE);
-		consider(&least, used < limit.rlim_cur ? limit.rlim_cur - used : 0, "ulimit -v");
-	}
+	if (file)
+		consider_rlimit(&least, RLIMIT_FSIZE, 0, "ulimit -f");
+	else
+		consider_rlimit(&least, RLIMIT_DATA, number_in("/proc/self/status", "VmData:", 0) << 10, "ulimit -d");
+	consider_rlimit(&least, RLIMIT_AS, number_in("/proc/self/statm", "", 0) * (size_t)sysconf(_SC_PAGESIZE), "ulimit -v");
 	return least;
 }

@@ -304,7 +304,8 @@ int workers_start(struct workers *ws, enum worker_kind kind, size_t count, uint3
 {
 	int rc = OK;
 
-	*ws = (struct workers){ .kind = kind, .hang_ns = hang_ns, .next = first, .expected = UINT32_MAX, .all = calloc(count, sizeof(*ws->all)) };
+	*ws = (struct workers){ .kind = kind, .hang_ns = hang_ns, .next = first, .expected = UINT32_MAX,
+				.all = calloc(count, sizeof(*ws->all)) };
 	if (!ws->all)
 		return err(NO_MEMORY, "no memory for %zu loader workers", count);
 	atomic_store(&ring->control->up, 0);
