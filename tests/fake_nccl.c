@@ -2,8 +2,9 @@
  * tests/fake_nccl.c - a libnccl for ranks of one host whose device memory is the heap's (tests/emulated/): what comm/nccl calls,
  * as non-blocking as the real one, over a file in the folder FAKE_NCCL_DIR that is unlinked when all have it open.
  *
- * A collective is done by a thread that sleeps first, so that who does not wait for it computes with what was there before.
- * It proves what comm/nccl does with NCCL's answers, and nothing about NCCL.
+ * A collective is enqueued when the communicator has been asked twice whether it is.  It begins when its stream gets there, is
+ * done by a thread that sleeps first, so that who does not wait for it computes with what was there before, and holds up the
+ * stream until that is through.  It proves what comm/nccl does with NCCL's answers, and nothing about NCCL.
  *
  * FAKE_NCCL_VERSION=30100    is what ncclGetVersion() says
  * FAKE_NCCL_FAIL=1:3         the third collective of rank 1 ends with ncclRemoteError
@@ -19,6 +20,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/emulated/emulated.h"
+
 enum { RANKS_MAX = 8, PIECE_BYTES = 1 << 14 };
 
 static struct shared {
@@ -26,20 +29,37 @@ static struct shared {
 	_Alignas(16) char pieces[RANKS_MAX][PIECE_BYTES];
 } none;
 
+/* What a stream is given; `job` is NULL until it gets there. */
+struct collective {
+	struct ncclComm *comm;
+	char *data;
+	size_t bytes;
+	int root;		/* -1: mean of floats */
+	struct job *job;
+};
+
+struct job {
+	struct collective what;
+	atomic_bool over;
+};
+
+/* Never freed: streams and graphs may still speak of it. */
 struct ncclComm {
+	struct ncclComm *next;
 	struct shared *shared;
 	int rank, world, enlisted, collectives;
 	char path[NCCL_UNIQUE_ID_BYTES];
 	pthread_t thread;
 	bool running;		/* there is a thread to join */
 	atomic_bool aborted;
+	atomic_bool busy;	/* with a collective */
 	atomic_int state;	/* ncclResult_t */
-	/* what the thread does */
-	void (*work)(struct ncclComm *);
-	char *data;
-	size_t bytes;
-	int root;		/* -1: mean of floats */
+	void (*work)(struct ncclComm *);	/* what the thread does */
+	struct collective next_one;	/* not enqueued yet, on: */
+	cudaStream_t stream;	/* NULL: nothing */
+	int asked;
 };
+static struct ncclComm *all;
 
 static bool meet(struct ncclComm *c)
 {
@@ -79,8 +99,7 @@ static ncclResult_t end(struct ncclComm *c)
 {
 	if (c->running)
 		pthread_join(c->thread, NULL);
-	munmap(c->shared, sizeof(*c->shared));
-	free(c);
+	c->running = false;
 	return ncclSuccess;
 }
 
@@ -129,6 +148,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int world, ncclUniqueId id
 
 	if (fd < 0 || !c || world > RANKS_MAX || config->magic != 0xcafebeef || config->blocking != 0)
 		return ncclInvalidArgument;
+	c->next = all;
+	all = c;
 	c->rank = rank;
 	c->world = world;
 	c->shared = mmap(NULL, sizeof(none), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -138,14 +159,25 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int world, ncclUniqueId id
 	return start(c, joined);
 }
 
+static bool run_collective(void *arguments);
+
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
 {
+	if (c->stream && c->asked++) {
+		const cudaStream_t stream = c->stream;
+
+		c->stream = NULL;
+		atomic_compare_exchange_strong(&c->state, &(int){ ncclInProgress }, ncclSuccess);
+		((const struct emulated_stream *)(const void *)stream)->enqueue(stream, run_collective, &c->next_one, sizeof(c->next_one));
+	}
 	*state = (ncclResult_t)c->state;
 	return ncclSuccess;
 }
 
 static void finalized(struct ncclComm *c)
 {
+	while (c->busy && !c->aborted)
+		usleep(50);
 	meet(c);
 	c->state = ncclSuccess;
 }
@@ -171,12 +203,13 @@ ncclResult_t ncclCommAbort(ncclComm_t c)
 }
 
 /* In the order of ranks, so that all have the same bits. */
-static void combine(struct ncclComm *c, char *to, size_t bytes)
+static void combine(const struct collective *w, char *to, size_t bytes)
 {
+	const struct ncclComm *c = w->comm;
 	float *sum = (float *)(void *)to;
 
-	if (c->root >= 0) {
-		memcpy(to, c->shared->pieces[c->root], bytes);
+	if (w->root >= 0) {
+		memcpy(to, c->shared->pieces[w->root], bytes);
 		return;
 	}
 	memset(to, 0, bytes);
@@ -193,24 +226,78 @@ static bool is_to_fail(const struct ncclComm *c)
 	return text && sscanf(text, "%d:%d", &rank, &nth) == 2 && rank == c->rank && nth == c->collectives;
 }
 
-static void collective(struct ncclComm *c)
+static void collective(const struct collective *w)
 {
+	struct ncclComm *c = w->comm;
+
 	c->collectives++;
 	if (is_to_fail(c)) {
 		c->state = ncclRemoteError;
 		return;
 	}
-	for (size_t at = 0; at < c->bytes; at += PIECE_BYTES) {
-		size_t n = c->bytes - at < PIECE_BYTES ? c->bytes - at : PIECE_BYTES;
+	for (size_t at = 0; at < w->bytes; at += PIECE_BYTES) {
+		size_t n = w->bytes - at < PIECE_BYTES ? w->bytes - at : PIECE_BYTES;
 
-		memcpy(c->shared->pieces[c->rank], c->data + at, n);
+		memcpy(c->shared->pieces[c->rank], w->data + at, n);
 		if (!meet(c))
 			return;
-		combine(c, c->data + at, n);
+		combine(w, w->data + at, n);
 		if (!meet(c))
 			return;
 	}
-	c->state = ncclSuccess;
+}
+
+static void *run_job(void *arg)
+{
+	struct job *j = arg;
+	struct ncclComm *c = j->what.comm;
+
+	usleep(2000);
+	collective(&j->what);
+	c->busy = false;
+	j->over = true;
+	return NULL;
+}
+
+/* The item of a stream.  One communicator does one thing at a time, on however many streams. */
+static bool run_collective(void *arguments)
+{
+	struct collective *w = arguments;
+	struct ncclComm *c = w->comm;
+	pthread_t thread;
+	bool over;
+
+	if (!w->job) {
+		if (c->aborted || c->state == ncclRemoteError)
+			return true;
+		if (atomic_exchange(&c->busy, true))
+			return false;
+		w->job = calloc(1, sizeof(*w->job));
+		if (!w->job)
+			abort();
+		w->job->what = *w;
+		if (pthread_create(&thread, NULL, run_job, w->job))
+			abort();
+		pthread_detach(thread);
+	}
+	over = w->job->over;
+	if (over) {
+		free(w->job);
+		w->job = NULL;
+	}
+	return over;
+}
+
+/* Callers must ask before they go on, as they must of the real one. */
+static ncclResult_t enqueue(struct ncclComm *c, void *data, size_t bytes, int root, cudaStream_t stream)
+{
+	if (c->state != ncclSuccess)
+		return c->state == ncclInProgress ? ncclInvalidUsage : (ncclResult_t)c->state;
+	c->next_one = (struct collective){ .comm = c, .data = data, .bytes = bytes, .root = root };
+	c->stream = stream;
+	c->asked = 0;
+	c->state = ncclInProgress;
+	return ncclInProgress;
 }
 
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
@@ -218,10 +305,7 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
 {
 	if (from != to || type != ncclFloat || op != ncclAvg || !stream)
 		return ncclInvalidArgument;
-	c->data = to;
-	c->bytes = count * sizeof(float);
-	c->root = -1;
-	return start(c, collective);
+	return enqueue(c, to, count * sizeof(float), -1, stream);
 }
 
 ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t c,
@@ -229,10 +313,7 @@ ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataTyp
 {
 	if (from != to || type != ncclChar || !stream)
 		return ncclInvalidArgument;
-	c->data = to;
-	c->bytes = count;
-	c->root = root;
-	return start(c, collective);
+	return enqueue(c, to, count, root, stream);
 }
 
 ncclResult_t ncclCommRegister(const ncclComm_t c, void *data, size_t bytes, void **handle)

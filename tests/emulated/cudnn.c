@@ -9,6 +9,7 @@
  * late; descriptors that are not final; sizes that do not belong together; pointers that are missing or not aligned; float
  * gradients of bf16 tensors, for which cuDNN 9.19 has no engine.  The heuristics list some engines that a caller must not
  * take, and none in mode A for some shapes.  An engine overwrites its whole workspace before and after its work.
+ * A call that is not refused is an item of the handle's stream.
  */
 #include <cudnn.h>
 
@@ -667,6 +668,13 @@ static void backward_weights(const struct operation *o, const int64_t *sources, 
 		}
 }
 
+/* All that a plan and its pack say, by value: both may be gone when the stream gets there. */
+struct execution {
+	struct operation operation;
+	void *x, *w, *y, *workspace;
+	size_t bytes;		/* of the workspace */
+};
+
 static void execute(const struct operation *o, void *x, void *w, void *y)
 {
 	const struct { const struct tensor *tensor; void *at; } all[] = { { &o->x, x }, { &o->weights, w }, { &o->y, y } };
@@ -689,6 +697,18 @@ static void execute(const struct operation *o, void *x, void *w, void *y)
 	free(at);
 }
 
+static bool run(void *arguments)
+{
+	const struct execution *e = arguments;
+
+	if (e->bytes)
+		memset(e->workspace, 0xff, e->bytes);
+	execute(&e->operation, e->x, e->w, e->y);
+	if (e->bytes)
+		memset(e->workspace, 0xff, e->bytes);
+	return true;
+}
+
 static void *pointer_of(const struct descriptor *pack, int64_t uid)
 {
 	const struct attribute *ids = find(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
@@ -704,8 +724,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 {
 	const int ordered = emulated_failure(__func__);
 	const struct descriptor *p = plan, *v = pack, *engine;
-	struct operation o;
-	void *x, *w, *y, *workspace;
+	struct execution e;
 	int64_t bytes, got;
 
 	if (ordered)
@@ -713,22 +732,19 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 	if (!handle || !p->final || !v->final)
 		return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a handle, a final plan and a final pack are wanted");
 	engine = child(child(p, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINECFG_ENGINE);
-	o = operation_of_graph(child(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH));
-	x = pointer_of(v, o.x.uid);
-	w = pointer_of(v, o.weights.uid);
-	y = pointer_of(v, o.y.uid);
-	workspace = *(void **)find(v, CUDNN_ATTR_VARIANT_PACK_WORKSPACE)->values;
+	e.operation = operation_of_graph(child(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH));
+	e.x = pointer_of(v, e.operation.x.uid);
+	e.w = pointer_of(v, e.operation.weights.uid);
+	e.y = pointer_of(v, e.operation.y.uid);
+	e.workspace = *(void **)find(v, CUDNN_ATTR_VARIANT_PACK_WORKSPACE)->values;
 	cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got, &bytes);
-	if (!x || !w || !y || (bytes && !workspace))
+	e.bytes = (size_t)bytes;
+	if (!e.x || !e.w || !e.y || (e.bytes && !e.workspace))
 		return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "a tensor or the workspace has no address");
 	/* All tensors were declared with one alignment; the workspace has the allocator's. */
-	if (((uintptr_t)x | (uintptr_t)w | (uintptr_t)y) % 16 || (uintptr_t)workspace % 256)
+	if (((uintptr_t)e.x | (uintptr_t)e.w | (uintptr_t)e.y) % 16 || (uintptr_t)e.workspace % 256)
 		return refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "an address that is not aligned");
-	if (bytes)
-		memset(workspace, 0xff, (size_t)bytes);
-	execute(&o, x, w, y);
-	if (bytes)
-		memset(workspace, 0xff, (size_t)bytes);
+	emulated_enqueue(handle->stream, run, &e, sizeof(e));
 	return CUDNN_STATUS_SUCCESS;
 }
 

@@ -7,11 +7,14 @@
  *
  * Blocks run in parallel on the threads of OpenMP, each with fibers of its own.
  */
+#include "tests/emulated/runtime.h"
+
 #include <csetjmp>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <vector>
 
 enum { MOST_THREADS = 1024, WARP = 32, STACK_BYTES = 256 << 10 };
 
@@ -62,20 +65,11 @@ static void die(const char *why, int line)
 
 /* ---- order ---- */
 
-static uint64_t random_next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;	/* splitmix64 */
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
 /* 0 to count - 1, in an order that the seed chooses. */
 template <typename T> static void permute(T *order, size_t count, uint64_t *random)
 {
 	for (size_t i = 0; i < count; i++) {
-		size_t j = seed ? random_next(random) % (i + 1) : i;
+		size_t j = seed ? emulated_random(random) % (i + 1) : i;
 
 		order[i] = order[j];
 		order[j] = (T)i;
@@ -240,23 +234,29 @@ static void run_block(dim3 blocks, dim3 threads, uint64_t block, const std::func
 	}
 }
 
-cudaError_t emulated_launch(dim3 blocks, dim3 threads, const std::function<void()> &kernel)
+static void run_blocks(dim3 blocks, dim3 threads, const std::function<void()> &kernel)
 {
 	const uint64_t count = (uint64_t)blocks.x * blocks.y * blocks.z;
-	cudaError_t failure = (cudaError_t)emulated_failure("launch");
-	uint64_t random = seed, *order;
+	std::vector<uint64_t> order(count);
+	uint64_t random = seed;
 
-	if (failure)
-		return failure;
-	if (!count || blocks.x > 0x7fffffff || blocks.y > 65535 || blocks.z > 65535 ||
-	    !threads.x || !threads.y || !threads.z || threads.x > 1024 || threads.y > 1024 || threads.z > 64 ||
-	    threads.x * threads.y * threads.z > MOST_THREADS)
-		return cudaErrorInvalidConfiguration;
-	order = new uint64_t[count];
-	permute(order, count, &random);
+	permute(order.data(), count, &random);
 #pragma omp parallel for schedule(dynamic) if (count > 1)
 	for (uint64_t i = 0; i < count; i++)
 		run_block(blocks, threads, order[i], kernel);
-	delete[] order;
-	return cudaSuccess;
+}
+
+cudaError_t emulated_launch(dim3 blocks, dim3 threads, cudaStream_t stream, const std::function<void()> &kernel)
+{
+	const uint64_t count = (uint64_t)blocks.x * blocks.y * blocks.z;
+	cudaError_t failure = (cudaError_t)emulated_failure("launch");
+
+	emulated_stir();
+	if (!failure && (!count || blocks.x > 0x7fffffff || blocks.y > 65535 || blocks.z > 65535 ||
+			 !threads.x || !threads.y || !threads.z || threads.x > 1024 || threads.y > 1024 || threads.z > 64 ||
+			 threads.x * threads.y * threads.z > MOST_THREADS))
+		failure = cudaErrorInvalidConfiguration;
+	if (failure)
+		return emulated_result(failure);
+	return emulated_push(stream, [blocks, threads, kernel] { return run_blocks(blocks, threads, kernel), true; });
 }

@@ -7,7 +7,7 @@
  *
  * What a GPU would punish or forgive only by luck ends the program with a sentence: a barrier that not all threads of the block
  * reach, or that they reach in different lines, and a shuffle among lanes that do not exist.  A launch outside of the limits is
- * an error, as there.
+ * an error, as there; what is launched is an item of its stream (stream.cc).
  */
 #ifndef SFSCALE_TESTS_EMULATED_KERNEL_H
 #define SFSCALE_TESTS_EMULATED_KERNEL_H
@@ -35,14 +35,34 @@ extern __thread struct emulated_place emulated_place;
 #undef __shared__
 #define __shared__ static thread_local
 
-cudaError_t emulated_launch(dim3 blocks, dim3 threads, const std::function<void()> &thread);
+/* An item of a stream: says whether it is over, and is tried again if not. */
+cudaError_t emulated_push(cudaStream_t stream, const std::function<bool()> &item);
+/* `kernel` is one thread of it. */
+cudaError_t emulated_launch(dim3 blocks, dim3 threads, cudaStream_t stream, const std::function<void()> &kernel);
 void emulated_barrier(int line);
 /* Value `mine` of this lane out, that of lane `from` in; 8 bytes at most. */
 void emulated_shuffle(int line, unsigned mask, const void *mine, unsigned from, void *theirs, size_t bytes);
 unsigned emulated_lane(void);
 
+template <typename T> struct emulated_as_is {
+	using type = T;
+};
+
+/* Arguments become the kernel's parameters now, and are kept with it: the caller's may be gone when it runs. */
+template <typename... P>
+static inline cudaError_t emulated_call(dim3 blocks, dim3 threads, cudaStream_t stream, void (*kernel)(P...),
+					typename emulated_as_is<P>::type... arguments)
+{
+	return emulated_launch(blocks, threads, stream, [=] { kernel(arguments...); });
+}
+
 #define CUDA_LAUNCH(kernel, blocks, threads, stream, ...) \
-	((void)(stream), cuda_check(emulated_launch((blocks), (threads), [&] { kernel(__VA_ARGS__); }), #kernel, __FILE__, __LINE__))
+	cuda_check(emulated_call((blocks), (threads), (stream), kernel, __VA_ARGS__), #kernel, __FILE__, __LINE__)
+
+static inline unsigned long long cuda_globaltimer_ns(void)
+{
+	return emulated_clock_ns();
+}
 
 #define __syncthreads() emulated_barrier(__LINE__)
 
