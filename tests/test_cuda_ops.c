@@ -536,24 +536,24 @@ static void pooling_takes_the_first_of_the_largest_and_gives_it_the_gradient(voi
 			check_pool(&pool_cases[i], e);
 }
 
-static void adding_adds_every_element_and_no_more(void **state)
+static void parts_are_gathered_to_their_sum_and_their_mean(void **state)
 {
 	static const size_t counts[] = { 1, 7, 8, 1000, 4096 };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-		for (enum cuda_element e = CUDA_F32; e <= CUDA_BF16; e++) {
+		for (float parts = 1; parts <= 3; parts += 2) {
 			const size_t dims[3] = { 1, 1, counts[i] }, more[3] = { 1, 1, counts[i] + 1 };
-			struct cuda_act to = act_random(e, 1, 1, more, 0, 0), from = act_random(e, 1, 1, dims, 0, 0);
-			double *a = act_values(&to, e), *b = act_values(&from, e);
+			struct cuda_act to = act_random(CUDA_F32, 1, 1, more, 0, 0), from = act_random(CUDA_F32, 1, 1, dims, 0, 0);
+			double *a = act_values(&to, CUDA_F32), *b = act_values(&from, CUDA_F32);
 
-			assert_int_equal(cuda_add(to.at, from.at, counts[i], e, NULL), OK);
+			assert_int_equal(cuda_gather(to.at, from.at, counts[i], parts, NULL), OK);
 			assert_int_equal(cudaDeviceSynchronize(), cudaSuccess);
 			for (size_t k = 0; k < counts[i]; k++)
-				a[k] += b[k];
-			assert_act_near("sum", &to, e, a, rounding(e), 1e-6);
-			assert_true(element_at(to.at, e, counts[i]) == a[counts[i]]);
-			act_free(&to, e), act_free(&from, e);
+				a[k] = (double)(((float)a[k] + (float)b[k]) / parts);
+			for (size_t k = 0; k <= counts[i]; k++)
+				assert_true(element_at(to.at, CUDA_F32, k) == a[k]);
+			act_free(&to, CUDA_F32), act_free(&from, CUDA_F32);
 			free(a), free(b);
 		}
 }
@@ -961,7 +961,7 @@ int main(void)
 		cmocka_unit_test(norm_backward_is_its_formula),
 		cmocka_unit_test(norm_evaluation_uses_the_running_statistics_and_keeps_them),
 		cmocka_unit_test(pooling_takes_the_first_of_the_largest_and_gives_it_the_gradient),
-		cmocka_unit_test(adding_adds_every_element_and_no_more),
+		cmocka_unit_test(parts_are_gathered_to_their_sum_and_their_mean),
 		cmocka_unit_test(features_of_boxes_and_their_gradients_are_the_cpus),
 		cmocka_unit_test(a_fully_connected_layer_is_its_sums),
 		cmocka_unit_test(the_loss_and_its_gradient_are_the_cpus),

@@ -1,5 +1,5 @@
 /*
- * kernels/cuda/pool.cu - spatial max-pooling, and the sum of two gradients.
+ * kernels/cuda/pool.cu - spatial max-pooling.
  *
  * One thread makes one word of channels of one result: forward of one output, which looks at its window; backward of one dx,
  * which looks at the windows that it lies in (at most 4 of 3x3 at stride 2) and adds the gradients of those that it won.  So
@@ -12,7 +12,7 @@
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 128, ADD_THREADS = 256, TOGETHER = 3 };
+enum { THREADS = 128, TOGETHER = 3 };
 
 struct window {
 	unsigned h, w, out_h, out_w;
@@ -154,31 +154,4 @@ int cuda_pool_backward(const struct cuda_pool *p, cudaStream_t stream)
 	const bool wide = is_wide(&p->dx, p->element) && is_wide(&p->dy, p->element) && (size_t)p->winner % 8 == 0;
 
 	return BY_ELEMENT(backward, p->element, wide, p, stream);
-}
-
-template <class E> static __global__ void add_words(typename E::word *to, const typename E::word *from, size_t count)
-{
-	const size_t i = (size_t)blockIdx.x * ADD_THREADS + threadIdx.x;
-	float a[E::LANES], b[E::LANES];
-
-	if (i >= count)
-		return;
-	E::unpack(to[i], a);
-	E::unpack(from[i], b);
-	for (int l = 0; l < E::LANES; l++)
-		a[l] += b[l];
-	to[i] = E::pack(a);
-}
-
-template <class E> static int add(void *to, const void *from, size_t count, cudaStream_t stream)
-{
-	return CUDA_LAUNCH(add_words<E>, ceil_div(count / E::LANES, ADD_THREADS), ADD_THREADS, stream, (typename E::word *)to,
-			   (const typename E::word *)from, count / E::LANES);
-}
-
-int cuda_add(void *to, const void *from, size_t count, enum cuda_element element, cudaStream_t stream)
-{
-	const bool wide = count * cuda_element_bytes(element) % 16 == 0 && ((size_t)to | (size_t)from) % 16 == 0;
-
-	return count ? BY_ELEMENT(add, element, wide, to, from, count, stream) : OK;
 }
