@@ -125,8 +125,8 @@ EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.
 # And the tests themselves over the real ones, but for those of the emulation: only a machine with a GPU can run them (make gpu-check).
 GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(filter-out tests/test_cuda_emulated.c,$(wildcard tests/test_cuda_*.c)))
 # Ranks of comm/nccl alone.
-EMULATED_NCCL := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard comm/nccl/*.c) kernels/cuda/device.c \
-	tests/emulated/cudart.c tests/emulated/stream.cc)
+EMULATED_NCCL := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard comm/nccl/*.c) \
+	$(addprefix kernels/cuda/,device.c memory.c timeline.c stamp.cu) $(addprefix tests/emulated/,cudart.c stream.cc kernel.cc))
 $(BUILD)/tests/test_cuda_%.o $(BUILD)/tests/test_nccl.o $(BUILD)/tests/ranks_nccl.o: \
 	override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
 $(BUILD)/tests/test_cuda_%.o: override CFLAGS += -fopenmp
@@ -240,7 +240,7 @@ $(BUILD)/tests/described_%: $(BUILD)/tests/described_%.o $(CUDA_SOURCES:%=$(BUIL
 
 $(BUILD)/tests/ranks_nccl: $(BUILD)/tests/ranks_nccl.o $(EMULATED_NCCL) $(BUILD)/libsfscale.a
 	$(if $(V),,@echo '  LD  $@')
-	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -lstdc++ -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIBS) -fopenmp -lstdc++ -o $@
 
 $(BUILD)/tests/%.so: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)

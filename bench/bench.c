@@ -133,13 +133,12 @@ static int one_step(struct kernels *k, const struct step_input *in)
 {
 	static const struct sgd sgd = { .lr = 1e-4, .momentum = 0.9, .nesterov = true };
 	const struct kernel_backend *b = k->backend;
-	float loss;
 	int rc = b->input(k, in);
 
 	if (!rc)
 		rc = b->forward(k);
 	if (!rc)
-		rc = b->loss(k, &loss);
+		rc = b->loss(k);
 	if (!rc)
 		rc = b->backward(k, k->net->param_count - 1);
 	return rc ? rc : b->update(k, &sgd);

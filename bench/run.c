@@ -234,6 +234,8 @@ static int plan_step(struct run *r)
 		.epochs = r->grid.epochs, .injections = &r->injections,
 		.validation = r->validation, .validation_period = r->o.eval_period,
 		.checkpoints = { r->o.out, r->o.checkpoint_period, r->identity }, .log_period = r->o.log_period,
+		.lanes = r->backend->on_device ? (struct kernel_lanes){ recorder_lane(r->recorder, LANE_COMPUTE),
+									recorder_lane(r->recorder, LANE_COPY) } : (struct kernel_lanes){ NULL },
 		.change = run_change_stage, .context = r, .results = calloc(r->grid.epochs, sizeof(struct epoch_result)) };
 	run_use_stage(r);
 	return r->step.results ? OK : err(NO_MEMORY, "no memory for the results of %zu epochs", r->grid.epochs);

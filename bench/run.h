@@ -36,7 +36,7 @@ struct run_options {
 	struct opt_names inject;
 };
 
-enum { LANE_TRAIN = 0, LANE_COMM = 1, FIXED_LANES = 2 };	/* then one for each loader worker */
+enum { LANE_TRAIN, LANE_COMM, LANE_COMPUTE, LANE_COPY };	/* the last two with a device; then one for each loader worker */
 
 /* All that a rank owns; zero is closed. */
 struct run {
@@ -58,6 +58,7 @@ struct run {
 	struct kernels *kernels;	/* borrowed: of the stage, those of its last turn */
 	size_t iterations, batches;	/* of all epochs, for each rank */
 	struct loader *loader;
+	void *pinned;		/* its memory, where the kernels have pinned it; NULL: they have not */
 	struct validation *validation;	/* NULL: there is none */
 	struct comm_lane *comm_lane;
 	struct recorder *recorder;
@@ -89,6 +90,12 @@ void run_use_stage(struct run *);
 int run_change_stage(void *run, uint64_t epoch);
 
 unsigned run_kernel_threads(const struct run *);
+
+/* Lanes that are not workers'. */
+static inline size_t run_fixed_lanes(const struct run *r)
+{
+	return r->backend->on_device ? LANE_COPY + 1 : LANE_COMM + 1;
+}
 
 enum { EMULATED_BYTES = 128 };
 /* What was not measured but made up, for `text`; false: nothing. */

@@ -130,6 +130,10 @@ int run_write_json(const struct run *r, const char *status, const char *reason)
 	cost = cJSON_AddObjectToObject(o, "event_cost");
 	cJSON_AddNumberToObject(cost, "pair_ns", r->event_cost.pair_ns);
 	cJSON_AddNumberToObject(cost, "next_ns", r->event_cost.next_ns);
+	if (r->backend->on_device) {
+		cJSON_AddNumberToObject(cost, "stamp_ns", r->kernels->stamp_ns);
+		cJSON_AddNumberToObject(cost, "clock_bound_ns", r->kernels->clock_bound_ns);
+	}
 	cJSON_AddItemToObject(o, "results", results_json(r));
 	cJSON_AddItemToObject(o, "warnings", warnings_json(r));
 	rc = json_write(r->run_json, o);
@@ -197,7 +201,9 @@ static cJSON *record_head(const struct run *r)
 
 static int open_recorder(struct run *r)
 {
-	size_t lanes = FIXED_LANES + r->o.workers, events = RING_EVENTS;
+	static const char *const fixed[] = { [LANE_TRAIN] = "train", [LANE_COMM] = "comm", [LANE_COMPUTE] = "gpu", [LANE_COPY] = "copy" };
+	const size_t fixed_count = run_fixed_lanes(r), lanes = fixed_count + r->o.workers;
+	size_t events = RING_EVENTS;
 	char (*names)[32] = calloc(lanes, sizeof(*names)), path[PATH_BYTES];
 	const char **list = calloc(lanes, sizeof(*list));
 	cJSON *head;
@@ -209,10 +215,10 @@ static int open_recorder(struct run *r)
 		return err(NO_MEMORY, "no memory for %zu lanes", lanes);
 	}
 	for (size_t i = 0; i < lanes; i++) {
-		if (i < FIXED_LANES)
-			snprintf(names[i], sizeof(names[i]), "%s", i == LANE_TRAIN ? "train" : "comm");
+		if (i < fixed_count)
+			snprintf(names[i], sizeof(names[i]), "%s", fixed[i]);
 		else
-			snprintf(names[i], sizeof(names[i]), "worker %zu", i - FIXED_LANES);
+			snprintf(names[i], sizeof(names[i]), "worker %zu", i - fixed_count);
 		list[i] = names[i];
 	}
 	/* A ring is emptied once per iteration. */
@@ -234,7 +240,7 @@ static int give_lanes_to_loader(struct run *r)
 	if (!r->worker_lanes)
 		return err(NO_MEMORY, "no memory for %" PRIu64 " lanes", r->o.workers);
 	for (size_t i = 0; i < r->o.workers; i++)
-		r->worker_lanes[i] = recorder_lane(r->recorder, FIXED_LANES + i);
+		r->worker_lanes[i] = recorder_lane(r->recorder, run_fixed_lanes(r) + i);
 	loader_lanes(r->loader, recorder_lane(r->recorder, LANE_TRAIN), r->worker_lanes);
 	return OK;
 }
@@ -243,5 +249,7 @@ int run_open_record(struct run *r)
 {
 	int rc = open_recorder(r);
 
+	if (!rc)
+		recorder_lane(r->recorder, LANE_TRAIN)->launches = r->backend->on_device;
 	return rc ? rc : give_lanes_to_loader(r);
 }

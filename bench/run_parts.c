@@ -102,6 +102,30 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 	return rc;
 }
 
+static void close_loader(struct run *r)
+{
+	if (r->pinned)
+		r->backend->unpin(r->pinned);
+	r->pinned = NULL;
+	loader_close(r->loader);
+	r->loader = NULL;
+}
+
+/* So that batches are fetched by the device alone; without it they are copied by the host first. */
+static void pin_batches(struct run *r)
+{
+	size_t bytes;
+	void *at = loader_memory(r->loader, &bytes);
+
+	if (!r->backend->pin)
+		return;
+	if (r->backend->pin(at, bytes))
+		warn("the loader's batches, %.3f GiB, cannot be pinned: each is copied once more on its way to the device",
+		     (double)bytes / (1 << 30));
+	else
+		r->pinned = at;
+}
+
 static void close_stage(struct run *r, struct stage *s)
 {
 	for (size_t i = 0; i < MULTIGRID_TURNS_MAX; i++) {
@@ -186,9 +210,11 @@ static int open_kernels(struct run *r)
 		rc = open_tuned(r);
 	if (!rc && r->backend->tuning && r->comm->world > 1)
 		rc = share_tuning(r);
-	if (!rc)
-		r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
-	return rc;
+	if (rc)
+		return rc;
+	r->kernels = r->stage->kernels[r->stage->phase->turn_count - 1];
+	pin_batches(r);
+	return OK;
 }
 
 void run_use_stage(struct run *r)
@@ -211,9 +237,10 @@ int run_change_stage(void *context, uint64_t epoch)
 
 	if (p == r->stage->phase)
 		return OK;
-	loader_close(r->loader);
-	r->loader = NULL;
+	close_loader(r);
 	rc = open_loader(r, p);
+	if (!rc)
+		pin_batches(r);
 	if (!rc)
 		loader_lanes(r->loader, recorder_lane(r->recorder, LANE_TRAIN), r->worker_lanes);
 	if (!rc)
@@ -355,7 +382,7 @@ int run_set_up(struct run *r)
 
 void run_parts_release(struct run *r)
 {
-	loader_close(r->loader);
+	close_loader(r);
 	validation_close(r->validation);
 	close_stage(r, &r->stages[0]);
 	close_stage(r, &r->stages[1]);

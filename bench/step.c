@@ -3,8 +3,11 @@
  *
  * The iteration is that of PySlowFast under DistributedDataParallel: buffers of rank 0 are
  * broadcast in front of every forward pass, gradients travel in buckets while backward still
- * runs, the loss is averaged over ranks after the update.  What is synchronous there (loss,
- * buffers) is synchronous here.
+ * runs, the loss is averaged over ranks after the update.
+ *
+ * On a device rows enqueue, and the host runs ahead: as far as the row that waits for the loss, which backward, the optimiser
+ * and the last all-reduce may outlive.  So the next batch is loaded and copied while they run.  PySlowFast looks at the loss
+ * before backward; here one that is no number is found an optimiser step later, when the run ends.
  *
  * Not here: how to validate (validate.h), what a checkpoint holds (checkpoint.h); set-up (run.c).
  */
@@ -42,6 +45,7 @@ static int take_turn(struct step *s)
 	struct kernels *next = s->turns[s->iteration % s->turn_count].kernels;
 	int rc = s->kernels == next ? OK : kernels_carry(s->kernels, next);
 
+	next->lanes = s->lanes;
 	s->kernels = next;
 	comm_lane_grads(s->comm_lane, next->grads);
 	return rc;
@@ -61,12 +65,44 @@ static int input(struct step *s)
 		.rois = b->rois, .labels = b->labels, .part = s->part, .parts = s->passes });
 }
 
+/* What the kernels have enqueued comes before what the comm enqueues from now on; and the other way round. */
+static int comm_follows(struct step *s)
+{
+	void *event = NULL;
+	int rc = s->kernels->backend->queue.mark(s->kernels, &event);
+
+	return rc ? rc : s->comm->backend->follow_device(s->comm, event);
+}
+
+static int kernels_follow(struct step *s)
+{
+	void *event = NULL;
+	int rc = s->comm->backend->mark_device(s->comm, &event);
+
+	return rc ? rc : s->kernels->backend->queue.follow(s->kernels, event);
+}
+
+/* Rank 0's becomes everybody's, in the memory of the kernels. */
+static int broadcast(struct step *s, void *data, size_t bytes)
+{
+	struct comm *c = s->comm;
+	int rc;
+
+	if (!s->kernels->backend->on_device)
+		return c->backend->bcast(c, data, bytes, 0);
+	rc = comm_follows(s);
+	if (!rc)
+		rc = c->backend->bcast_device(c, data, bytes, 0);
+	if (!rc)
+		comm_lane_watch(s->comm_lane);
+	return rc ? rc : kernels_follow(s);
+}
+
 /* Running statistics are rank 0's alone: DDP's broadcast_buffers, one call per type. */
 static int broadcast_bn(struct step *s)
 {
 	struct comm *c = s->comm;
-	size_t values = s->kernels->net->buffer_values * sizeof(float);
-	int rc = comm_bcast(c, s->kernels->backend->on_device, s->kernels->bn_state, values, 0);
+	int rc = broadcast(s, s->kernels->bn_state, s->kernels->net->buffer_values * sizeof(float));
 
 	return rc ? rc : c->backend->bcast(c, s->kernels->bn_batches,
 					   s->kernels->net->buffer_count * sizeof(int64_t), 0);
@@ -79,32 +115,44 @@ static int forward(struct step *s)
 
 static int loss(struct step *s)
 {
-	float loss;
-	int rc = s->kernels->backend->loss(s->kernels, &loss);
+	return s->kernels->backend->loss(s->kernels);
+}
+
+static int backward(struct step *s)
+{
+	struct kernels *k = s->kernels;
+	void *event = NULL;
+	int rc = k->backend->backward(k, s->buckets->buckets[s->bucket].ready);
+
+	/* Gradients leave when they are those of all batches. */
+	if (rc || s->part + 1 < s->passes)
+		return rc;
+	rc = k->backend->on_device ? k->backend->queue.mark(k, &event) : OK;
+	return rc ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter, event);
+}
+
+static int drain(struct step *s)
+{
+	int rc = comm_lane_drain(s->comm_lane);
+
+	return rc || !s->kernels->backend->on_device ? rc : kernels_follow(s);
+}
+
+static int update(struct step *s)
+{
+	return s->kernels->backend->update(s->kernels, &s->sgd);
+}
+
+static int sync_with_device(struct step *s)
+{
+	int rc = kernels_answer(s->kernels);
+	float loss = *s->kernels->loss;
 
 	s->loss = s->part ? s->loss + loss : loss;
 	if (!rc && !isfinite(loss))
 		rc = err(FAILED, "the loss is no number any more in epoch %" PRIu64 ", iteration %" PRIu64 " (learning rate %g)",
 			 s->epoch, s->iteration, s->sgd.lr);
 	return rc;
-}
-
-static int backward(struct step *s)
-{
-	int rc = s->kernels->backend->backward(s->kernels, s->buckets->buckets[s->bucket].ready);
-
-	/* Gradients leave when they are those of all batches. */
-	return rc || s->part + 1 < s->passes ? rc : comm_lane_start(s->comm_lane, s->bucket, s->lane->iter);
-}
-
-static int drain(struct step *s)
-{
-	return comm_lane_drain(s->comm_lane);
-}
-
-static int update(struct step *s)
-{
-	return s->kernels->backend->update(s->kernels, &s->sgd);
 }
 
 static int average_loss(struct step *s)
@@ -133,9 +181,18 @@ static void say(struct step *s, bool last)
 	s->fed.line_stall = 0;
 }
 
+/* What the device has done so far, into its lanes. */
+static int collect(struct step *s)
+{
+	int rc = s->kernels->backend->queue.collect(s->kernels);
+
+	return rc || !s->comm->backend->collect_device ? rc : s->comm->backend->collect_device(s->comm);
+}
+
 static int log_iteration(struct step *s)
 {
 	bool last = s->iteration + 1 == s->iterations;
+	int rc;
 
 	s->loss_sum += s->loss;
 	if (last)
@@ -146,6 +203,8 @@ static int log_iteration(struct step *s)
 		say(s, last);
 	if (last)
 		s->fed.begin = s->fed.stall = 0;
+	if (s->kernels->backend->on_device && (rc = collect(s)) != OK)
+		return rc;
 	return recorder_flush(s->recorder);
 }
 
@@ -160,6 +219,7 @@ const struct step_row step_rows[] = {
 	{ SPAN_BWD, backward, ARG(bucket), PASS_EACH, ARG(bucket_count), "backward until a bucket is complete, which then leaves" },
 	{ SPAN_DRAIN, drain, ARG(iteration), PASS_LAST, ARG(once), "wait until the last bucket is summed" },
 	{ SPAN_OPT, update, ARG(iteration), PASS_LAST, ARG(once), "SGD" },
+	{ SPAN_SYNC, sync_with_device, ARG(iteration), PASS_EACH, ARG(once), "wait for the loss, where a device computes it" },
 	{ SPAN_LOSS_ALLREDUCE, average_loss, ARG(loss_bytes), PASS_LAST, ARG(once), "the loss, averaged over ranks" },
 	{ SPAN_LOG, log_iteration, ARG(iteration), PASS_LAST, ARG(once), "account, and what recording costs" },
 };
@@ -169,7 +229,6 @@ int step_share_state(struct step *s)
 {
 	struct comm *c = s->comm;
 	struct kernels *k = s->kernels;
-	const bool on_device = k->backend->on_device;
 	uint64_t hash = k->layout_hash;
 	int rc = c->backend->bcast(c, &hash, sizeof(hash), 0);
 
@@ -177,9 +236,9 @@ int step_share_state(struct step *s)
 		rc = err(UNSUPPORTED, "this rank lays its tensors out in another way than rank 0 (another CPU or library version): "
 			 "their gradients cannot be summed");
 	if (!rc)
-		rc = comm_bcast(c, on_device, k->weights, k->net->values * sizeof(float), 0);
+		rc = broadcast(s, k->weights, k->net->values * sizeof(float));
 	if (!rc && s->first_epoch)	/* else it is zero everywhere */
-		rc = comm_bcast(c, on_device, k->momentum, k->net->values * sizeof(float), 0);
+		rc = broadcast(s, k->momentum, k->net->values * sizeof(float));
 	return rc ? rc : broadcast_bn(s);
 }
 
@@ -250,10 +309,12 @@ static int save(struct step *s)
 	return s->comm->rank ? OK : checkpoint_write(&s->checkpoints, s->epoch + 1, s->kernels);
 }
 
-/* Like a forward pass, it begins with rank 0's statistics where those are everybody's. */
+/* Like a forward pass, it begins with rank 0's statistics where those are everybody's.  What it does is the boundary's as a
+ * whole: no lane of the device tells of its parts. */
 static int validate(struct step *s)
 {
 	struct epoch_result *e = &s->results[s->epochs_done - 1];
+	const struct kernel_lanes lanes = s->kernels->lanes;
 	int rc = OK;
 
 	if (!s->validation || !is_due(s, s->validation_period))
@@ -264,14 +325,38 @@ static int validate(struct step *s)
 		rc = broadcast_bn(s);
 		span_end(s->lane);
 	}
+	s->kernels->lanes = (struct kernel_lanes){ NULL };
 	if (!rc)
 		rc = validation_run(s->validation, s->kernels, s->comm, s->lane, &e->map);
+	s->kernels->lanes = lanes;
 	e->validated = !rc;
 	if (!rc && s->log_period && s->comm->rank == 0) {
 		printf("epoch %" PRIu64 "  mAP %.4f\n", s->epoch, e->map);
 		fflush(stdout);
 	}
 	return rc;
+}
+
+/* The device comes to its end as the host has; nothing of it lies behind the end of the run. */
+static int settle(struct step *s)
+{
+	int rc;
+
+	span_next(s->lane, SPAN_SYNC, s->iteration);
+	rc = comm_lane_settle(s->comm_lane);
+	if (!rc)
+		rc = s->kernels->backend->queue.settle(s->kernels);
+	return rc ? rc : collect(s);
+}
+
+/* What begins from now on belongs to this iteration. */
+static void number(struct step *s, uint32_t iter)
+{
+	struct lane *const lanes[] = { s->lane, s->lanes.compute, s->lanes.copy, s->comm->device_lane };
+
+	for (size_t i = 0; i < ARRAY_LEN(lanes); i++)
+		if (lanes[i])
+			lanes[i]->iter = iter;
 }
 
 int step_run(struct step *s)
@@ -282,7 +367,7 @@ int step_run(struct step *s)
 	s->loss_bytes = sizeof(s->loss);
 	s->once = 1;
 	s->bucket_count = s->buckets->bucket_count;
-	s->lane->iter = 0;
+	number(s, 0);
 	s->fed = (struct step_fed){ .tie = clock_tie_take() };
 	span_begin(s->lane, SPAN_EPOCH_BEGIN, s->first_epoch);
 	s->fed.begin = began(s);
@@ -300,13 +385,15 @@ int step_run(struct step *s)
 			s->sgd.lr = schedule_lr(s->schedule, s->clips,
 						(double)s->epoch + (double)s->iteration / (double)s->iterations);
 			rc = run_rows(s);
-			s->lane->iter++;
+			number(s, s->lane->iter + 1);
 		}
 		if (!rc)
 			rc = save(s);	/* first, so that it is safe whatever comes of the validation */
 		if (!rc)
 			rc = validate(s);
 	}
+	if (!rc && s->kernels->backend->on_device)
+		rc = settle(s);
 	if (!rc)
 		span_next(s->lane, SPAN_RUN_END, 0);
 	span_end(s->lane);

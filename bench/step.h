@@ -69,6 +69,7 @@ struct step {
 	const struct bucket_plan *buckets;
 	struct recorder *recorder;
 	struct lane *lane;		/* of the training thread */
+	struct kernel_lanes lanes;	/* of the device; none where there is none */
 	/* plan */
 	const struct schedule *schedule;
 	uint64_t clips;			/* of one iteration, over all ranks: what the schedule scales by */

@@ -230,6 +230,8 @@ static int predict_batch(struct group *g, size_t clips)
 			.fast = g->fast, .crops = g->crops, .rois = g->rois, .labels = g->targets });
 	if (!rc)
 		rc = k->backend->evaluate(k);
+	if (!rc)
+		rc = kernels_answer(k);
 	for (size_t i = 0; i < clips && !rc; i++) {
 		const struct ava_example *e = &v->index.examples[g->examples[g->first + i]];
 

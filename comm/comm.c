@@ -34,21 +34,14 @@ int comm_backend_choose(const char *name, const struct comm_backend **backend)
 	return *backend ? OK : err(UNSUPPORTED, "comm '%s' cannot run here: %s", name, why);
 }
 
-int comm_mean(struct comm *c, bool on_device, float *data, size_t count)
+int comm_mean(struct comm *c, float *data, size_t count)
 {
 	float share = 1.0f / (float)c->world;
 
-	if (on_device)
-		return c->backend->mean_device(c, data, count);
 	if (c->world > 1)
 		for (size_t i = 0; i < count; i++)
 			data[i] *= share;
 	return c->backend->sum(c, data, count);
-}
-
-int comm_bcast(struct comm *c, bool on_device, void *data, size_t bytes, size_t root)
-{
-	return (on_device ? c->backend->bcast_device : c->backend->bcast)(c, data, bytes, root);
 }
 
 struct comm_launch comm_launch_detect(void)

@@ -5,10 +5,9 @@
  * (comm/lane.h) that reduces gradient buckets in the background while the training thread
  * keeps away.  Every call returns when this rank's part is done.
  *
- * Buffers are in host memory, but for those of the slots whose names end in _device.  There the caller waits for whoever
- * fills the buffer before the call, and finds the result in it behind the call: kernels, too, wait for their stream before
- * they return (kernels/kernels.h), so no order between streams is left to state.  Should either side come to enqueue only,
- * this is the place where an event goes in and one comes out.
+ * Buffers are in host memory, but for those of the slots whose names end in _device.  Those enqueue and return: what fills a
+ * buffer comes before them by follow_device(), and what reads it behind them by mark_device(), with events of the back end that
+ * computes (struct kernel_queue).  Several threads may call them, one at a time for those that enqueue.
  */
 #ifndef SFSCALE_COMM_COMM_H
 #define SFSCALE_COMM_COMM_H
@@ -16,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct lane;
 
 /* An open job; back ends embed it as their first member. */
 struct comm {
@@ -26,6 +27,7 @@ struct comm {
 	size_t host;			/* of this rank, from 0 */
 	const size_t *host_leaders;	/* (hosts); rank that is the first of its host, ascending; owned by the back end */
 	size_t device;			/* that this rank should compute on, of those of its host, modulo their number */
+	struct lane *device_lane;	/* where the device's part is written down; set by the caller; NULL: nowhere */
 };
 
 /* What there is to choose; back ends read what concerns them. */
@@ -51,9 +53,15 @@ struct comm_backend {
 	/* Ends the job on all ranks with this exit status. */
 	void (*abort)(struct comm *, int status);
 	int (*version)(char *text, size_t bytes);		/* of the library, one line; of an open job */
-	/* The same in device memory; required with on_device. */
+	/* The same in device memory, all required with on_device. */
 	int (*bcast_device)(struct comm *, void *data, size_t bytes, size_t root);
 	int (*mean_device)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
+	int (*follow_device)(struct comm *, void *event);	/* what is enqueued from now on comes behind it */
+	int (*mark_device)(struct comm *, void **event);	/* all that is enqueued; borrowed until the next call */
+	/* Whether all is done.  RANK_FAILED, said, when that will not be: then the streams are free again, and what lies in the
+	 * buffers is nothing. */
+	int (*poll_device)(struct comm *, bool *done);
+	int (*collect_device)(struct comm *);	/* writes what the device has done meanwhile into device_lane */
 	/* Optional: mean_device() will be called for pieces of this block, again and again; before it is freed, no more. */
 	int (*enlist_device)(struct comm *, void *data, size_t bytes);
 	void (*delist_device)(struct comm *, void *data);
@@ -66,10 +74,8 @@ const struct comm_backend *comm_backend_find(const char *name);	/* NULL: unknown
 /* The same, or that of the shared object (bench/base/library.h: "nccl"); UNSUPPORTED, said, where there is none. */
 int comm_backend_choose(const char *name, const struct comm_backend **);
 
-/* For buffers that lie where the kernels put them (struct kernel_backend.on_device).  The mean of host memory is a sum of
- * shares, each multiplied by 1 / world first. */
-int comm_mean(struct comm *, bool on_device, float *data, size_t count);
-int comm_bcast(struct comm *, bool on_device, void *data, size_t bytes, size_t root);
+/* The mean of host memory, in place: a sum of shares, each multiplied by 1 / world first. */
+int comm_mean(struct comm *, float *data, size_t count);
 
 /* What the launcher says before any library is started, from the variables that Open MPI's mpirun,
  * launchers that speak PMI (MPICH, Intel MPI) or Slurm's srun set.  `world` 1 and `launched` false: nobody

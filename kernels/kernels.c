@@ -54,6 +54,13 @@ const char *kernel_precision(const char *option)
 	return strcmp(option, "auto") ? option : NULL;
 }
 
+int kernels_answer(struct kernels *k)
+{
+	const struct kernel_queue *queue = &k->backend->queue;
+
+	return queue->answer ? queue->answer(k) : OK;
+}
+
 int kernels_check_input(const struct step_input *in, const struct kernel_config *c)
 {
 	if (!in->clips || in->clips > c->clips_max || !in->boxes || in->boxes > c->boxes_max)

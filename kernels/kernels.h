@@ -5,7 +5,8 @@
  * chooses implementations, plans memory, and allocates.  After that a step allocates
  * nothing.  Back ends know nothing of ranks, files or options.
  *
- * A step is  input  forward  loss  backward...backward  update, in this order.  A step in parts runs
+ * A step is  input  forward  loss  backward...backward  update, in this order.  Those that compute on a device (on_device)
+ * enqueue: a call returns at once, and its answer is awaited by kernels_answer().  A step in parts runs
  * all but the update once per part, each on a batch of its own: what as many ranks would do to one copy of the
  * weights.  Gradients are those of the mean over the parts, running statistics those of part 0, as if the other
  * ranks' were overwritten by its own.
@@ -19,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one step works on; all borrowed for the call of input() only. */
+/* What one step works on; all borrowed until kernels_answer(). */
 struct step_input {
 	size_t clips;		/* N <= config.clips_max */
 	size_t boxes;		/* R <= config.boxes_max */
@@ -57,6 +58,11 @@ struct kernel_config {
 /* Tensors of the state, by index of the parameter, or STATE_MEAN and STATE_VAR of the batch norm. */
 enum state_kind { STATE_WEIGHT, STATE_GRAD, STATE_MOMENTUM, STATE_MEAN, STATE_VAR };
 
+/* Where a device's own time is written down (bench/base/span.h); NULL: nowhere.  The caller's, who sets `iter`. */
+struct kernel_lanes {
+	struct lane *compute, *copy;
+};
+
 /* An open instance; back ends embed it as their first member. */
 struct kernels {
 	const struct kernel_backend *backend;
@@ -70,7 +76,11 @@ struct kernels {
 	float *bn_state;	/* flat, net->buffer_values floats: running mean, then variance, of each batch norm */
 	int64_t *bn_batches;	/* net->buffer_count counters; the first one chooses the dropout masks, so that who restores
 				 * the state goes on with the same ones */
-	const float *preds;	/* (R,80) sigmoid outputs of the last forward() */
+	const float *preds;	/* (R,80) sigmoid outputs of the last forward(), once they are answered */
+	const float *loss;	/* of the last loss(): mean binary cross entropy over R*80; likewise */
+	struct kernel_lanes lanes;	/* set by the caller, with on_device; none at first */
+	double stamp_ns;	/* with on_device: what a stamp in those lanes takes of its stream; a span has two */
+	double clock_bound_ns;	/* how wrong the device's clock may be on the host's */
 	/* Elements of `weights` and `grads` may be permuted inside a tensor.  Ranks may exchange the flat buffers
 	 * only where this is equal: it covers back end, version and every permutation. */
 	uint64_t layout_hash;
@@ -87,17 +97,27 @@ struct kernel_backend {
 	/* Takes the batch in: into the layout and place the first operators read. */
 	int (*input)(struct kernels *, const struct step_input *);
 	int (*forward)(struct kernels *);			/* training mode: batch statistics, running ones updated */
-	int (*loss)(struct kernels *, float *loss);		/* mean binary cross entropy over R*80 */
+	int (*loss)(struct kernels *);
 	/* Runs backward until the gradients of all parameters with net_param.ready <= `ready` exist;
 	 * calls come with growing `ready`, the last with param_count - 1.  Overwrites gradients; of a step in
 	 * parts they are complete in its last part only. */
 	int (*backward)(struct kernels *, size_t ready);
 	int (*update)(struct kernels *, const struct sgd *);	/* from grads, as they are now */
+	/* Required with on_device, where calls enqueue; else NULL, and calls return when all is done. */
+	struct kernel_queue {
+		int (*answer)(struct kernels *);	/* waits for what loss() or evaluate(), the later one, has yet to give */
+		int (*settle)(struct kernels *);	/* waits until everything is done */
+		/* Order among streams.  An event stands for all that is enqueued so far; borrowed until as many more were asked for as
+		 * the net has parameters. */
+		int (*mark)(struct kernels *, void **event);
+		int (*follow)(struct kernels *, void *event);	/* what is enqueued from now on comes behind it */
+		int (*collect)(struct kernels *);	/* writes what the device has done meanwhile into the lanes */
+	} queue;
 	/* One tensor of the state in PySlowFast's plain order, out or in; not while a step runs. */
 	int (*get)(struct kernels *, enum state_kind, size_t index, float *plain);
 	int (*set)(struct kernels *, enum state_kind, size_t index, const float *plain);
-	/* Optional: forward for evaluation: running statistics, which stay as they are, and no dropout.  preds and
-	 * loss() follow; backward does not. */
+	/* Optional: forward for evaluation: running statistics, which stay as they are, and no dropout.  preds, once
+	 * answered, and loss() follow; backward does not. */
 	int (*evaluate)(struct kernels *);
 	/* Optional: one row per operator: its name, what runs each of enum op_pass, more.  Owned by the caller. */
 	int (*describe)(struct kernels *, struct table *);
@@ -112,6 +132,10 @@ struct kernel_backend {
 	/* Optional: what the convolutions of one step take alone (forward, and both gradients), timed now, each in the
 	 * layouts that the library likes best and without what lies between them: what a step is measured against. */
 	int (*convolutions_ns)(struct kernels *, uint64_t *ns);
+	/* Optional: host memory from which input() will be given batches again and again, so that a device can fetch them by itself;
+	 * until it is freed.  UNSUPPORTED, not said: then batches are copied twice. */
+	int (*pin)(void *at, size_t bytes);
+	void (*unpin)(void *at);
 	/* Optional: of the library that computes, one line. */
 	int (*version)(char *text, size_t bytes);
 };
@@ -126,6 +150,9 @@ int kernel_backend_choose(const char *name, const struct kernel_backend **);
 #define KERNEL_PRECISIONS "auto|fp32|tf32|bf16"	/* as a row of options wants its choices */
 /* kernel_config.precision for the value of an option, in which "auto" leaves it to the back end. */
 const char *kernel_precision(const char *option);
+
+/* Returns when preds and loss of the last step or evaluation are there, and its input is the caller's again. */
+int kernels_answer(struct kernels *);
 
 /* What every back end asks of a batch.  FAILED, said, when it is larger than the instance or a box belongs to no clip. */
 int kernels_check_input(const struct step_input *, const struct kernel_config *);

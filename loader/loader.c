@@ -179,6 +179,12 @@ void loader_lanes(struct loader *ld, struct lane *lane, struct lane *const *work
 
 /* ---- epochs and batches ---------------------------------------------------------------- */
 
+void *loader_memory(const struct loader *ld, size_t *bytes)
+{
+	*bytes = ld->ring.bytes;
+	return ld->ring.base;
+}
+
 int loader_epoch_begin(struct loader *ld, size_t epoch)
 {
 	const struct loader_config *c = &ld->config;

@@ -95,6 +95,10 @@ size_t loader_boxes_max(const struct loader *);		/* no batch has more boxes */
  * epoch; NULL: not recorded. */
 void loader_lanes(struct loader *, struct lane *lane, struct lane *const *worker_lanes);
 
+/* Where all batches lie, slow or fast, crops, rois and labels: for a device that wants to know before it fetches any.  Borrowed until
+ * loader_close(). */
+void *loader_memory(const struct loader *, size_t *bytes);
+
 /* Epochs in turn, each read to its end; the first may be any (a run that is resumed). */
 int loader_epoch_begin(struct loader *, size_t epoch);
 /* The next batch of the epoch, waiting for it.  FAILED (said) names the file, or the worker that died. */

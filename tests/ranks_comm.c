@@ -53,7 +53,7 @@ static double worst_error(struct comm *c, enum bucket_layout layout, bool overla
 		for (size_t k = 0; k < CLIPS_PER_RANK; k++)
 			add_clip(grads, &plan, tensors, k * c->world + c->rank, 1.0f / CLIPS_PER_RANK);
 		for (size_t b = 0; b < plan.bucket_count; b++)
-			if (comm_lane_start(lane, b, step))
+			if (comm_lane_start(lane, b, step, NULL))
 				return INFINITY;
 		if (comm_lane_drain(lane))
 			return INFINITY;

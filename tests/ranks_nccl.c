@@ -28,6 +28,8 @@ static struct {
 	size_t rank, step;
 } doomed;
 
+static cudaEvent_t filled;	/* the gradients are there */
+
 static float value(size_t rank, uint32_t step, size_t i)
 {
 	return (float)((rank + 1) * (i % 1000 + 1)) / (float)(step + 1);
@@ -49,16 +51,19 @@ static double worst_error(struct comm *c, const float *grads, size_t values, uin
 
 static int run_step(struct comm *c, struct comm_lane *lane, const struct bucket_plan *p, float *grads, size_t values, uint32_t step)
 {
-	int rc = OK;
+	int rc;
 
 	if (doomed.signal && doomed.rank == c->rank && doomed.step == step)
 		kill(getpid(), doomed.signal);
 	for (size_t i = 0; i < values; i++)
 		grads[i] = value(c->rank, step, i);
+	rc = cudaEventRecord(filled, NULL) ? FAILED : OK;
 	for (size_t b = 0; b < p->bucket_count && !rc; b++)
-		rc = comm_lane_start(lane, b, step);
-	/* The lane must be idle before anybody leaves: drain waits, and knows of the failure as well. */
+		rc = comm_lane_start(lane, b, step, filled);
+	/* The lane must be idle before anybody leaves: both wait, and know of the failure as well. */
 	rc = comm_lane_drain(lane);
+	if (!rc)
+		rc = comm_lane_settle(lane);
 	if (!rc && !(worst_error(c, grads, values, step) < 1e-6))
 		rc = err(FAILED, "step %u: off by %g", step, worst_error(c, grads, values, step));
 	return rc;
@@ -90,7 +95,9 @@ static int run_steps(struct comm *c, bool overlap)
 	for (size_t i = 0; i < values; i++)
 		grads[i] = (float)c->rank;
 	if (!rc)
-		rc = comm_bcast(c, true, grads, values * sizeof(*grads), c->world - 1);
+		rc = c->backend->bcast_device(c, grads, values * sizeof(*grads), c->world - 1);
+	for (bool done = false; !rc && !done;)
+		rc = c->backend->poll_device(c, &done);
 	for (size_t i = 0; i < values && !rc; i++)
 		if (grads[i] != (float)(c->world - 1))
 			rc = err(FAILED, "the broadcast from the last rank did not arrive at %zu", i);
@@ -130,6 +137,8 @@ int main(int argc, char **argv)
 		doomed.rank = (size_t)atoi(argv[5]);
 		doomed.step = (size_t)atoi(argv[6]);
 	}
+	if (cudaEventCreateWithFlags(&filled, cudaEventDisableTiming))
+		return 1;
 	rc = sfscale_comm_nccl.open(&c, &config);
 	if (rc)
 		return rc_exit(rc);

@@ -74,7 +74,7 @@ static void after_a_failed_reduction_none_follows(void **state)
 		assert_int_equal(comm_lane_open(&lane, &comm, &p, grads, false, overlap, NULL), OK);
 		/* A start may know of the failure already. */
 		for (size_t b = 0; b < p.bucket_count; b++)
-			assert_true(comm_lane_start(lane, b, 0) == OK || overlap);
+			assert_true(comm_lane_start(lane, b, 0, NULL) == OK || overlap);
 		assert_int_equal(comm_lane_drain(lane), RANK_FAILED);
 		comm_lane_close(lane);
 		assert_int_equal(sums_asked, 1);

@@ -23,7 +23,8 @@
  *     "step": { "parameters", "gradient_bytes", "macs_per_clip", "clips_per_rank", "iterations_per_epoch" (means),
  *               "epochs" (of this run), "first_epoch", "emulate_ranks" (that each process stands for; absent: 1): numbers,
  *               "resumed": checkpoint or null, "emulated": bool, "buckets": [{ "tensors", "bytes" }] },
- *     "event_cost": { "pair_ns", "next_ns" },
+ *     "event_cost": { "pair_ns", "next_ns" (of spans of the host); with a device "stamp_ns" (of its stream; a span has two),
+ *                     "clock_bound_ns" (how wrong its clock may be on the host's) },
  *     "results": { "epochs": [{ "loss": mean of the epoch, "lr": at its end,
  *                               "checksum": hex of the order of samples over all ranks,
  *                               "mAP": of the validation behind it, null: no ground truth; absent: none,
@@ -32,7 +33,8 @@
  *
  *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid",
  *   "libraries": as in run.json, of this rank }
- *   and what the recorder adds.  Lane 0 is the training thread.  Its sync points, taken before the first and
+ *   and what the recorder adds.  Lane 0 is the training thread, which with a device only launches what spans of these names do there, on lanes "comm", "gpu" and
+ *   "copy".  Its sync points, taken before the first and
  *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *

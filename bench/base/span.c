@@ -41,36 +41,37 @@ const char *const class_names[CLS_COUNT] = {
 };
 
 const struct span_row span_rows[SPAN_COUNT] = {
-	[SPAN_EPOCH_BEGIN]	= { "epoch_begin",	KIND_RANGE,	 CLS_OTHER },
-	[SPAN_WORKERS_STOP]	= { "workers_stop",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
-	[SPAN_WORKERS_START]	= { "workers_start",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
-	[SPAN_WORKERS_INDEX]	= { "workers_index",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS },
-	[SPAN_SAMPLER]		= { "sampler",		KIND_RANGE,	 CLS_BOUNDARY_SAMPLER },
-	[SPAN_LOAD]		= { "load",		KIND_RANGE,	 CLS_LOADER },
-	[SPAN_H2D]		= { "h2d",		KIND_RANGE,	 CLS_COPY },
-	[SPAN_BCAST_BN]		= { "bcast_bn",		KIND_COLLECTIVE, CLS_COMM },
-	[SPAN_FWD]		= { "fwd",		KIND_RANGE,	 CLS_COMPUTE_FWD },
-	[SPAN_LOSS]		= { "loss",		KIND_RANGE,	 CLS_COMPUTE_FWD },
-	[SPAN_BWD]		= { "bwd",		KIND_RANGE,	 CLS_COMPUTE_BWD },
-	[SPAN_ALLREDUCE]	= { "allreduce",	KIND_COLLECTIVE, CLS_COMM },
-	[SPAN_DRAIN]		= { "drain",		KIND_RANGE,	 CLS_SYNC },
-	[SPAN_OPT]		= { "opt",		KIND_RANGE,	 CLS_COMPUTE_OPT },
-	[SPAN_LOSS_ALLREDUCE]	= { "loss_allreduce",	KIND_COLLECTIVE, CLS_COMM },
-	[SPAN_LOG]		= { "log",		KIND_RANGE,	 CLS_OTHER },
-	[SPAN_RUN_END]		= { "run_end",		KIND_MARK,	 CLS_ASIDE },
-	[SPAN_MAKE_BATCH]	= { "make_batch",	KIND_RANGE,	 CLS_ASIDE },
-	[SPAN_BATCH_READ]	= { "batch_read",	KIND_RANGE,	 CLS_ASIDE },
-	[SPAN_BATCH_DECODE]	= { "batch_decode",	KIND_RANGE,	 CLS_ASIDE },
-	[SPAN_BATCH_TRANSFORM]	= { "batch_transform",	KIND_RANGE,	 CLS_ASIDE },
-	[SPAN_BATCH_HAND_OVER]	= { "batch_hand_over",	KIND_RANGE,	 CLS_ASIDE },
-	[SPAN_WORKER_CPU]	= { "worker_cpu",	KIND_COUNTER,	 CLS_ASIDE },
-	[SPAN_WORKER_USS]	= { "worker_uss",	KIND_COUNTER,	 CLS_ASIDE },
-	[SPAN_WORKER_PSS]	= { "worker_pss",	KIND_COUNTER,	 CLS_ASIDE },
-	[SPAN_QUEUE_DEPTH]	= { "queue_depth",	KIND_COUNTER,	 CLS_ASIDE },
-	[SPAN_CLOCK_SYNC]	= { "clock_sync",	KIND_RANGE,	 CLS_OTHER },
-	[SPAN_CKPT]		= { "ckpt",		KIND_RANGE,	 CLS_BOUNDARY_CKPT },
-	[SPAN_EVAL]		= { "eval",		KIND_RANGE,	 CLS_BOUNDARY_EVAL },
-	[SPAN_GATHER]		= { "gather",		KIND_COLLECTIVE, CLS_COMM },
+	[SPAN_EPOCH_BEGIN]	= { "epoch_begin",	KIND_RANGE,	 CLS_OTHER, false },
+	[SPAN_WORKERS_STOP]	= { "workers_stop",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS, false },
+	[SPAN_WORKERS_START]	= { "workers_start",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS, false },
+	[SPAN_WORKERS_INDEX]	= { "workers_index",	KIND_RANGE,	 CLS_BOUNDARY_WORKERS, false },
+	[SPAN_SAMPLER]		= { "sampler",		KIND_RANGE,	 CLS_BOUNDARY_SAMPLER, false },
+	[SPAN_LOAD]		= { "load",		KIND_RANGE,	 CLS_LOADER, false },
+	[SPAN_H2D]		= { "h2d",		KIND_RANGE,	 CLS_COPY, true },
+	[SPAN_BCAST_BN]		= { "bcast_bn",		KIND_COLLECTIVE, CLS_COMM, true },
+	[SPAN_FWD]		= { "fwd",		KIND_RANGE,	 CLS_COMPUTE_FWD, true },
+	[SPAN_LOSS]		= { "loss",		KIND_RANGE,	 CLS_COMPUTE_FWD, true },
+	[SPAN_BWD]		= { "bwd",		KIND_RANGE,	 CLS_COMPUTE_BWD, true },
+	[SPAN_ALLREDUCE]	= { "allreduce",	KIND_COLLECTIVE, CLS_COMM, true },
+	[SPAN_DRAIN]		= { "drain",		KIND_RANGE,	 CLS_SYNC, false },
+	[SPAN_OPT]		= { "opt",		KIND_RANGE,	 CLS_COMPUTE_OPT, true },
+	[SPAN_SYNC]		= { "sync",		KIND_RANGE,	 CLS_SYNC, false },
+	[SPAN_LOSS_ALLREDUCE]	= { "loss_allreduce",	KIND_COLLECTIVE, CLS_COMM, false },
+	[SPAN_LOG]		= { "log",		KIND_RANGE,	 CLS_OTHER, false },
+	[SPAN_RUN_END]		= { "run_end",		KIND_MARK,	 CLS_ASIDE, false },
+	[SPAN_MAKE_BATCH]	= { "make_batch",	KIND_RANGE,	 CLS_ASIDE, false },
+	[SPAN_BATCH_READ]	= { "batch_read",	KIND_RANGE,	 CLS_ASIDE, false },
+	[SPAN_BATCH_DECODE]	= { "batch_decode",	KIND_RANGE,	 CLS_ASIDE, false },
+	[SPAN_BATCH_TRANSFORM]	= { "batch_transform",	KIND_RANGE,	 CLS_ASIDE, false },
+	[SPAN_BATCH_HAND_OVER]	= { "batch_hand_over",	KIND_RANGE,	 CLS_ASIDE, false },
+	[SPAN_WORKER_CPU]	= { "worker_cpu",	KIND_COUNTER,	 CLS_ASIDE, false },
+	[SPAN_WORKER_USS]	= { "worker_uss",	KIND_COUNTER,	 CLS_ASIDE, false },
+	[SPAN_WORKER_PSS]	= { "worker_pss",	KIND_COUNTER,	 CLS_ASIDE, false },
+	[SPAN_QUEUE_DEPTH]	= { "queue_depth",	KIND_COUNTER,	 CLS_ASIDE, false },
+	[SPAN_CLOCK_SYNC]	= { "clock_sync",	KIND_RANGE,	 CLS_OTHER, false },
+	[SPAN_CKPT]		= { "ckpt",		KIND_RANGE,	 CLS_BOUNDARY_CKPT, false },
+	[SPAN_EVAL]		= { "eval",		KIND_RANGE,	 CLS_BOUNDARY_EVAL, false },
+	[SPAN_GATHER]		= { "gather",		KIND_COLLECTIVE, CLS_COMM, false },
 };
 
 enum { TIES_KEPT = 64, BLOCK_EVENTS = 16384 };
@@ -125,9 +126,16 @@ static void nvtx_pop(void) {}
 
 /* ---- lanes ----------------------------------------------------------------------------- */
 
+/* Whether the host only launches it here. */
+static inline bool is_launch(const struct lane *l, enum span_id id)
+{
+	return l->launches && span_rows[id].on_device;
+}
+
 static inline void put(struct lane *l, enum span_id id, uint64_t t0, uint64_t t1, uint32_t iter, uint32_t seq,
 		       uint64_t arg)
 {
+	const bool launch = is_launch(l, id);
 	uint64_t head = atomic_load_explicit(&l->head, memory_order_relaxed);
 
 	if (head - atomic_load_explicit(&l->tail, memory_order_acquire) > l->mask) {
@@ -136,7 +144,8 @@ static inline void put(struct lane *l, enum span_id id, uint64_t t0, uint64_t t1
 	}
 	l->ring[head & l->mask] = (struct event){
 		.t0 = (int64_t)t0, .t1 = (int64_t)t1, .arg = arg, .name = id, .iter = iter, .seq = seq,
-		.lane = l->id, .kind = (uint8_t)span_rows[id].kind, .cls = (uint8_t)span_rows[id].cls,
+		.lane = l->id, .kind = (uint8_t)(launch ? KIND_RANGE : span_rows[id].kind),
+		.cls = (uint8_t)(launch ? CLS_LAUNCH : span_rows[id].cls),
 	};
 	atomic_store_explicit(&l->head, head + 1, memory_order_release);
 }
@@ -154,7 +163,7 @@ static inline void close_at(struct lane *l, uint64_t ticks)
 
 	assert(l->depth > 0);
 	s = l->open[--l->depth];
-	put(l, s.id, s.ticks, ticks, s.iter, span_rows[s.id].kind == KIND_COLLECTIVE ? l->collectives++ : 0, s.arg);
+	put(l, s.id, s.ticks, ticks, s.iter, span_rows[s.id].kind == KIND_COLLECTIVE && !is_launch(l, s.id) ? l->collectives++ : 0, s.arg);
 	nvtx_pop();
 }
 

@@ -22,6 +22,7 @@
 
 #include <cjson/cJSON.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -65,6 +66,7 @@ enum span_id {
 	SPAN_ALLREDUCE,		/* comm lane; arg: bytes */
 	SPAN_DRAIN,		/* waiting until the last bucket is in */
 	SPAN_OPT,
+	SPAN_SYNC,		/* the host waits for what a device owes it: the loss */
 	SPAN_LOSS_ALLREDUCE,	/* arg: bytes */
 	SPAN_LOG,
 	SPAN_RUN_END,		/* mark: the last window ends here */
@@ -88,6 +90,7 @@ struct span_row {
 	const char *name;
 	enum event_kind kind;
 	enum event_class cls;
+	bool on_device;		/* where there is one, it does the work, and the host launches it */
 };
 extern const struct span_row span_rows[SPAN_COUNT];
 
@@ -122,6 +125,7 @@ struct lane {
 	uint16_t id;
 	uint32_t iter;			/* goes into every span begun from now on; set by the lane's thread */
 	uint32_t collectives;		/* ended on this lane so far */
+	bool launches;			/* device work is launched here, and told by lanes of the device: it is host.launch */
 	unsigned depth;
 	struct open_span {
 		uint64_t ticks, arg;

@@ -5,12 +5,14 @@
  * tells which library it has opened and on which GPU it is, so that what cannot work is a sentence and no hang; then rank
  * 0's unique id goes round.
  *
- * The communicator is non-blocking: every call returns at once, and is waited for by asking the communicator for its state
- * and the stream whether it is done.  So a peer that died, or a network that does not answer, is found by NCCL's own word or
- * by the timeout, whichever comes first.  A communicator that failed is aborted and nothing else: the rank says what NCCL
- * said, and its caller ends the job.
+ * The communicator is non-blocking: every call returns at once, and is waited for by asking the communicator for its state.
+ * What it has enqueued is done when its stream is, which somebody asks for now and then (comm/lane.h).  So a peer that died,
+ * or a network that does not answer, is found by NCCL's own word or by the timeout, whichever comes first.  A communicator that
+ * failed is aborted and nothing else: its kernels leave, the rank says what NCCL said, and its caller ends the job.
  *
  * NCCL has a stream of its own with the highest priority, so that its few blocks are not queued behind those of backward.
+ * A collective's span on that stream begins when the stream has come to it: when this rank's gradients are there, and the
+ * collectives before it are done.
  *
  * Several ranks on one GPU are refused by NCCL itself unless they look like ranks of different nodes; how to look so is the
  * recipe below.  What it gives are real rings, over loopback sockets.
@@ -20,30 +22,38 @@
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "comm/backends.h"
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/timeline.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* As in comm/mpi.c, but for the longest pause: a bucket of a few MB takes some 100 us here. */
+/* As in comm/mpi.c. */
 enum { SPINS = 200, PAUSE_NS = 10000 };
 /* ncclCommAbort() was seen to hang (NVIDIA/nccl issues 863, 992, 1013).  The launcher ends the job of a process that dies. */
 enum { ABORT_S = 10 };
 enum { ENLISTED_MAX = 16, BUS_BYTES = 24 };
+enum { SPANS = 4096 };	/* collectives of two iterations, and more */
 
 /* A process has one. */
 static struct nccl {
+	pthread_mutex_t lock;		/* of all below: the training thread and the lane's both come */
 	struct comm_backend backend;	/* MPI's, and what is ours; the job's table */
 	struct nccl_library lib;
 	ncclComm_t comm;		/* NULL: not there yet, or aborted */
 	cudaStream_t stream;
+	struct cuda_timeline *timeline;
+	const char *call;		/* enqueued last */
+	cudaEvent_t followed;		/* what it waits for before it begins; borrowed, NULL: nothing */
+	cudaEvent_t done;		/* the latest mark */
+	uint64_t since_ns;		/* the stream has been NCCL's alone since then; 0: it is not */
 	int device;
 	double timeout_s;
 	struct { void *data, *handle; } enlisted[ENLISTED_MAX];
-} nccl;
+} nccl = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- the library's answers ------------------------------------------------------------- */
 
@@ -68,25 +78,32 @@ static int gone(const char *call, ncclResult_t r)
 	return rc;
 }
 
-/* Waits until NCCL is done with the call that returned `r`, on the host and, if there is one, on the stream. */
-static int finish(const char *call, ncclResult_t r, cudaStream_t stream)
+static bool is_late(uint64_t since_ns)
+{
+	return (double)(clock_ns() - since_ns) > 1e9 * nccl.timeout_s;
+}
+
+/* NCCL's word on how it goes. */
+static ncclResult_t state(void)
+{
+	ncclResult_t r;
+
+	return nccl.lib.async_error(nccl.comm, &r) == ncclSuccess ? r : ncclInternalError;
+}
+
+/* Waits until NCCL is done on the host with the call that returned `r`: what it enqueues is then enqueued. */
+static int finish(const char *call, ncclResult_t r)
 {
 	const uint64_t start = clock_ns();
 
 	for (uint64_t i = 0;; i++) {
-		cudaError_t e = cudaSuccess;
-
 		if (r == ncclSuccess || r == ncclInProgress)
-			if (nccl.lib.async_error(nccl.comm, &r) != ncclSuccess)
-				r = ncclInternalError;
-		if (r != ncclSuccess && r != ncclInProgress)
-			return gone(call, r);
-		/* While NCCL is at it the stream may be empty because nothing is enqueued yet. */
-		if (r == ncclSuccess && (!stream || (e = cudaStreamQuery(stream)) == cudaSuccess))
+			r = state();
+		if (r == ncclSuccess)
 			return OK;
-		if (e && e != cudaErrorNotReady)
-			return cuda_check(e, call, __FILE__, __LINE__);
-		if ((double)(clock_ns() - start) > 1e9 * nccl.timeout_s)
+		if (r != ncclInProgress)
+			return gone(call, r);
+		if (is_late(start))
 			return gone(call, ncclInProgress);
 		if (i < SPINS)
 			sched_yield();
@@ -203,7 +220,7 @@ static int make_communicator(struct comm *c)
 	config.blocking = 0;
 	if (!rc) {
 		r = nccl.lib.init_rank(&nccl.comm, (int)c->world, id, (int)c->rank, &config);
-		rc = finish("ncclCommInitRankConfig", r, NULL);
+		rc = finish("ncclCommInitRankConfig", r);
 	}
 	return rc;
 }
@@ -213,7 +230,11 @@ static int make_stream(void)
 	int least, greatest;
 	int rc = TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
 
-	return rc ? rc : TRY_CUDA(cudaStreamCreateWithPriority(&nccl.stream, cudaStreamNonBlocking, greatest));
+	if (!rc)
+		rc = TRY_CUDA(cudaStreamCreateWithPriority(&nccl.stream, cudaStreamNonBlocking, greatest));
+	if (!rc)
+		rc = TRY_CUDA(cudaEventCreateWithFlags(&nccl.done, cudaEventDisableTiming));
+	return rc ? rc : cuda_timeline_open(&nccl.timeline, SPANS);
 }
 
 static int set_up(struct comm *c, const struct comm_config *config)
@@ -236,69 +257,155 @@ static int set_up(struct comm *c, const struct comm_config *config)
 
 /* ---- the table ------------------------------------------------------------------------- */
 
-/* The current device is the calling thread's own: the lane's was never set. */
-static int begin(void)
+/* A call of the table, until leave().  The current device is the calling thread's own: the lane's was never set. */
+static int enter(void)
 {
+	pthread_mutex_lock(&nccl.lock);
 	if (!nccl.comm)
 		return RANK_FAILED;	/* has been said */
 	return TRY_CUDA(cudaSetDevice(nccl.device));
 }
 
+static int leave(int rc)
+{
+	pthread_mutex_unlock(&nccl.lock);
+	return rc;
+}
+
+/* What goes before and behind a collective on the stream. */
+static int collective_begin(struct comm *c, enum span_id id, const char *call, size_t bytes)
+{
+	int rc = enter();
+
+	nccl.call = call;
+	return rc ? rc : cuda_timeline_begin(nccl.timeline, c->device_lane, id, bytes, nccl.stream);
+}
+
+static int collective_end(ncclResult_t r)
+{
+	int rc = finish(nccl.call, r);
+
+	return leave(rc ? rc : cuda_timeline_end(nccl.timeline, nccl.stream));
+}
+
 static int nccl_bcast_device(struct comm *c, void *data, size_t bytes, size_t root)
 {
-	int rc = begin();
+	int rc = collective_begin(c, SPAN_BCAST_BN, "ncclBroadcast", bytes);
 
-	(void)c;
-	return rc ? rc : finish("ncclBroadcast", nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream),
-				nccl.stream);
+	return rc ? leave(rc) : collective_end(nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream));
 }
 
 /* Of floats, NCCL's average multiplies by 1 / world before it sums, as comm_mean() does. */
 static int nccl_mean_device(struct comm *c, float *data, size_t count)
 {
-	int rc = begin();
+	int rc = collective_begin(c, SPAN_ALLREDUCE, "ncclAllReduce", count * sizeof(*data));
+
+	return rc ? leave(rc) : collective_end(nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream));
+}
+
+static int nccl_follow_device(struct comm *c, void *event)
+{
+	int rc = enter();
 
 	(void)c;
-	return rc ? rc : finish("ncclAllReduce", nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream),
-				nccl.stream);
+	nccl.followed = event;
+	nccl.since_ns = 0;
+	return leave(rc ? rc : TRY_CUDA(cudaStreamWaitEvent(nccl.stream, event, 0)));
+}
+
+static int nccl_mark_device(struct comm *c, void **event)
+{
+	int rc = enter();
+
+	(void)c;
+	*event = nccl.done;
+	return leave(rc ? rc : TRY_CUDA(cudaEventRecord(nccl.done, nccl.stream)));
+}
+
+/* Backward may take its time; what NCCL may is counted from when it has come. */
+static int look(bool *done)
+{
+	ncclResult_t r = state();
+	cudaError_t e;
+
+	if (r != ncclSuccess && r != ncclInProgress)
+		return gone(nccl.call, r);
+	e = cudaStreamQuery(nccl.stream);
+	*done = e == cudaSuccess;
+	if (e && e != cudaErrorNotReady)
+		return cuda_check(e, nccl.call, __FILE__, __LINE__);
+	if (*done)
+		nccl.followed = NULL;	/* its owner may close it */
+	if (*done || (nccl.followed && cudaEventQuery(nccl.followed) == cudaErrorNotReady))
+		nccl.since_ns = 0;
+	else if (!nccl.since_ns)
+		nccl.since_ns = clock_ns();
+	else if (is_late(nccl.since_ns))
+		return gone(nccl.call, ncclInProgress);
+	return OK;
+}
+
+static int nccl_poll_device(struct comm *c, bool *done)
+{
+	int rc = enter();
+
+	(void)c;
+	*done = false;
+	return leave(rc ? rc : look(done));
+}
+
+static int nccl_collect_device(struct comm *c)
+{
+	int rc = enter();
+
+	(void)c;
+	return leave(rc ? rc : cuda_timeline_collect(nccl.timeline));
 }
 
 /* Blocks beyond ENLISTED_MAX are summed like any memory, through NCCL's own buffers. */
 static int nccl_enlist_device(struct comm *c, void *data, size_t bytes)
 {
 	size_t i = 0;
-	int rc = begin();
+	int rc = enter();
 
 	(void)c;
 	while (i < ENLISTED_MAX && nccl.enlisted[i].data)
 		i++;
 	if (rc || i == ENLISTED_MAX || !nccl.lib.enlist || !nccl.lib.delist)
-		return rc;
-	rc = finish("ncclCommRegister", nccl.lib.enlist(nccl.comm, data, bytes, &nccl.enlisted[i].handle), NULL);
+		return leave(rc);
+	rc = finish("ncclCommRegister", nccl.lib.enlist(nccl.comm, data, bytes, &nccl.enlisted[i].handle));
 	if (!rc)
 		nccl.enlisted[i].data = data;
-	return rc;
+	return leave(rc);
 }
 
 static void nccl_delist_device(struct comm *c, void *data)
 {
+	int rc = enter();
+
 	(void)c;
 	for (size_t i = 0; i < ENLISTED_MAX; i++) {
 		if (nccl.enlisted[i].data != data)
 			continue;
 		nccl.enlisted[i].data = NULL;
-		if (!begin())
-			finish("ncclCommDeregister", nccl.lib.delist(nccl.comm, nccl.enlisted[i].handle), NULL);
+		if (!rc)
+			rc = finish("ncclCommDeregister", nccl.lib.delist(nccl.comm, nccl.enlisted[i].handle));
 	}
+	leave(rc);
 }
 
 static void nccl_close(struct comm *c)
 {
-	if (nccl.comm && !finish("ncclCommFinalize", nccl.lib.finalize(nccl.comm), NULL))
+	if (nccl.comm && !finish("ncclCommFinalize", nccl.lib.finalize(nccl.comm)))
 		nccl.lib.destroy(nccl.comm);
 	if (nccl.stream)
+		cudaStreamSynchronize(nccl.stream);
+	cuda_timeline_close(nccl.timeline);
+	if (nccl.done)
+		cudaEventDestroy(nccl.done);
+	if (nccl.stream)
 		cudaStreamDestroy(nccl.stream);
-	nccl = (struct nccl){ .comm = NULL };
+	nccl = (struct nccl){ .lock = PTHREAD_MUTEX_INITIALIZER };
 	comm_mpi.close(c);
 }
 
@@ -324,6 +431,10 @@ const struct comm_backend sfscale_comm_nccl = {
 	.version = nccl_version,
 	.bcast_device = nccl_bcast_device,
 	.mean_device = nccl_mean_device,
+	.follow_device = nccl_follow_device,
+	.mark_device = nccl_mark_device,
+	.poll_device = nccl_poll_device,
+	.collect_device = nccl_collect_device,
 	.enlist_device = nccl_enlist_device,
 	.delist_device = nccl_delist_device,
 };

@@ -62,6 +62,7 @@ struct cpu {
 	float *features, *dfeatures;	/* (R,F), behind dropout */
 	float *drop;			/* (R,F): 0 or 1/(1-p) */
 	float *logits, *dlogits, *preds;	/* (R,80) */
+	float loss;
 };
 
 static struct cpu *cpu_of(struct kernels *k)
@@ -417,11 +418,11 @@ static int cpu_evaluate(struct kernels *k)
 	return all_forward(cpu_of(k), false);
 }
 
-static int cpu_loss(struct kernels *k, float *loss)
+static int cpu_loss(struct kernels *k)
 {
 	struct cpu *c = cpu_of(k);
 
-	*loss = (float)bce(c->preds, c->labels, c->boxes * NET_CLASSES);
+	c->loss = (float)bce(c->preds, c->labels, c->boxes * NET_CLASSES);
 	return OK;
 }
 
@@ -692,6 +693,7 @@ static int open_head(struct cpu *c)
 	c->dlogits = need(boxes * NET_CLASSES, sizeof(float), &rc);
 	c->preds = need(boxes * NET_CLASSES, sizeof(float), &rc);
 	c->base.preds = c->preds;
+	c->base.loss = &c->loss;
 	c->roi[SLOW].boxes = c->roi[FAST].boxes = c->rois;
 	return rc;
 }

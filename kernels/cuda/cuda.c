@@ -101,12 +101,22 @@ static void cuda_close(struct kernels *k)
 
 	if (!c)
 		return;
+	if (c->stream)
+		cudaStreamSynchronize(c->stream);	/* whatever comes of it */
+	cuda_batch_close(c);
+	cuda_timeline_close(c->timeline);
 	cuda_unprepare(c);
 	cuda_dnn_close(c->dnn);
 	cuda_memory_release(&c->scratch);
 	cuda_memory_release(&c->memory);
+	for (size_t i = 0; c->marks && i < c->mark_count; i++)
+		if (c->marks[i])
+			cudaEventDestroy(c->marks[i]);
+	if (c->answered)
+		cudaEventDestroy(c->answered);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
+	free(c->marks);
 	kernel_plan_release(&c->plan);
 	free(c->nodes);
 	free(c->copy_offset);
@@ -145,7 +155,35 @@ static int open_device(struct cuda *c)
 		rc = TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
 	if (!rc)
 		rc = TRY_CUDA(cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, least));
+	if (!rc)
+		rc = TRY_CUDA(cudaEventCreateWithFlags(&c->answered, cudaEventDisableTiming));
 	return rc ? rc : cuda_dnn_open(&c->dnn, c->stream, c->math);
+}
+
+/* Events for others: a step marks each bucket, of which there are parameters at most, and its broadcasts. */
+static int open_marks(struct cuda *c)
+{
+	int rc = OK;
+
+	c->mark_count = c->base.net->param_count + 8;
+	c->marks = calloc(c->mark_count, sizeof(*c->marks));
+	if (!c->marks)
+		return err(NO_MEMORY, "no memory for %zu events", c->mark_count);
+	for (size_t i = 0; i < c->mark_count && !rc; i++)
+		rc = TRY_CUDA(cudaEventCreateWithFlags(&c->marks[i], cudaEventDisableTiming));
+	return rc;
+}
+
+/* Two steps' spans, each of which has one for each bucket and a few more. */
+static int open_timeline(struct cuda *c)
+{
+	int rc = cuda_timeline_open(&c->timeline, 2 * (c->base.net->param_count + 8));
+
+	if (!rc)
+		rc = cuda_timeline_stamp_ns(c->timeline, c->stream, &c->base.stamp_ns);
+	if (!rc)
+		c->base.clock_bound_ns = cuda_timeline_bound_ns();
+	return rc;
 }
 
 /* Places the copies of the convolutions' weights; `elements` they need. */
@@ -234,18 +272,10 @@ static size_t partial_floats(const struct cuda *c)
 	return most;
 }
 
-/* Of one clip as it comes: one input at a time, so of the larger one. */
-static size_t raw_clip_floats(const struct cuda *c)
-{
-	const struct net_tensor *fast = &c->base.net->tensors[CUDA_FAST];
-
-	return fast->c * fast->t * fast->h * fast->w;
-}
-
 /* Most of the memory grows with the clips: too many are refused before anything is allocated, with the number that would fit. */
 static int check_fit(struct cuda *c)
 {
-	const size_t clip_bytes = c->plan.clip_bytes + raw_clip_floats(c) * sizeof(float), bytes = clip_bytes * c->config.clips_max;
+	const size_t clip_bytes = c->plan.clip_bytes + cuda_raw_clip_floats(c) * sizeof(float), bytes = clip_bytes * c->config.clips_max;
 	size_t free_bytes = 0, all_bytes = 0;
 	int rc = TRY_CUDA(cudaMemGetInfo(&free_bytes, &all_bytes));
 
@@ -283,12 +313,12 @@ static int open_state(struct cuda *c)
 	c->bn_mean = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->bn_inv_std = floats(c, net->buffer_values, "the batch's statistics", &rc);
 	c->partial = floats(c, partial_floats(c), "the batch norms' partial sums", &rc);
-	c->raw = floats(c, c->config.clips_max * raw_clip_floats(c), "a batch of clips", &rc);
 	c->copies = cuda_memory_device(&c->memory, copy_elements * cuda_element_bytes(c->element), "the weights in the "
 				       "convolutions' type", &rc);
 	c->runs = cuda_memory_device(&c->memory, net->param_count * sizeof(*c->runs), "the list of parameters", &rc);
 	c->hyper = floats(c, 3, "the optimiser's numbers", &rc);
-	c->hyper_pinned = cuda_memory_pinned(&c->memory, 3 * sizeof(float), "the optimiser's numbers", &rc);
+	for (size_t i = 0; i < ARRAY_LEN(c->hyper_pinned); i++)
+		c->hyper_pinned[i] = cuda_memory_pinned(&c->memory, 3 * sizeof(float), "the optimiser's numbers", &rc);
 	c->shown = cuda_memory_device(&c->memory, net->slow_frames * sizeof(*c->shown), "the slow pathway's frames", &rc);
 	c->arena = cuda_memory_device(&c->memory, c->plan.clip_bytes * c->config.clips_max, "activations and their gradients", &rc);
 	if (!rc)
@@ -334,6 +364,7 @@ static int open_head(struct cuda *c)
 		first += t->c;
 	}
 	c->base.preds = h->preds_pinned;
+	c->base.loss = h->loss_pinned;
 	return rc;
 }
 
@@ -390,7 +421,13 @@ static int cuda_open(struct kernels **k, const struct kernel_config *config)
 	if (!rc)
 		rc = check_fit(c);
 	if (!rc)
+		rc = open_marks(c);
+	if (!rc)
+		rc = open_timeline(c);
+	if (!rc)
 		rc = open_state(c);
+	if (!rc)
+		rc = cuda_batch_open(c);
 	if (!rc)
 		rc = open_head(c);
 	if (!rc)
@@ -436,11 +473,20 @@ const struct kernel_backend sfscale_kernels_cuda = {
 	.loss = cuda_loss,
 	.backward = cuda_backward,
 	.update = cuda_update,
+	.queue = {
+		.answer = cuda_answer,
+		.settle = cuda_settle,
+		.mark = cuda_mark,
+		.follow = cuda_follow,
+		.collect = cuda_collect,
+	},
 	.get = cuda_get,
 	.set = cuda_set,
 	.describe = cuda_describe,
 	.tuning = cuda_tuning,
 	.time_op = cuda_time_op,
 	.ceilings = cuda_ceilings,
+	.pin = cuda_pin,
+	.unpin = cuda_unpin,
 	.version = cuda_version,
 };

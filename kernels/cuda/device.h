@@ -1,7 +1,7 @@
 /*
  * kernels/cuda/device.h - what all files of this folder share: failing, launching, element types.
  *
- * Everything here runs on one stream, in order; who wants a result on the host waits for the stream.  Names begin with
+ * Everything here is enqueued on a stream; who wants a result on the host waits for it.  Names begin with
  * cuda_, as the folder does; the runtime's own go on with a capital letter.
  */
 #ifndef SFSCALE_KERNELS_CUDA_DEVICE_H

@@ -1,7 +1,8 @@
 /*
  * kernels/cuda/instance.h - the CUDA back end's open instance, for the files that are the back end.
  *
- * cuda.c opens and closes it and moves state in and out; step.c executes; measure.c says what was chosen and what it takes.
+ * cuda.c opens and closes it and moves state in and out; batch.c brings a batch in; step.c executes; measure.c says what was
+ * chosen and what it takes.
  */
 #ifndef SFSCALE_KERNELS_CUDA_INSTANCE_H
 #define SFSCALE_KERNELS_CUDA_INSTANCE_H
@@ -9,6 +10,7 @@
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/timeline.h"
 #include "kernels/kernels.h"
 #include "kernels/plan.h"
 
@@ -41,20 +43,32 @@ struct cuda {
 	enum cuda_element element;
 	size_t channels[NET_INPUTS];	/* of the inputs as stored */
 	cudaStream_t stream;		/* owned, as all below */
+	cudaStream_t copies_in;		/* on which batches come */
+	cudaEvent_t arrived, unpacked;	/* the batch is in `raw`; it has been read there */
+	cudaEvent_t answered;		/* preds and loss are on the host */
+	cudaEvent_t *marks;		/* mark_count of them, for others, in turn */
+	size_t mark_count, marked;
+	struct cuda_timeline *timeline;
+	size_t backwards;		/* calls since the loss: buckets */
 	struct cuda_dnn *dnn;
 	struct cuda_memory memory;	/* of all but the workspace */
 	struct cuda_memory scratch;	/* its device_bytes are the workspace's */
 	void *workspace;		/* of one convolution at a time, as large as the one that needs most; borrowed */
 	struct cuda_node *nodes;		/* one per operator */
 	char *arena;
-	float *raw;			/* one input, as it comes: (N,3,T,H,W), or crops of bytes */
+	struct cuda_raw {		/* a batch as it comes */
+		float *inputs;		/* (N,3,T,H,W) of the slow pathway, then of the fast one; or crops of bytes */
+		float *rois, *labels;
+	} raw;
 	uint32_t *shown;		/* (T of the slow input) frames of crops that it shows */
 	void *copies;			/* weights as convolutions read them */
 	size_t *copy_offset;		/* per parameter: its elements in `copies`; SIZE_MAX: has none */
 	struct cuda_run *runs;		/* on the device, one per parameter */
 	size_t longest_run;
 	bool copies_stale;
-	float *hyper, *hyper_pinned;	/* lr, momentum, weight decay */
+	float *hyper;			/* lr, momentum, weight decay */
+	float *hyper_pinned[2];		/* in turn: the host may be an update ahead of the device */
+	size_t updates;
 	float *bn_mean, *bn_inv_std;	/* of the batch, all channels */
 	float *partial;			/* of one batch norm */
 	float *plain;			/* host: one parameter */
@@ -91,6 +105,8 @@ static inline int cuda_to_host(struct cuda *c, void *to, const void *from, size_
 size_t cuda_stored_channels(const struct cuda *, int tensor);
 /* Elements of one clip of it; for kernel_plan_init(). */
 size_t cuda_clip_values(const void *cuda, int tensor);
+/* A tensor, or with `pieces` = grads its gradient, with the clips for which nodes are being prepared. */
+struct cuda_act cuda_act_of(const struct cuda *, const struct piece *pieces, int tensor);
 /* Where convolutions read a parameter. */
 void *cuda_copy_at(const struct cuda *, int param);
 /* Makes and binds all nodes for this number of clips; what it chose is closed by cuda_unprepare(). */
@@ -101,13 +117,31 @@ int cuda_node_forward(struct cuda *, const struct cuda_node *, bool training);
 int cuda_node_backward(struct cuda *, const struct cuda_node *);
 int cuda_node_backward_data(struct cuda *, const struct cuda_node *);
 int cuda_node_backward_weights(struct cuda *, const struct cuda_node *);
+/* Into the copies that convolutions read, where they were set since. */
+int cuda_take_weights(struct cuda *);
 /* Slots of the table. */
-int cuda_input(struct kernels *, const struct step_input *);
 int cuda_forward(struct kernels *);
 int cuda_evaluate(struct kernels *);
-int cuda_loss(struct kernels *, float *loss);
+int cuda_loss(struct kernels *);
 int cuda_backward(struct kernels *, size_t ready);
 int cuda_update(struct kernels *, const struct sgd *);
+int cuda_answer(struct kernels *);
+int cuda_settle(struct kernels *);
+int cuda_mark(struct kernels *, void **event);
+int cuda_follow(struct kernels *, void *event);
+int cuda_collect(struct kernels *);
+
+/* ---- batch.c ---- */
+
+/* Of one clip, both inputs. */
+size_t cuda_raw_clip_floats(const struct cuda *);
+/* The streams, events and memory that batches come by. */
+int cuda_batch_open(struct cuda *);
+void cuda_batch_close(struct cuda *);
+/* Slots of the table. */
+int cuda_input(struct kernels *, const struct step_input *);
+int cuda_pin(void *at, size_t bytes);
+void cuda_unpin(void *at);
 
 /* ---- measure.c; slots of the table ---- */
 

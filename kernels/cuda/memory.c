@@ -29,6 +29,8 @@ void *cuda_memory_device(struct cuda_memory *m, size_t bytes, const char *what, 
 		m->device_bytes += bytes;
 		keep(m, at, false);
 		*rc = TRY_CUDA(cudaMemset(at, 0, bytes));
+		if (!*rc)	/* which returns before it is done, and whose stream ours do not wait for */
+			*rc = TRY_CUDA(cudaDeviceSynchronize());
 		return *rc ? NULL : at;
 	}
 	cudaGetLastError();	/* an allocation that failed is no error of the kernels to come */

@@ -1,8 +1,11 @@
 /*
  * kernels/cuda/step.c - executes the net: nodes over tensors, forward, backward, update.
  *
- * Everything is enqueued on one stream, and every slot of the table waits for the stream before it returns: what it took is
- * between its begin and its end on the host's clock, launches included.
+ * Everything is enqueued on one stream, in order, and no slot of the table waits for it.  What the host writes and the device
+ * reads later (the masks of dropout, the optimiser's numbers) is written only when a loss behind the last reading was
+ * answered.
+ *
+ * Not here: how a batch comes in (batch.c).
  */
 #include "kernels/cuda/instance.h"
 
@@ -28,8 +31,7 @@ size_t cuda_clip_values(const void *cuda, int tensor)
 	return cuda_stored_channels(c, tensor) * t->t * t->h * t->w;
 }
 
-/* A tensor, or with `pieces` = grads its gradient, with the clips for which nodes are being prepared. */
-static struct cuda_act act_of(const struct cuda *c, const struct piece *pieces, int tensor)
+struct cuda_act cuda_act_of(const struct cuda *c, const struct piece *pieces, int tensor)
 {
 	const struct net_tensor *t = &c->base.net->tensors[tensor];
 	int root = kernel_plan_root(c->base.net, tensor);
@@ -87,8 +89,8 @@ static void norm_node_bind(struct cuda *c, struct cuda_node *node)
 
 	node->norm = (struct cuda_norm){
 		.element = c->element,
-		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
-		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.x = cuda_act_of(c, c->plan.values, op->in), .y = cuda_act_of(c, c->plan.values, op->out),
+		.dx = cuda_act_of(c, c->plan.grads, op->in), .dy = cuda_act_of(c, c->plan.grads, op->out),
 		.relu = op->relu, .add_dshortcut = c->plan.adds[node - c->nodes],
 		.weight = weights_at(c, op->weight), .bias = weights_at(c, op->bias),
 		.dweight = grads_at(c, op->weight), .dbias = grads_at(c, op->bias),
@@ -98,8 +100,8 @@ static void norm_node_bind(struct cuda *c, struct cuda_node *node)
 		.partial = c->partial,
 	};
 	if (op->in2 >= 0) {
-		node->norm.shortcut = act_of(c, c->plan.values, op->in2);
-		node->norm.dshortcut = act_of(c, c->plan.grads, op->in2);
+		node->norm.shortcut = cuda_act_of(c, c->plan.values, op->in2);
+		node->norm.dshortcut = cuda_act_of(c, c->plan.grads, op->in2);
 	}
 }
 
@@ -109,8 +111,8 @@ static void pool_node_bind(struct cuda *c, struct cuda_node *node)
 
 	node->pool = (struct cuda_pool){
 		.element = c->element,
-		.x = act_of(c, c->plan.values, op->in), .y = act_of(c, c->plan.values, op->out),
-		.dx = act_of(c, c->plan.grads, op->in), .dy = act_of(c, c->plan.grads, op->out),
+		.x = cuda_act_of(c, c->plan.values, op->in), .y = cuda_act_of(c, c->plan.values, op->out),
+		.dx = cuda_act_of(c, c->plan.grads, op->in), .dy = cuda_act_of(c, c->plan.grads, op->out),
 		.winner = (uint8_t *)c->arena + c->plan.winners[op->out].offset * c->prepared_clips,
 		.kernel = { op->kernel[1], op->kernel[2] }, .stride = { op->stride[1], op->stride[2] },
 		.pad = { op->pad[1], op->pad[2] },
@@ -122,8 +124,8 @@ static void roi_node_bind(struct cuda *c, const struct net_op *op)
 	const int in[2] = { [CUDA_SLOW] = op->in, [CUDA_FAST] = op->in2 };
 
 	for (int p = 0; p < 2; p++) {
-		c->head.roi[p].x = act_of(c, c->plan.values, in[p]);
-		c->head.roi[p].dx = act_of(c, c->plan.grads, in[p]);
+		c->head.roi[p].x = cuda_act_of(c, c->plan.values, in[p]);
+		c->head.roi[p].dx = cuda_act_of(c, c->plan.grads, in[p]);
 	}
 }
 
@@ -132,8 +134,8 @@ static int conv_node_tune(struct cuda *c, struct cuda_node *node)
 {
 	const struct net_op *op = node->op;
 
-	return cuda_conv_tune(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
-			      act_of(c, c->plan.values, op->out).at, c->workspace);
+	return cuda_conv_tune(node->conv, cuda_act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
+			      cuda_act_of(c, c->plan.values, op->out).at, c->workspace);
 }
 
 void cuda_unprepare(struct cuda *c)
@@ -169,7 +171,7 @@ static int conv_node_make(struct cuda *c, struct cuda_node *node)
 int cuda_prepare(struct cuda *c, size_t clips)
 {
 	const struct net *net = c->base.net;
-	int rc = OK;
+	int rc = cuda_wait(c);		/* what is there may be in use */
 
 	cuda_unprepare(c);
 	c->prepared_clips = clips;
@@ -243,8 +245,8 @@ int cuda_node_forward(struct cuda *c, const struct cuda_node *node, bool trainin
 
 	switch (op->kind) {
 	case OP_CONV:
-		return cuda_conv_forward(node->conv, act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
-					 act_of(c, c->plan.values, op->out).at, c->workspace);
+		return cuda_conv_forward(node->conv, cuda_act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
+					 cuda_act_of(c, c->plan.values, op->out).at, c->workspace);
 	case OP_BN:
 		c->base.bn_batches[op->buffer] += training;
 		return training ? cuda_norm_forward(&node->norm, c->stream) : cuda_norm_evaluate(&node->norm, c->stream);
@@ -262,7 +264,7 @@ int cuda_node_backward_weights(struct cuda *c, const struct cuda_node *node)
 {
 	const struct net_op *op = node->op;
 
-	return cuda_conv_backward_weights(node->conv, act_of(c, c->plan.values, op->in).at, act_of(c, c->plan.grads, op->out).at,
+	return cuda_conv_backward_weights(node->conv, cuda_act_of(c, c->plan.values, op->in).at, cuda_act_of(c, c->plan.grads, op->out).at,
 					  c->base.net->tensors[op->in].c, grads_at(c, op->weight), c->workspace);
 }
 
@@ -270,8 +272,8 @@ int cuda_node_backward_data(struct cuda *c, const struct cuda_node *node)
 {
 	const struct net_op *op = node->op;
 
-	return cuda_conv_backward_data(node->conv, act_of(c, c->plan.grads, op->out).at, cuda_copy_at(c, op->weight),
-				       act_of(c, c->plan.grads, op->in).at, c->workspace);
+	return cuda_conv_backward_data(node->conv, cuda_act_of(c, c->plan.grads, op->out).at, cuda_copy_at(c, op->weight),
+				       cuda_act_of(c, c->plan.grads, op->in).at, c->workspace);
 }
 
 static int conv_backward(struct cuda *c, const struct cuda_node *node)
@@ -295,7 +297,7 @@ int cuda_node_backward(struct cuda *c, const struct cuda_node *node)
 
 /* ---- a step ---- */
 
-static int take_weights(struct cuda *c)
+int cuda_take_weights(struct cuda *c)
 {
 	if (!c->copies_stale)
 		return OK;
@@ -303,56 +305,21 @@ static int take_weights(struct cuda *c)
 	return cuda_copy_weights(c->base.weights, c->runs, c->base.net->param_count, c->longest_run, c->element, c->stream);
 }
 
-static int take_plain(struct cuda *c, int tensor, const float *plain)
+/* What is enqueued between the two is a span of the device. */
+static int compute_begin(struct cuda *c, enum span_id id, uint64_t arg)
 {
-	const struct net_tensor *t = &c->base.net->tensors[tensor];
-	const struct cuda_act x = act_of(c, c->plan.values, tensor);
-	int rc = cuda_to_device(c, c->raw, plain, x.n * t->c * t->t * t->h * t->w * sizeof(float));
-
-	return rc ? rc : cuda_input_plain(c->raw, x.n, t->t, t->h, t->w, c->element, x.pitch, x.at, c->stream);
+	return cuda_timeline_begin(c->timeline, c->base.lanes.compute, id, arg, c->stream);
 }
 
-static int take_tensors(struct cuda *c, const struct step_input *in)
+static int compute_end(struct cuda *c)
 {
-	int rc = take_plain(c, CUDA_SLOW, in->slow);
-
-	return rc ? rc : take_plain(c, CUDA_FAST, in->fast);
+	return cuda_timeline_end(c->timeline, c->stream);
 }
 
-/* One copy for both pathways. */
-static int take_crops(struct cuda *c, const uint8_t *crops)
+/* The host will wait until the device is here. */
+static int owe_answer(struct cuda *c)
 {
-	const struct net_tensor *t = &c->base.net->tensors[CUDA_FAST];
-	int rc = cuda_to_device(c, c->raw, crops, c->prepared_clips * t->c * t->t * t->h * t->w);
-
-	for (int i = 0; i < NET_INPUTS && !rc; i++) {
-		const struct cuda_act x = act_of(c, c->plan.values, i);
-
-		rc = cuda_input_crops((const uint8_t *)c->raw, x.n, t->t, t->h, t->w, i == CUDA_SLOW ? c->shown : NULL, x.dims[0],
-				      NET_PIXEL_SCALE, NET_PIXEL_OFFSET, c->element, x.pitch, x.at, c->stream);
-	}
-	return rc;
-}
-
-int cuda_input(struct kernels *k, const struct step_input *in)
-{
-	struct cuda *c = cuda_of(k);
-	int rc = kernels_check_input(in, &c->config);
-
-	assert(in->parts <= 1);
-	if (!rc && in->clips != c->prepared_clips)
-		rc = cuda_prepare(c, in->clips);
-	if (!rc)
-		rc = take_weights(c);
-	if (!rc)
-		rc = in->crops ? take_crops(c, in->crops) : take_tensors(c, in);
-	if (!rc)
-		rc = cuda_to_device(c, c->head.rois, in->rois, in->boxes * 5 * sizeof(float));
-	if (!rc)
-		rc = cuda_to_device(c, c->head.labels, in->labels, in->boxes * NET_CLASSES * sizeof(float));
-	c->boxes = c->head.roi[CUDA_SLOW].box_count = c->head.roi[CUDA_FAST].box_count = in->boxes;
-	c->backward_left = k->net->op_count;
-	return rc ? rc : cuda_wait(c);
+	return TRY_CUDA(cudaEventRecord(c->answered, c->stream));
 }
 
 static int all_forward(struct cuda *c, bool training)
@@ -361,53 +328,96 @@ static int all_forward(struct cuda *c, bool training)
 
 	for (size_t i = 0; !rc && i < c->base.net->op_count; i++)
 		rc = cuda_node_forward(c, &c->nodes[i], training);
-	return rc ? rc : cuda_wait(c);
+	return rc;
 }
 
 int cuda_forward(struct kernels *k)
 {
-	return all_forward(cuda_of(k), true);
+	struct cuda *c = cuda_of(k);
+	int rc = compute_begin(c, SPAN_FWD, 0);
+
+	if (!rc)
+		rc = all_forward(c, true);
+	return rc ? rc : compute_end(c);
 }
 
 int cuda_evaluate(struct kernels *k)
 {
-	return all_forward(cuda_of(k), false);
+	struct cuda *c = cuda_of(k);
+	int rc = all_forward(c, false);
+
+	return rc ? rc : owe_answer(c);
 }
 
-int cuda_loss(struct kernels *k, float *loss)
+int cuda_loss(struct kernels *k)
 {
 	struct cuda *c = cuda_of(k);
-	int rc = cuda_bce(c->head.preds, c->head.labels, c->boxes * NET_CLASSES, c->head.loss, c->stream);
+	int rc = compute_begin(c, SPAN_LOSS, 0);
 
+	c->backwards = 0;
+	if (!rc)
+		rc = cuda_bce(c->head.preds, c->head.labels, c->boxes * NET_CLASSES, c->head.loss, c->stream);
 	if (!rc)
 		rc = cuda_to_host(c, c->head.loss_pinned, c->head.loss, sizeof(float));
 	if (!rc)
-		rc = cuda_wait(c);
-	*loss = *c->head.loss_pinned;
-	return rc;
+		rc = compute_end(c);
+	return rc ? rc : owe_answer(c);
 }
 
 int cuda_backward(struct kernels *k, size_t ready)
 {
 	struct cuda *c = cuda_of(k);
 	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready];
-	int rc = OK;
+	int rc = compute_begin(c, SPAN_BWD, c->backwards++);
 
 	while (!rc && c->backward_left > until)
 		rc = cuda_node_backward(c, &c->nodes[--c->backward_left]);
-	return rc ? rc : cuda_wait(c);
+	return rc ? rc : compute_end(c);
 }
 
+/* The copy of the update before may still be under way; the one before that is not, for a loss behind it was answered. */
 int cuda_update(struct kernels *k, const struct sgd *sgd)
 {
 	struct cuda *c = cuda_of(k);
 	const float hyper[3] = { (float)sgd->lr, (float)sgd->momentum, (float)sgd->weight_decay };
-	int rc;
+	float *pinned = c->hyper_pinned[c->updates++ % 2];
+	int rc = compute_begin(c, SPAN_OPT, 0);
 
-	memcpy(c->hyper_pinned, hyper, sizeof(hyper));
-	rc = cuda_to_device(c, c->hyper, c->hyper_pinned, sizeof(hyper));
+	memcpy(pinned, hyper, sizeof(hyper));
+	if (!rc)
+		rc = cuda_to_device(c, c->hyper, pinned, sizeof(hyper));
 	if (!rc)
 		rc = cuda_sgd(k->weights, k->momentum, k->grads, c->runs, k->net->param_count, c->longest_run, c->hyper,
 			      sgd->nesterov, c->element, c->stream);
-	return rc ? rc : cuda_wait(c);
+	return rc ? rc : compute_end(c);
+}
+
+/* ---- order, and waiting ---- */
+
+int cuda_answer(struct kernels *k)
+{
+	return TRY_CUDA(cudaEventSynchronize(cuda_of(k)->answered));
+}
+
+int cuda_settle(struct kernels *k)
+{
+	return cuda_wait(cuda_of(k));
+}
+
+int cuda_mark(struct kernels *k, void **event)
+{
+	struct cuda *c = cuda_of(k);
+
+	*event = c->marks[c->marked++ % c->mark_count];
+	return TRY_CUDA(cudaEventRecord(*event, c->stream));
+}
+
+int cuda_follow(struct kernels *k, void *event)
+{
+	return TRY_CUDA(cudaStreamWaitEvent(cuda_of(k)->stream, event, 0));
+}
+
+int cuda_collect(struct kernels *k)
+{
+	return cuda_timeline_collect(cuda_of(k)->timeline);
 }
