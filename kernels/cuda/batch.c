@@ -138,7 +138,9 @@ int cuda_input(struct kernels *k, const struct step_input *in)
 	struct cuda *c = cuda_of(k);
 	int rc = kernels_check_input(in, &c->config);
 
-	assert(in->parts <= 1);
+	assert(in->parts <= 1 || (c->sum && in->part < in->parts));
+	c->part = in->part;
+	c->parts = in->parts;
 	if (!rc && in->clips != c->prepared_clips)
 		rc = cuda_prepare(c, in->clips);
 	if (!rc)

@@ -5,7 +5,7 @@
  * weights, momentum, gradients, statistics and the head are float.  Convolutions read their weights from a copy in the
  * element type, with the inputs' channels padded; the optimiser writes it in the same pass.
  *
- * Here: what is usable, opening and closing, state in and out.  Not anywhere: several parts per step.
+ * Here: what is usable, opening and closing, state in and out.
  */
 #include "kernels/cuda/instance.h"
 
@@ -307,6 +307,8 @@ static int open_state(struct cuda *c)
 	for (size_t i = 0; !rc && i < net->op_count; i++)
 		c->nodes[i].op = &net->ops[i];
 	c->base.grads = floats(c, net->values, "the gradients", &rc);
+	if (c->config.in_parts)
+		c->sum = floats(c, net->values, "the gradients of a step's parts", &rc);
 	c->base.weights = floats(c, net->values, "the weights", &rc);
 	c->base.momentum = floats(c, net->values, "the momentum", &rc);
 	c->base.bn_state = floats(c, net->buffer_values, "the running statistics", &rc);
@@ -464,6 +466,7 @@ static int cuda_version(char *text, size_t bytes)
 const struct kernel_backend sfscale_kernels_cuda = {
 	.name = "cuda",
 	.on_device = true,
+	.takes_parts = true,
 	.probe = cuda_probe,
 	.open = cuda_open,
 	.close = cuda_close,

@@ -74,7 +74,9 @@ struct cuda {
 	float *plain;			/* host: one parameter */
 	struct cuda_head head;
 	size_t prepared_clips;		/* 0: nodes are not bound */
-	size_t boxes;			/* of this step */
+	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
+	size_t part, parts;		/* of this step, as boxes */
+	size_t boxes;
 	size_t backward_left;		/* operators [0, left) have not run backward yet */
 };
 

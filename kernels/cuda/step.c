@@ -201,7 +201,7 @@ static int roi_forward(struct cuda *c, bool training)
 
 	if (!rc)
 		rc = cuda_roi_forward(&h->roi[CUDA_FAST], c->stream);
-	dropout_draw(c->config.dropout_seed, (uint64_t)c->base.bn_batches[0], training ? c->config.dropout : 0, count,
+	dropout_draw(c->config.dropout_seed + c->part, (uint64_t)c->base.bn_batches[0], training ? c->config.dropout : 0, count,
 		     h->drop_pinned);
 	if (!rc)
 		rc = cuda_to_device(c, h->drop, h->drop_pinned, count * sizeof(float));
@@ -239,6 +239,20 @@ static int fc_backward(struct cuda *c, const struct net_op *op)
 					  NET_CLASSES, h->dfeatures, grads_at(c, op->weight), grads_at(c, op->bias), c->stream);
 }
 
+/* Running statistics are those of a step's first part. */
+static int norm_forward(struct cuda *c, const struct cuda_node *node, bool training)
+{
+	struct cuda_norm norm = node->norm;
+
+	if (!training)
+		return cuda_norm_evaluate(&norm, c->stream);
+	if (c->part)
+		norm.running_mean = norm.running_var = NULL;
+	else
+		c->base.bn_batches[node->op->buffer]++;
+	return cuda_norm_forward(&norm, c->stream);
+}
+
 int cuda_node_forward(struct cuda *c, const struct cuda_node *node, bool training)
 {
 	const struct net_op *op = node->op;
@@ -248,8 +262,7 @@ int cuda_node_forward(struct cuda *c, const struct cuda_node *node, bool trainin
 		return cuda_conv_forward(node->conv, cuda_act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
 					 cuda_act_of(c, c->plan.values, op->out).at, c->workspace);
 	case OP_BN:
-		c->base.bn_batches[op->buffer] += training;
-		return training ? cuda_norm_forward(&node->norm, c->stream) : cuda_norm_evaluate(&node->norm, c->stream);
+		return norm_forward(c, node, training);
 	case OP_MAXPOOL:
 		return cuda_pool_forward(&node->pool, c->stream);
 	case OP_ROI_HEAD:
@@ -364,14 +377,53 @@ int cuda_loss(struct kernels *k)
 	return rc ? rc : owe_answer(c);
 }
 
+/* Gradients join those of the parts before; behind the last part stands the mean. */
+static int gather(struct cuda *c, size_t offset, size_t count)
+{
+	float *grads = c->base.grads + offset, *sum = c->sum + offset;
+
+	if (!c->part)
+		return TRY_CUDA(cudaMemcpyAsync(sum, grads, count * sizeof(*sum), cudaMemcpyDeviceToDevice, c->stream));
+	if (c->part + 1 < c->parts)
+		return cuda_gather(sum, grads, count, 1, c->stream);
+	return cuda_gather(grads, sum, count, (float)c->parts, c->stream);
+}
+
+/* The gradients of operators [from, to), neighbours in the flat buffer together, which those of a bucket are. */
+static int gather_ops(struct cuda *c, size_t from, size_t to)
+{
+	size_t begin = 0, end = 0;
+	int rc = OK;
+
+	for (size_t i = to; i-- > from && !rc;)
+		for (int p = 0; p < 2 && !rc; p++) {
+			const int param = p ? c->base.net->ops[i].bias : c->base.net->ops[i].weight;
+			const size_t at = param < 0 ? end : c->plan.places.offset[param];
+			const size_t count = param < 0 ? 0 : c->base.net->params[param].count;
+
+			if (at == end) {
+				end += count;
+			} else if (at + count == begin) {
+				begin = at;
+			} else {
+				rc = end > begin ? gather(c, begin, end - begin) : OK;
+				begin = at;
+				end = at + count;
+			}
+		}
+	return rc || begin == end ? rc : gather(c, begin, end - begin);
+}
+
 int cuda_backward(struct kernels *k, size_t ready)
 {
 	struct cuda *c = cuda_of(k);
-	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready];
+	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready], from = c->backward_left;
 	int rc = compute_begin(c, SPAN_BWD, c->backwards++);
 
 	while (!rc && c->backward_left > until)
 		rc = cuda_node_backward(c, &c->nodes[--c->backward_left]);
+	if (!rc && c->parts > 1)
+		rc = gather_ops(c, until, from);
 	return rc ? rc : compute_end(c);
 }
 
