@@ -55,6 +55,7 @@ const struct span_row span_rows[SPAN_COUNT] = {
 	[SPAN_ALLREDUCE]	= { "allreduce",	KIND_COLLECTIVE, CLS_COMM },
 	[SPAN_DRAIN]		= { "drain",		KIND_RANGE,	 CLS_SYNC },
 	[SPAN_OPT]		= { "opt",		KIND_RANGE,	 CLS_COMPUTE_OPT },
+	[SPAN_SYNC]		= { "sync",		KIND_RANGE,	 CLS_SYNC },
 	[SPAN_LOSS_ALLREDUCE]	= { "loss_allreduce",	KIND_COLLECTIVE, CLS_COMM },
 	[SPAN_LOG]		= { "log",		KIND_RANGE,	 CLS_OTHER },
 	[SPAN_RUN_END]		= { "run_end",		KIND_MARK,	 CLS_ASIDE },

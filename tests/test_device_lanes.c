@@ -1,0 +1,147 @@
+/*
+ * tests/test_device_lanes.c - records of a device: the training thread only launches, and what it launched ran on lanes of
+ * its own, later.  The truth is that of made jobs (bench/made.h).
+ */
+#include "bench/base/rng.h"
+#include "tests/jobs.h"
+
+#include <string.h>
+
+enum { LANE_TRAIN, LANE_COMM, LANE_GPU, LANE_COPY };
+
+#define LAUNCH (MS / 10)
+
+static struct job *device_job(int ranks)
+{
+	struct job *j = job_new(ranks);
+
+	j->plan.device = true;
+	j->plan.launch = LAUNCH;
+	return j;
+}
+
+/* From the start of unpacking to the end of the optimiser, with nobody late. */
+static int64_t work_ns(const struct made *m)
+{
+	return m->launch + m->bcast + m->fwd + m->buckets * m->bwd + m->wire + m->opt;
+}
+
+/* ---- where time goes ------------------------------------------------------------------- */
+
+static void the_parts_of_a_device_are_those_of_the_same_job_on_a_host_but_for_launches_and_what_they_hide(void **state)
+{
+	static const enum event_class same[] = { CLS_COMPUTE_FWD, CLS_COMPUTE_BWD, CLS_COMPUTE_OPT, CLS_COMPUTE_OTHER, CLS_COMM_WAIT };
+
+	(void)state;
+	for (int buckets = 1; buckets < 5; buckets++) {
+		struct job *host = job_new(3), *device = device_job(3);
+		const struct made *m = &device->plan;
+
+		host->plan.buckets = device->plan.buckets = buckets;
+		job_run(host);
+		job_run(device);
+		for (int r = 0; r < 3; r++) {
+			const int64_t *parts = device->whole[r].parts_ns;
+
+			for (size_t i = 0; i < ARRAY_LEN(same); i++)
+				assert_int_equal(parts[same[i]], host->whole[r].parts_ns[same[i]]);
+			/* the loss is averaged beside backward */
+			assert_int_equal(parts[CLS_COMM_WIRE], host->whole[r].parts_ns[CLS_COMM_WIRE] - 10 * m->loss_wire);
+			/* of loading, copying and launching only the first time is not behind the device's work; unpacking always is */
+			assert_int_equal(parts[CLS_BOUNDARY_WORKERS], m->boundary);
+			assert_int_equal(parts[CLS_LOADER], m->first_load);
+			assert_int_equal(parts[CLS_LAUNCH], m->launch);
+			assert_int_equal(parts[CLS_COPY], m->copy + 10 * m->launch);
+			assert_int_equal(account_ns(&device->whole[r]),
+					 m->boundary + m->first_load + m->launch + m->copy + 10 * work_ns(m));
+		}
+		job_free(host);
+		job_free(device);
+	}
+}
+
+static void what_the_host_launches_is_no_compute_and_idle_time_of_the_device_meanwhile_is_launching(void **state)
+{
+	struct job *calm = device_job(2), *slow = device_job(2);
+
+	(void)state;
+	for (int r = 0; r < 2; r++)
+		slow->late[slow->late_count++] = (struct late){ (enum span_id)MADE_LAUNCH, r, 5, 10, 300 * MS };
+	job_run(calm);
+	job_run(slow);
+	for (int r = 0; r < 2; r++) {
+		int64_t more = slow->whole[r].parts_ns[CLS_LAUNCH] - calm->whole[r].parts_ns[CLS_LAUNCH];
+
+		assert_int_equal(slow->whole[r].parts_ns[CLS_COMPUTE_FWD], 10 * slow->plan.fwd);
+		assert_int_equal(slow->whole[r].parts_ns[CLS_COMPUTE_BWD], 10 * slow->plan.bwd);
+		assert_int_equal(more, account_ns(&slow->whole[r]) - account_ns(&calm->whole[r]));
+		assert_true(more > 5 * (300 * MS - work_ns(&slow->plan)) && more < 5 * 300 * MS);
+	}
+	job_free(calm);
+	job_free(slow);
+}
+
+static void a_loader_stalls_only_where_the_device_has_nothing_to_do(void **state)
+{
+	struct job *j = device_job(1);
+	const struct made *m = &j->plan;
+	int64_t beside;		/* loads begin behind the loss and the log, while the device goes on */
+
+	(void)state;
+	j->plan.epochs = 1;
+	j->plan.load = 90 * MS;
+	job_run(j);
+	beside = m->bwd + m->wire + m->opt - m->loss_wire - m->log;
+	assert_int_equal(j->whole[0].parts_ns[CLS_LOADER], m->first_load + 4 * (m->load - beside));
+	job_free(j);
+}
+
+/* ---- collectives ----------------------------------------------------------------------- */
+
+static int64_t random_delay(const void *context, int rank, int iteration, enum span_id id)
+{
+	struct rng rng;
+
+	(void)context;
+	rng_init(&rng, (uint64_t)id + 100 * (uint64_t)iteration, (uint64_t)rank);
+	return rng_below(&rng, 4) ? 0 : rng_below(&rng, 20 * MS);
+}
+
+static void wait_and_wire_are_those_of_the_plan(void **state)
+{
+	(void)state;
+	for (int buckets = 1; buckets < 5; buckets++) {
+		struct job *j = device_job(5);
+
+		j->plan.buckets = buckets;
+		j->plan.delay = random_delay;
+		job_run(j);
+		assert_int_equal(splits(j, SPLIT_CLOCKED), j->match.count);
+		assert_int_equal(j->match.count, 10 * (buckets + 2));
+		for (size_t i = 0; i < j->match.count; i++) {
+			const struct collective *c = &j->match.list[i];
+			int64_t wire = c->name == SPAN_ALLREDUCE ? j->plan.wire + random_delay(NULL, 0, (int)c->iter, SPAN_ALLREDUCE)
+				     : j->plan.loss_wire + random_delay(NULL, 0, (int)c->iter, SPAN_LOSS_ALLREDUCE);
+
+			assert_int_equal(c->lane, c->name == SPAN_LOSS_ALLREDUCE ? LANE_TRAIN : LANE_COMM);
+			for (size_t r = 0; r < 5 && c->name != SPAN_BCAST_BN; r++) {
+				struct stay s = match_stay(&j->match, c, r);
+
+				assert_int_equal(s.end_ns - s.begin_ns - match_wait_ns(&j->match, c, r), wire);
+			}
+		}
+		job_free(j);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_parts_of_a_device_are_those_of_the_same_job_on_a_host_but_for_launches_and_what_they_hide),
+		cmocka_unit_test(what_the_host_launches_is_no_compute_and_idle_time_of_the_device_meanwhile_is_launching),
+		cmocka_unit_test(a_loader_stalls_only_where_the_device_has_nothing_to_do),
+		cmocka_unit_test(wait_and_wire_are_those_of_the_plan),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
