@@ -134,6 +134,141 @@ static void wait_and_wire_are_those_of_the_plan(void **state)
 	}
 }
 
+/* ---- blame ----------------------------------------------------------------------------- */
+
+/* The others wait as long as the device of the late rank is late, and all of it is blamed on what made it late.  What a host
+ * does has `slack` while its device still computes. */
+static void a_late_rank_is_blamed_for_what_made_its_device_late(void **state)
+{
+	static const struct { enum span_id phase; enum cause cause; bool of_host; int64_t follow; } cases[] = {
+		{ SPAN_LOAD, CAUSE_loader, true, 2 * MS + LAUNCH }, { SPAN_LOG, CAUSE_host, true, 6 * MS },
+		{ (enum span_id)MADE_LAUNCH, CAUSE_host, true, 0 }, { SPAN_H2D, CAUSE_copy, true, 0 },
+		{ SPAN_FWD, CAUSE_compute, false, 0 }, { SPAN_BWD, CAUSE_compute, false, 0 }, { SPAN_OPT, CAUSE_compute, false, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		for (int who = 0; who < 4; who++)
+			for (int way = 0; way < 16; way++) {
+				struct job *j = device_job(4);
+				int64_t late = way & 8 ? 200 * MS : 85 * MS, follows;
+
+				j->plan.no_overlap = way & 1;
+				j->plan.bcast_holds = way & 2;
+				if (way & 4) {
+					j->plan.buckets = 4;
+					j->plan.bwd = 15 * MS;
+					j->plan.wire = 2 * MS;
+				}
+				j->late[j->late_count++] = (struct late){ cases[i].phase, who, 1, 4, late };
+				job_run(j);
+				assert_int_equal(splits(j, SPLIT_CLOCKED), j->match.count);
+				/* what comes behind a late host has nothing to hide behind either: it takes its usual time of an idle device */
+				follows = 3 * cases[i].follow;
+				for (int r = 0; r < 4; r++) {
+					assert_int_equal(induced(j, r, who, -1), j->blame[r].wait_ns);
+					assert_true(induced(j, r, who, cases[i].cause) + follows >= j->blame[r].wait_ns);
+					if (r == who)
+						assert_int_equal(j->blame[r].wait_ns, 0);
+					else if (cases[i].of_host)
+						assert_true(j->blame[r].wait_ns > 3 * (late - 80 * MS) && j->blame[r].wait_ns < 3 * late);
+					else if (!(way & 4))	/* the loss may move meanwhile */
+						assert_true(j->blame[r].wait_ns <= 3 * late && j->blame[r].wait_ns >= 3 * (late - j->plan.loss_wire));
+				}
+				job_free(j);
+			}
+}
+
+/* Backward is shorter than what the forward of one rank takes more: the hosts of the others wait in the loss all-reduce, their
+ * devices in the first bucket, and both are its forward. */
+static void a_loss_all_reduce_beside_the_first_bucket_is_blamed_as_that_is(void **state)
+{
+	struct job *j = device_job(3);
+
+	(void)state;
+	j->plan.bwd = 10 * MS;
+	j->late[j->late_count++] = (struct late){ SPAN_FWD, 1, 3, 4, 30 * MS };
+	job_run(j);
+	for (int r = 0; r < 3; r++) {
+		assert_int_equal(j->blame[r].wait_ns, r == 1 ? 0 : 30 * MS - j->plan.loss_wire);	/* that moves meanwhile */
+		assert_int_equal(induced(j, r, 1, CAUSE_compute), j->blame[r].wait_ns);
+	}
+	job_free(j);
+}
+
+/* Rank 0's host is late with everything behind the launches, long after the devices are done: the others wait in the loss
+ * all-reduce.  Then it loads late as well, and they wait in the broadcast. */
+static void a_host_that_comes_late_to_the_loss_all_reduce_is_blamed_as_host_and_for_its_loader_behind_it_as_loader(void **state)
+{
+	struct job *j = device_job(3);
+
+	(void)state;
+	j->late[j->late_count++] = (struct late){ SPAN_SYNC, 0, 3, 4, 400 * MS };
+	j->late[j->late_count++] = (struct late){ SPAN_LOAD, 0, 4, 5, 20 * MS };
+	job_run(j);
+	for (int r = 1; r < 3; r++) {
+		assert_int_equal(induced(j, r, 0, CAUSE_loader), 20 * MS);
+		assert_true(induced(j, r, 0, CAUSE_host) > 300 * MS);
+		assert_int_equal(induced(j, r, 0, CAUSE_host) + 20 * MS, j->blame[r].wait_ns);
+	}
+	job_free(j);
+}
+
+/* While the others wait for the host of rank 1, rank 2 computes longer: both keep them, one after the other. */
+static void a_late_host_and_a_late_device_are_told_apart(void **state)
+{
+	struct job *j = device_job(4);
+
+	(void)state;
+	j->late[j->late_count++] = (struct late){ SPAN_SYNC, 1, 3, 4, 400 * MS };
+	j->late[j->late_count++] = (struct late){ SPAN_BWD, 2, 3, 4, 50 * MS };
+	job_run(j);
+	for (int r = 0; r < 4; r += 3) {
+		assert_int_equal(induced(j, r, 2, CAUSE_compute), 50 * MS);
+		assert_int_equal(induced(j, r, 1, CAUSE_host) + 50 * MS, j->blame[r].wait_ns);
+	}
+	job_free(j);
+}
+
+static void two_late_ranks_are_told_apart(void **state)
+{
+	struct job *j = device_job(4);
+
+	(void)state;
+	j->late[j->late_count++] = (struct late){ SPAN_LOAD, 0, 2, 3, 200 * MS };
+	j->late[j->late_count++] = (struct late){ SPAN_FWD, 3, 2, 3, 50 * MS };
+	job_run(j);
+	for (int r = 1; r < 3; r++) {
+		assert_int_equal(induced(j, r, 3, CAUSE_compute), 50 * MS);
+		assert_int_equal(induced(j, r, 0, -1) + 50 * MS, j->blame[r].wait_ns);
+		assert_true(induced(j, r, 0, CAUSE_loader) + j->plan.copy + j->plan.launch >= induced(j, r, 0, -1));
+	}
+	assert_int_equal(induced(j, 3, 0, -1), j->blame[3].wait_ns);
+	assert_int_equal(induced(j, 0, 3, CAUSE_compute), 50 * MS);
+	job_free(j);
+}
+
+static void with_random_delays_every_wait_is_blamed_and_hardly_any_on_nothing_known(void **state)
+{
+	(void)state;
+	for (int buckets = 1; buckets < 6; buckets++) {
+		struct job *j = device_job(5);
+
+		j->plan.buckets = buckets;
+		j->plan.delay = random_delay;
+		job_run(j);
+		for (int r = 0; r < 5; r++) {
+			assert_true(induced(j, r, -1, -1) == j->blame[r].wait_ns);
+			assert_true(j->blame[r].wait_ns == j->whole[r].parts_ns[CLS_COMM_WAIT]);
+			assert_true(induced(j, r, r, -1) <= j->blame[r].wait_ns / 20);
+			assert_int_equal(induced(j, r, -1, CAUSE_unknown), 0);
+			/* delays are shorter than what hosts are ahead */
+			assert_true(induced(j, r, -1, CAUSE_compute) > j->blame[r].wait_ns * 19 / 20);
+		}
+		job_free(j);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -141,6 +276,12 @@ int main(void)
 		cmocka_unit_test(what_the_host_launches_is_no_compute_and_idle_time_of_the_device_meanwhile_is_launching),
 		cmocka_unit_test(a_loader_stalls_only_where_the_device_has_nothing_to_do),
 		cmocka_unit_test(wait_and_wire_are_those_of_the_plan),
+		cmocka_unit_test(a_late_rank_is_blamed_for_what_made_its_device_late),
+		cmocka_unit_test(a_loss_all_reduce_beside_the_first_bucket_is_blamed_as_that_is),
+		cmocka_unit_test(a_host_that_comes_late_to_the_loss_all_reduce_is_blamed_as_host_and_for_its_loader_behind_it_as_loader),
+		cmocka_unit_test(a_late_host_and_a_late_device_are_told_apart),
+		cmocka_unit_test(two_late_ranks_are_told_apart),
+		cmocka_unit_test(with_random_delays_every_wait_is_blamed_and_hardly_any_on_nothing_known),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
