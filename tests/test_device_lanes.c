@@ -3,6 +3,8 @@
  * its own, later.  The truth is that of made jobs (bench/made.h).
  */
 #include "bench/base/rng.h"
+#include "report/windows.h"
+#include "tests/folders.h"
 #include "tests/jobs.h"
 
 #include <string.h>
@@ -24,6 +26,15 @@ static struct job *device_job(int ranks)
 static int64_t work_ns(const struct made *m)
 {
 	return m->launch + m->bcast + m->fwd + m->buckets * m->bwd + m->wire + m->opt;
+}
+
+static const struct event *event_of(const struct record *rec, enum span_id id, int lane, uint32_t iter)
+{
+	for (size_t i = 0; i < rec->event_count; i++)
+		if (rec->events[i].name == (uint32_t)id && rec->events[i].lane == lane && rec->events[i].iter == iter)
+			return &rec->events[i];
+	fail_msg("no %s of iteration %u on lane %d", span_rows[id].name, iter, lane);
+	return NULL;
 }
 
 /* ---- where time goes ------------------------------------------------------------------- */
@@ -269,6 +280,89 @@ static void with_random_delays_every_wait_is_blamed_and_hardly_any_on_nothing_kn
 	}
 }
 
+/* ---- boundaries and reports ------------------------------------------------------------ */
+
+static void a_boundary_ends_with_the_optimiser_of_the_device_wherever_that_lies_in_the_file(void **state)
+{
+	struct job *j = device_job(2);
+	struct rank_windows w;
+	struct ledger ledger;
+	struct marks marks;
+	const struct record *rec = &j->records[1];
+	int64_t sum = 0;
+
+	(void)state;
+	j->plan.boundary = 300 * MS;
+	job_run(j);
+	assert_int_equal(marks_make(&marks, rec), OK);
+	assert_int_equal(marks.iterations, 10);
+	assert_int_equal(ledger_make(&ledger, rec->events, rec->event_count, &j->match, 1, marks.cuts[0], marks.cuts[marks.windows]), OK);
+	assert_int_equal(windows_make(&w, &marks, rec, &ledger), OK);
+	assert_int_equal(w.stretch_count, 2);
+	assert_int_equal(w.stretches[0].iteration, 0);
+	assert_int_equal(w.stretches[0].length_ns, event_of(rec, SPAN_OPT, LANE_GPU, 0)->t1 - event_of(rec, SPAN_EPOCH_BEGIN, LANE_TRAIN, 0)->t0);
+	assert_int_equal(w.stretches[1].iteration, 5);
+	assert_int_equal(w.stretches[1].length_ns, event_of(rec, SPAN_OPT, LANE_GPU, 5)->t1 - event_of(rec, SPAN_OPT, LANE_GPU, 4)->t1);
+	/* Workers started while the device still worked cost nothing; nor is the batch of the second iteration the first one. */
+	assert_int_equal(w.stretches[1].parts_ns[PART_START],
+			 event_of(rec, SPAN_WORKERS_START, LANE_TRAIN, 5)->t1 - event_of(rec, SPAN_OPT, LANE_GPU, 4)->t1);
+	assert_int_equal(w.stretches[1].parts_ns[PART_FIRST_BATCH], j->plan.first_load);
+	for (int part = 0; part < PART_COUNT; part++)
+		sum += w.stretches[1].parts_ns[part];
+	assert_int_equal(sum, w.stretches[1].length_ns);
+	windows_release(&w);
+	ledger_release(&ledger);
+	job_free(j);
+}
+
+static const cJSON *row_of(const cJSON *summary, const char *table, const char *field, const char *word)
+{
+	const cJSON *row, *rows = cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetObjectItem(summary, "tables"), table), "rows");
+
+	cJSON_ArrayForEach(row, rows)
+		if (!strcmp(json_string(row, field, ""), word))
+			return row;
+	fail_msg("no %s in %s", word, table);
+	return NULL;
+}
+
+static void the_report_of_a_device_says_what_it_did_and_what_it_was_idle_for(void **state)
+{
+	struct job *j = device_job(4);
+	struct made plan = j->plan;
+	const cJSON *row;
+	cJSON *summary;
+	size_t events;
+	int64_t idle;
+
+	plan.delay = NULL;
+	plan.shift = NULL;
+	plan.boundary = 300 * MS;
+	assert_int_equal(made_folder_write(*state, &plan, 2, &events), OK);
+	summary = report_of(*state);
+	assert_true(cJSON_IsTrue(cJSON_GetObjectItem(cJSON_GetObjectItem(summary, "identity"), "parts_equal_wall")));
+	row = row_of(summary, "breakdown", "scope", "steady, by work");
+	near(row, "iteration_ms", 1e-6 * (double)work_ns(&plan));
+	near(row, "bwd_ms", 1e-6 * (double)plan.bwd);
+	near(row, "loader_ms", 0);
+	row = row_of(summary, "breakdown", "scope", "steady");
+	near(row, "loader_ms", 0);
+	near(row, "other_ms", 0);
+	/* The host is in its boundary while the device still computes: that is no boundary. */
+	row = row_of(summary, "breakdown", "scope", "whole run");
+	near(row, "fwd_ms", 1e-6 * (double)plan.fwd);
+	near(row, "bwd_ms", 1e-6 * (double)plan.bwd);
+	near(row, "opt_ms", 1e-6 * (double)plan.opt);
+	idle = plan.boundary + plan.first_load + plan.launch + plan.copy;	/* between the last optimiser and the first unpacking */
+	idle += plan.log + plan.loss_wire - plan.bwd - plan.wire - plan.opt;
+	row = row_of(summary, "boundary", "kind", "boundary");
+	near(row, "cost_ms", 1e-6 * (double)idle);
+	cJSON_Delete(summary);
+	job_free(j);
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -282,6 +376,8 @@ int main(void)
 		cmocka_unit_test(a_late_host_and_a_late_device_are_told_apart),
 		cmocka_unit_test(two_late_ranks_are_told_apart),
 		cmocka_unit_test(with_random_delays_every_wait_is_blamed_and_hardly_any_on_nothing_known),
+		cmocka_unit_test(a_boundary_ends_with_the_optimiser_of_the_device_wherever_that_lies_in_the_file),
+		IN_FOLDER(the_report_of_a_device_says_what_it_did_and_what_it_was_idle_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
