@@ -295,11 +295,22 @@ struct wait {
 	const struct collective *in;
 	uint32_t awaited;
 	bool together;			/* left_together() */
-	int64_t wait_ns, exposed_ns;	/* all of it; what is to be shared out */
+	int64_t wait_ns, exposed_ns;	/* what causes explain: all of it, or what work_on() leaves; what is to be shared out */
 	int64_t since_ns;		/* when the rank left the collective that both had left together */
 	struct track spent;		/* R_k: by the rank since then, until it came */
 	int64_t paid[CAUSE_COUNT];	/* blamed on the awaited one by the rank's other waits since then */
 };
+
+/* The device worked on while its host waited, as that of the awaited one did before its host came: what it did counts for the
+ * rank as well, and its wait is what is left of it. */
+static void work_on(struct wait *w, const struct course *c, struct ledger *l, int64_t came_ns)
+{
+	struct track meanwhile = between(l, came_ns, clamp(came_ns + w->wait_ns, came_ns, c->end_ns));
+
+	w->wait_ns = meanwhile.ns[TRACK_WAIT];
+	for (int t = 0; t < CAUSE_COUNT; t++)
+		w->spent.ns[t] += meanwhile.ns[t];
+}
 
 static struct wait wait_of(const struct courses *all, const struct course *c, struct ledger *l, size_t rank,
 			   const struct collective *k, int64_t exposed_ns)
@@ -311,6 +322,8 @@ static struct wait wait_of(const struct courses *all, const struct course *c, st
 	w.together = left_together(all, rank, k, w.awaited);
 	w.since_ns = w.together ? rooted_left_ns(c, m, rank, k) : sync_left_ns(c, m, rank, k);
 	w.spent = between(l, w.since_ns, came_ns(c, m, rank, k));
+	if (match_is_aside(m, k))
+		work_on(&w, c, l, came_ns(c, m, rank, k));
 	return w;
 }
 

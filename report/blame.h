@@ -18,6 +18,9 @@
  * loader is late is waited for in the first bucket; where its second bucket is late too, because the network was, that is
  * not the loader's once more.)
  *
+ * Where training threads run ahead of their devices, Q_k and R_k are of the devices, and in a collective of the training
+ * threads alone (the loss) r's goes on while r waits: there R_k is all until q came, and w what of the wait is exposed.
+ *
  * What q did itself explains the wait first.  Where that is not enough, because q in its turn waited
  * for a rank with which r had nothing to do (on a lane of some ranks only), the rest goes on to
  * whom q waited for, and so on to the root; the chain of ranks is kept.

@@ -230,7 +230,8 @@ static void sum_take(struct breakdown *b, const struct window_sum *s, enum windo
 	for (int cls = 0; cls < CLS_COUNT; cls++) {
 		enum group g = group_of_class[cls];
 
-		if (kind == WINDOW_BOUNDARY || (kind == WINDOW_FIRST && g == GROUP_loader))
+		/* A device may compute until long after its host entered the boundary. */
+		if ((kind == WINDOW_BOUNDARY && cls > CLS_COMPUTE_OTHER) || (kind == WINDOW_FIRST && g == GROUP_loader))
 			g = GROUP_boundary;
 		b->parts_ns[g] += s->parts_ns[cls];
 	}

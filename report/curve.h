@@ -53,9 +53,9 @@ void curve_release(struct curve *);
 	X(unsplit, "unsplit communication", "#e8a98a", "in a collective whose wait and wire cannot be told apart") \
 	X(copy, "copy", "#f0e442", "copies into the network's input") \
 	X(loader, "loader stall", "#e69f00", "waiting for a batch with nothing computing or communicating") \
-	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request, and " \
+	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request with nothing computing, and " \
 	  "the wait for that first batch") \
-	X(other, "other", "#999999", "known ranges of no class before: logging, launches, synchronising") \
+	X(other, "other", "#999999", "known ranges of no class before, with nothing on the device: logging, launches, synchronising") \
 	X(unattributed, "unattributed", "#333333", "in no known range")
 
 enum group {

@@ -102,6 +102,7 @@ int match_add(struct match *m, size_t rank, const struct event *events, size_t c
 		const struct event *e = &events[i];
 		struct collective *c;
 
+		m->ahead |= e->lane == LANE_TRAINING && e->cls == CLS_LAUNCH;
 		if (e->kind != KIND_COLLECTIVE)
 			continue;
 		if (!is_key(e, count)) {
@@ -301,58 +302,73 @@ static bool lane_covers(const struct match *m, int lane, int other)
 	return true;
 }
 
-/*
- * What held the training threads of all ranks together before each collective: the latest symmetric
- * one before it.  Those on another lane run beside the training thread, which joins them at the
- * end of the iteration; so for a collective on such a lane, its fellows of the same iteration do
- * not count.
- */
-static void syncs_find(struct match *m)
-{
-	bool covers[MATCH_LANES][MATCH_LANES];
-	uint32_t latest[MATCH_LANES], former[MATCH_LANES];	/* on each lane; former: of an iteration before that */
-	size_t place[MATCH_LANES] = { 0 }, former_place[MATCH_LANES] = { 0 };	/* in the order, from 1 */
-	size_t rooted_place = 0;	/* of the latest rooted one of the training lane */
-
-	for (int l = 0; l < MATCH_LANES; l++)
-		for (int of = 0; of < MATCH_LANES; of++)
-			covers[l][of] = lane_covers(m, l, of);
-	for (size_t i = 0; i < m->order_count; i++) {
-		struct collective *c = &m->list[m->order[i]];
-		size_t best = 0;
-
-		for (int l = 0; l < MATCH_LANES; l++) {
-			bool beside = l != LANE_TRAINING && l == c->lane && place[l] &&
-				      m->list[latest[l]].iter == c->iter;
-			size_t at = beside ? former_place[l] : place[l];
-
-			if (at > best && covers[l][c->lane]) {
-				best = at;
-				c->sync = beside ? former[l] : latest[l];
-			}
-		}
-		if (rooted_place > best && covers[LANE_TRAINING][c->lane])
-			c->rooted = m->order[rooted_place - 1];
-		if (match_is_split(c) && is_rooted(c) && c->lane == LANE_TRAINING)
-			rooted_place = i + 1;
-		if (is_rooted(c) || !match_is_split(c))
-			continue;
-		if (place[c->lane] && m->list[latest[c->lane]].iter != c->iter) {
-			former[c->lane] = latest[c->lane];
-			former_place[c->lane] = place[c->lane];
-		}
-		latest[c->lane] = m->order[i];
-		place[c->lane] = i + 1;
-	}
-}
-
 static size_t first_member(const struct match *m, size_t lane)
 {
 	size_t r = 0;
 
-	while (!match_member(m, lane, r))
+	while (r < m->ranks && !match_member(m, lane, r))
 		r++;
 	return r;
+}
+
+/* Whether one of these two of an iteration cannot have held who came to the other: buckets run beside the training thread, which joins
+ * them at the end of the iteration; or, where it runs ahead of the device, does not, and averages the loss beside them. */
+static bool is_beside(const struct match *m, const struct collective *a, const struct collective *b)
+{
+	if (a->iter != b->iter)
+		return false;
+	if (a->lane == b->lane)
+		return a->lane != LANE_TRAINING;
+	return m->ahead && (a->name == SPAN_LOSS_ALLREDUCE || b->name == SPAN_LOSS_ALLREDUCE);
+}
+
+/* A collective, and when the first rank of its lane left it. */
+struct held {
+	uint32_t index;
+	int64_t left_ns;
+};
+#define HELD_BY_NONE ((struct held){ NO_COLLECTIVE, INT64_MIN })
+
+/*
+ * What held all ranks together before each collective: of the symmetric ones before it that do not run beside it, the one
+ * that was left last.
+ */
+static void syncs_find(struct match *m)
+{
+	bool covers[MATCH_LANES][MATCH_LANES];
+	struct held latest[MATCH_LANES], former[MATCH_LANES];	/* on each lane; former: of an iteration before that */
+	struct held rooted = HELD_BY_NONE;			/* the latest */
+	size_t first[MATCH_LANES];
+
+	for (int l = 0; l < MATCH_LANES; l++) {
+		latest[l] = former[l] = HELD_BY_NONE;
+		first[l] = first_member(m, (size_t)l);
+		for (int of = 0; of < MATCH_LANES; of++)
+			covers[l][of] = lane_covers(m, l, of);
+	}
+	for (size_t i = 0; i < m->order_count; i++) {
+		struct collective *c = &m->list[m->order[i]];
+		struct held this = { m->order[i], match_stay(m, c, first[c->lane]).end_ns }, best = HELD_BY_NONE;
+
+		for (int l = 0; l < MATCH_LANES; l++) {
+			struct held h = latest[l];
+
+			if (h.index != NO_COLLECTIVE && is_beside(m, &m->list[h.index], c))
+				h = former[l];
+			if (h.left_ns > best.left_ns && covers[l][c->lane])
+				best = h;
+		}
+		c->sync = best.index;
+		if (rooted.left_ns > best.left_ns && covers[m->list[rooted.index].lane][c->lane])
+			c->rooted = rooted.index;
+		if (match_is_split(c) && is_rooted(c))
+			rooted = this;
+		if (is_rooted(c) || !match_is_split(c))
+			continue;
+		if (latest[c->lane].index != NO_COLLECTIVE && m->list[latest[c->lane].index].iter != c->iter)
+			former[c->lane] = latest[c->lane];
+		latest[c->lane] = this;
+	}
 }
 
 static int order_make(struct match *m)

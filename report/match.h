@@ -59,7 +59,7 @@ struct collective {
 	enum split split;
 	uint32_t last;		/* rank that came last; clock-free: the shortest stay */
 	uint32_t root;		/* of a rooted one, else `last` */
-	uint32_t sync;		/* the latest symmetric one before it that held the training threads of all its ranks together */
+	uint32_t sync;		/* the latest symmetric one before it that held those together, on all its ranks, who came to it */
 	uint32_t rooted;	/* the latest rooted one between the two */
 	int64_t late_ns;	/* `last` after the rank before it */
 	int64_t bound_ns;	/* of the waits' error */
@@ -81,6 +81,7 @@ struct match {
 	uint32_t *order;	/* owned; the matched ones in the order of begins on the first rank of their lane */
 	size_t order_count;
 	bool whole;		/* every rank was added */
+	bool ahead;		/* training threads only launch, and run ahead of their devices */
 	size_t added;
 	size_t left_out;		/* collectives of a lane or a seq that cannot be */
 };
@@ -113,6 +114,11 @@ static inline struct stay match_stay(const struct match *m, const struct collect
 	const struct strip *s = &m->strips[rank];
 
 	return c->seq < s->count[c->lane] ? s->at[c->lane][c->seq] : (struct stay){ 0, -1 };
+}
+/* Whether it holds training threads alone, while their devices work on. */
+static inline bool match_is_aside(const struct match *m, const struct collective *c)
+{
+	return m->ahead && c->lane == 0;	/* the training thread's */
 }
 /* Whom this rank waited for in one that is split; may be itself. */
 static inline uint32_t match_awaited(const struct match *m, const struct collective *c, size_t rank)

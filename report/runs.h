@@ -40,7 +40,7 @@ enum boundary_part {
 	PART_STOP, PART_START, PART_INDEX, PART_SAMPLER, PART_FIRST_BATCH, PART_EVAL, PART_CKPT, PART_REST, PART_COUNT
 };
 
-/* From the end of an epoch's last OPT to the end of the next one's first; the very first
+/* From the end of an epoch's last OPT to the end of the next one's first, by whoever computes; the very first
  * stretch of a run begins with its first epoch and is the start-up.  Of its slowest rank. */
 struct stretch {
 	int64_t length_ns;

@@ -15,8 +15,8 @@
 #include <string.h>
 
 /* A part of the boundary is a row here and in enum boundary_part; where two overlap the row that comes first wins,
- * as its rank among classes: an index is passed on while workers are started.  The only LOADs inside a boundary are those of the
- * first iteration.  Evaluation and checkpoints are known by their class, as they may have spans of their own inside. */
+ * as its rank among classes: an index is passed on while workers are started.  Of the LOADs inside a boundary only those of the
+ * first iteration count.  Evaluation and checkpoints are known by their class, as they may have spans of their own inside. */
 static const struct {
 	enum span_id span;	/* SPAN_COUNT: any of this class */
 	enum event_class cls;
@@ -200,35 +200,44 @@ static void sums_make(struct rank_windows *p, struct ledger *ledger)
 	}
 }
 
-/* The stretches between optimiser steps that an epoch's begin lies in: cuts 2i and 2i + 1 are
- * the ends of stretch i, which ends in an iteration.  Returns their number. */
-static size_t stretch_cuts(const struct record *rec, int64_t *cuts, uint32_t *iterations)
+/* When the optimiser step of each iteration, and of one that is cut off, ended; INT64_MIN: not known; to be freed.  A launch of it on
+ * a device is none. */
+static int64_t *steps_make(const struct marks *m, const struct record *rec)
 {
-	int64_t at = 0;		/* the end of the last optimiser step; never runs backwards */
-	bool stepped = false, open = false;
+	int64_t *ends = malloc((m->iterations + 1) * sizeof(*ends));
+
+	for (size_t k = 0; k <= m->iterations && ends; k++)
+		ends[k] = INT64_MIN;
+	for (size_t i = 0; i < rec->event_count && ends; i++) {
+		const struct event *e = &rec->events[i];
+
+		if (e->name == SPAN_OPT && e->cls == CLS_COMPUTE_OPT && e->iter <= m->iterations && e->t1 > ends[e->iter])
+			ends[e->iter] = e->t1;
+	}
+	return ends;
+}
+
+/* The stretches between the optimiser steps on either side of an epoch's begin: cuts 2i and 2i + 1 are the ends of stretch i,
+ * which ends in an iteration.  A device's steps lie later in the record, and may end behind the begin.  Returns their number. */
+static size_t stretch_cuts(const struct marks *m, const struct record *rec, const int64_t *ends, int64_t *cuts, uint32_t *iterations)
+{
+	int64_t at = INT64_MIN;		/* the end of the last one; never runs backwards */
 	size_t n = 0;
 
 	for (size_t i = 0; i < rec->event_count; i++) {
 		const struct event *e = &rec->events[i];
+		uint32_t k = e->iter;
+		int64_t from;
 
-		if (e->lane != LANE_TRAINING)
+		if (e->lane != LANE_TRAINING || e->name != SPAN_EPOCH_BEGIN || k > m->iterations || ends[k] == INT64_MIN ||
+		    (n && k <= iterations[n - 1]))
 			continue;
-		if (e->name == SPAN_RUN_END)
-			break;
-		if (e->name == SPAN_EPOCH_BEGIN && !open) {
-			if (!stepped)
-				at = e->t0;
-			cuts[2 * n] = at;
-			open = true;
-		} else if (e->name == SPAN_OPT) {
-			at = e->t1 > at ? e->t1 : at;
-			stepped = true;
-			if (open) {
-				iterations[n] = e->iter;
-				cuts[2 * n++ + 1] = at;
-			}
-			open = false;
-		}
+		from = k && ends[k - 1] != INT64_MIN ? ends[k - 1] : e->t0;
+		from = from > at ? from : at;
+		at = ends[k] > from ? ends[k] : from;
+		cuts[2 * n] = from;
+		cuts[2 * n + 1] = at;
+		iterations[n++] = k;
 	}
 	return n;
 }
@@ -245,7 +254,8 @@ static uint8_t boundary_class(const struct event *e)
 
 /* Events of the training lane that reach into a stretch, with the classes of the boundary's account; to be freed.  Few
  * do, so where they lie is asked first.  NULL: no memory. */
-static struct event *stretch_events(const struct record *rec, const int64_t *cuts, size_t stretches, size_t *count)
+static struct event *stretch_events(const struct record *rec, const int64_t *cuts, const uint32_t *iterations, size_t stretches,
+				    size_t *count)
 {
 	size_t at = 0, n = 0, room = 64;
 	struct event *out = malloc(room * sizeof(*out));
@@ -259,6 +269,8 @@ static struct event *stretch_events(const struct record *rec, const int64_t *cut
 		while (at < stretches && cuts[2 * at + 1] <= e->t0)
 			at++;
 		cls = at < stretches && e->t1 > cuts[2 * at] ? boundary_class(e) : CLS_ASIDE;
+		if (cls != CLS_ASIDE && e->name == SPAN_LOAD && e->iter != iterations[at])
+			continue;	/* the host is ahead of its device's step */
 		if (cls == CLS_ASIDE)
 			continue;
 		if (n == room) {
@@ -281,13 +293,14 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 {
 	int64_t *cuts = malloc((2 * p->marks.windows + 4) * sizeof(*cuts));
 	uint32_t *iterations = malloc((p->marks.windows + 2) * sizeof(*iterations));
-	size_t n = cuts && iterations ? stretch_cuts(rec, cuts, iterations) : 0, count = 0;
-	struct event *own = cuts && iterations ? stretch_events(rec, cuts, n, &count) : NULL;
+	int64_t *ends = steps_make(&p->marks, rec);
+	size_t n = cuts && iterations && ends ? stretch_cuts(&p->marks, rec, ends, cuts, iterations) : 0, count = 0;
+	struct event *own = cuts && iterations ? stretch_events(rec, cuts, iterations, n, &count) : NULL;
 	struct account *accounts = calloc(2 * n + 1, sizeof(*accounts));
 	int rc = OK;
 
 	p->stretches = calloc(n + 1, sizeof(*p->stretches));
-	if (!cuts || !iterations || !own || !accounts || !p->stretches)
+	if (!cuts || !iterations || !ends || !own || !accounts || !p->stretches)
 		rc = err(NO_MEMORY, "no memory for %zu epoch boundaries", n);
 	else if (n)
 		rc = decompose(own, count, cuts, 2 * n - 1, accounts);
@@ -301,6 +314,7 @@ static int stretches_make(struct rank_windows *p, const struct record *rec)
 		s->parts_ns[PART_REST] = accounts[2 * i].parts_ns[CLS_UNATTRIBUTED];
 	}
 	free(own);
+	free(ends);
 	free(iterations);
 	free(cuts);
 	free(accounts);

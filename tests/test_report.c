@@ -1184,6 +1184,7 @@ static void what_the_recorder_writes_is_read(void **state)
 	assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, (char *)*state, (size_t)0), OK);
 	assert_int_equal(recorder_open(&recorder, path, head, lane_names, 2, 1024), OK);
 	lane = recorder_lane(recorder, 0);
+	lane->iter = 0;
 	for (int e = 0; e < p.epochs; e++) {
 		span_begin(lane, SPAN_EPOCH_BEGIN, (uint64_t)e);
 		span_begin(lane, SPAN_SAMPLER, 0);

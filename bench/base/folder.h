@@ -33,8 +33,9 @@
  *
  *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid",
  *   "libraries": as in run.json, of this rank }
- *   and what the recorder adds.  Lane 0 is the training thread, which with a device only launches what spans of these names do there, on lanes "comm", "gpu" and
- *   "copy".  Its sync points, taken before the first and
+ *   and what the recorder adds.  Lane 0 is the training thread, lane 1 is of collectives.  Where the training thread only launches
+ *   (CLS_LAUNCH, under the names of what it launches), what a device did lies on lane 1, on lane 2 (it computes) and on
+ *   lane 3 (copies), each in order and with the iteration it belongs to, and may come later in the file.  Sync points, taken before the first and
  *   after the last event and at each epoch between, map its times to the clock of rank 0's node:
  *   sync_init(&s, rec.syncs, rec.sync_count), bench/base/sync.h.
  *

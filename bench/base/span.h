@@ -34,14 +34,15 @@ enum event_class {
 	CLS_COMM_WIRE,		/* given by the merge, not by the recorder */
 	CLS_COMM_WAIT,		/* likewise */
 	CLS_COMM,		/* a collective, waiting and moving not told apart */
-	CLS_COPY,		/* host to device and back; on a CPU: into the network's input layout */
-	CLS_LOADER,		/* the training thread waits for a batch */
+	CLS_COPY,		/* host to device and back, and into the network's input layout */
+	/* From here on what the training thread does: where it owns time, a device had nothing to do, and that is why. */
+	CLS_LOADER,		/* it waits for a batch */
 	CLS_BOUNDARY_EVAL,
 	CLS_BOUNDARY_CKPT,
 	CLS_BOUNDARY_WORKERS,	/* stopping and starting loader workers */
 	CLS_BOUNDARY_SAMPLER,	/* permutation and shards of an epoch */
-	CLS_LAUNCH,
-	CLS_SYNC,		/* blocked with nothing pending that is known */
+	CLS_LAUNCH,		/* it hands work to the device */
+	CLS_SYNC,		/* blocked with nothing pending that is known: it waits for a device that is idle, or is being told */
 	CLS_OTHER,		/* inside a known range of no class above */
 	CLS_UNATTRIBUTED,	/* given by the decomposition: no range at all */
 	CLS_COUNT,
