@@ -195,6 +195,8 @@ static cJSON *record_head(const struct run *r)
 	cJSON_AddStringToObject(o, "boot_id", boot);
 	cJSON_AddNumberToObject(o, "pid", (double)getpid());
 	cJSON_AddStringToObject(o, "pus", r->place.bound_to);
+	if (r->backend->on_device)
+		cJSON_AddNumberToObject(o, "device_bound_ns", r->kernels->clock_bound_ns);
 	cJSON_AddItemToObject(o, "libraries", libraries_json(r));	/* ranks may find other files than rank 0 */
 	return o;
 }

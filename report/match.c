@@ -98,6 +98,7 @@ int match_add(struct match *m, size_t rank, const struct event *events, size_t c
 	rc = strip_room(m, s, need);
 	m->added++;
 	s->clock = clock;
+	m->device_ns = clock.device_ns > m->device_ns ? clock.device_ns : m->device_ns;
 	for (size_t i = 0; i < count && !rc; i++) {
 		const struct event *e = &events[i];
 		struct collective *c;
@@ -150,8 +151,19 @@ struct extremes {
 	uint32_t collective;	/* that they are of, plus 1: no clearing between two */
 };
 
+static int64_t device_ns(const struct match *m, size_t lane)
+{
+	return m->ahead && lane != LANE_TRAINING ? 2 * m->device_ns : 0;
+}
+
+int64_t match_stamp_ns(const struct match *m, size_t lane)
+{
+	return MATCH_STAMP_NS + device_ns(m, lane);
+}
+
 static void look(const struct match *m, const struct collective *c, struct extremes *groups, struct view *v)
 {
+	const int64_t apart_ns = match_stamp_ns(m, c->lane);
 	uint32_t stamp = match_index(m, c) + 1, group = 0;
 	size_t members = 0;
 
@@ -192,7 +204,7 @@ static void look(const struct match *m, const struct collective *c, struct extre
 		g->last_ns = s.begin_ns > g->last_ns ? s.begin_ns : g->last_ns;
 		g->left_ns = s.end_ns < g->left_ns ? s.end_ns : g->left_ns;
 		g->end_ns = s.end_ns > g->end_ns ? s.end_ns : g->end_ns;
-		v->left_early |= g->left_ns + MATCH_STAMP_NS < g->last_ns;
+		v->left_early |= g->left_ns + apart_ns < g->last_ns;
 		if (g->end_ns - g->left_ns > v->skew_ns)
 			v->skew_ns = g->end_ns - g->left_ns;
 	}
@@ -202,6 +214,8 @@ static void look(const struct match *m, const struct collective *c, struct extre
 		v->bound_ns = 0;
 	else if (v->bound_ns != MATCH_UNALIGNED)
 		v->bound_ns *= 2;	/* two clocks, each wrong by its bound */
+	if (v->bound_ns != MATCH_UNALIGNED && !v->alone)
+		v->bound_ns += device_ns(m, c->lane);
 }
 
 /* Whether each rank's clock-free wait is possible by what the ranks of its own clock saw. */

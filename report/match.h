@@ -32,6 +32,8 @@ enum { MATCH_LANES = 8 };		/* collectives on lanes from here on are not matched 
 struct match_clock {
 	uint32_t group;		/* ranks of one group share a clock */
 	int64_t bound_ns;	/* how wrong the mapping may be against other groups */
+	int64_t device_ns;	/* how wrong, besides, what a device has stamped: collectives of other lanes than the training thread's,
+				 * where that only launches */
 };
 
 struct stay {
@@ -82,6 +84,7 @@ struct match {
 	size_t order_count;
 	bool whole;		/* every rank was added */
 	bool ahead;		/* training threads only launch, and run ahead of their devices */
+	int64_t device_ns;	/* the greatest of their clocks */
 	size_t added;
 	size_t left_out;		/* collectives of a lane or a seq that cannot be */
 };
@@ -92,6 +95,9 @@ int match_add(struct match *, size_t rank, const struct event *events, size_t co
 /* When all ranks are there.  Each rank is added once at most; while one is missing, nothing is split. */
 int match_solve(struct match *);
 void match_release(struct match *);
+
+/* What two stamps of one clock may be apart, in a collective of this lane. */
+int64_t match_stamp_ns(const struct match *, size_t lane);
 
 /* The collective that this event is; NULL: none, or one left out. */
 const struct collective *match_find(const struct match *, const struct event *);

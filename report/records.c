@@ -183,7 +183,7 @@ static int clock_of(struct passes *p, const struct first_part *f, size_t rank, s
 			return err(NO_MEMORY, "no memory for the clocks of %zu ranks", rank);
 		p->clock_count++;
 	}
-	*clock = (struct match_clock){ (uint32_t)i, f->clock.bound_ns };
+	*clock = (struct match_clock){ (uint32_t)i, f->clock.bound_ns, (int64_t)json_number(f->rec.head, "device_bound_ns", 0) };
 	return OK;
 }
 
@@ -270,7 +270,7 @@ static void contradiction_warn(const struct passes *p)
 		for (size_t came = 0; came < m->ranks; came++) {
 			int64_t gap_ns = match_stay(m, c, came).begin_ns - match_stay(m, c, left).end_ns;
 
-			if (!match_member(m, c->lane, left) || !match_member(m, c->lane, came) || gap_ns <= MATCH_STAMP_NS ||
+			if (!match_member(m, c->lane, left) || !match_member(m, c->lane, came) || gap_ns <= match_stamp_ns(m, c->lane) ||
 			    m->strips[left].clock.group != m->strips[came].clock.group)
 				continue;
 			runs_warn(p->all, p->run->folder, "rank %zu left the %s of iteration %u %.3f ms before rank %zu came to it, by "

@@ -31,6 +31,7 @@ struct job {
 	int64_t shift[RANKS_MAX];
 	uint32_t group[RANKS_MAX];
 	int64_t bound_ns;
+	int64_t device_ns;		/* likewise, of the stamps of devices */
 	struct record records[RANKS_MAX];
 	size_t room[RANKS_MAX];
 	/* what came out */
@@ -116,7 +117,7 @@ static inline void job_analyse(struct job *j)
 	assert_int_equal(match_open(&j->match, ranks), OK);
 	for (size_t r = 0; r < ranks; r++)
 		assert_int_equal(match_add(&j->match, r, j->records[r].events, j->records[r].event_count,
-					   (struct match_clock){ j->group[r], j->bound_ns }), OK);
+					   (struct match_clock){ j->group[r], j->bound_ns, j->device_ns }), OK);
 	assert_int_equal(match_solve(&j->match), OK);
 	assert_int_equal(courses_open(&j->courses, &j->match), OK);
 	for (size_t r = 0; r < ranks; r++) {

@@ -145,6 +145,29 @@ static void wait_and_wire_are_those_of_the_plan(void **state)
 	}
 }
 
+/* Stamps of devices are worse than a host's: what they may be apart is no contradiction, and is said with the waits. */
+static void stamps_of_devices_may_be_apart_by_what_they_are_wrong(void **state)
+{
+	static const int64_t wrong_ns[] = { 0, 2000 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(wrong_ns); i++) {
+		struct job *j = device_job(2);
+		size_t contradictions;
+
+		j->plan.wire = 1000;
+		j->shift[1] = 3000;
+		j->late[j->late_count++] = (struct late){ SPAN_FWD, 1, 0, 10, MS };
+		j->device_ns = wrong_ns[i];
+		job_run(j);
+		contradictions = (size_t)splits(j, SPLIT_CONTRADICTION);
+		assert_true(wrong_ns[i] ? contradictions == 0 : contradictions >= 10);
+		for (size_t k = 0; k < j->match.count; k++)
+			assert_int_equal(j->match.list[k].bound_ns, j->match.list[k].lane == LANE_COMM ? 2 * wrong_ns[i] : 0);
+		job_free(j);
+	}
+}
+
 /* ---- blame ----------------------------------------------------------------------------- */
 
 /* The others wait as long as the device of the late rank is late, and all of it is blamed on what made it late.  What a host
@@ -370,6 +393,7 @@ int main(void)
 		cmocka_unit_test(what_the_host_launches_is_no_compute_and_idle_time_of_the_device_meanwhile_is_launching),
 		cmocka_unit_test(a_loader_stalls_only_where_the_device_has_nothing_to_do),
 		cmocka_unit_test(wait_and_wire_are_those_of_the_plan),
+		cmocka_unit_test(stamps_of_devices_may_be_apart_by_what_they_are_wrong),
 		cmocka_unit_test(a_late_rank_is_blamed_for_what_made_its_device_late),
 		cmocka_unit_test(a_loss_all_reduce_beside_the_first_bucket_is_blamed_as_that_is),
 		cmocka_unit_test(a_host_that_comes_late_to_the_loss_all_reduce_is_blamed_as_host_and_for_its_loader_behind_it_as_loader),

@@ -66,7 +66,7 @@ static struct told *tell(const char *dir, size_t ranks)
 		assert_int_equal(path_make(path, "%s/" FOLDER_RECORD, dir, r), OK);
 		assert_int_equal(record_read(path, &records[r]), OK);
 		assert_int_equal(windows_translate(&records[r]), 0);
-		assert_int_equal(match_add(&m, r, records[r].events, records[r].event_count, (struct match_clock){ 0, 0 }), OK);
+		assert_int_equal(match_add(&m, r, records[r].events, records[r].event_count, (struct match_clock){ .group = 0 }), OK);
 	}
 	assert_int_equal(match_solve(&m), OK);
 	for (size_t r = 0; r < ranks; r++) {
