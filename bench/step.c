@@ -186,7 +186,7 @@ static int collect(struct step *s)
 {
 	int rc = s->kernels->backend->queue.collect(s->kernels);
 
-	return rc || !s->comm->backend->collect_device ? rc : s->comm->backend->collect_device(s->comm);
+	return rc ? rc : s->comm->backend->collect_device(s->comm);
 }
 
 static int log_iteration(struct step *s)

@@ -12,6 +12,7 @@
 #ifndef SFSCALE_COMM_COMM_H
 #define SFSCALE_COMM_COMM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +28,7 @@ struct comm {
 	size_t host;			/* of this rank, from 0 */
 	const size_t *host_leaders;	/* (hosts); rank that is the first of its host, ascending; owned by the back end */
 	size_t device;			/* that this rank should compute on, of those of its host, modulo their number */
+	atomic_bool lost;		/* a thread has found, and said, that the job cannot go on: no other waits for it any more */
 	struct lane *device_lane;	/* where the device's part is written down; set by the caller; NULL: nowhere */
 };
 
@@ -57,7 +59,7 @@ struct comm_backend {
 	int (*bcast_device)(struct comm *, void *data, size_t bytes, size_t root);
 	int (*mean_device)(struct comm *, float *data, size_t count);	/* in place, over all ranks */
 	int (*follow_device)(struct comm *, void *event);	/* what is enqueued from now on comes behind it */
-	int (*mark_device)(struct comm *, void **event);	/* all that is enqueued; borrowed until the next call */
+	int (*mark_device)(struct comm *, void **event);	/* all that is enqueued; borrowed until the next call; NULL: nothing is */
 	/* Whether all is done.  RANK_FAILED, said, when that will not be: then the streams are free again, and what lies in the
 	 * buffers is nothing. */
 	int (*poll_device)(struct comm *, bool *done);

@@ -59,6 +59,15 @@ static int reduce(struct comm_lane *l, size_t b, uint32_t iter, void *event)
 	return rc ? rc : l->comm->backend->mean_device(l->comm, l->grads + k->offset, k->count);
 }
 
+/* On a device the training thread is somewhere else, and may be waiting for ranks that wait for this one. */
+static void fail(struct comm_lane *l, int rc)
+{
+	if (!rc)
+		return;
+	l->rc = rc;
+	l->comm->lost = l->on_device;
+}
+
 /* Under the lock, which is open meanwhile.  After a failure buckets are only counted: the other ranks may have left the
  * collective. */
 static void take_bucket(struct comm_lane *l)
@@ -73,8 +82,8 @@ static void take_bucket(struct comm_lane *l)
 		rc = reduce(l, b, iter, event);
 	pthread_mutex_lock(&l->lock);
 	l->done++;
-	l->rc = rc;
-	l->pending = l->on_device && !rc;
+	fail(l, rc);
+	l->pending = l->on_device && !l->rc;
 	pthread_cond_broadcast(&l->moved);
 }
 
@@ -89,8 +98,7 @@ static void look_after(struct comm_lane *l)
 	pthread_mutex_unlock(&l->lock);
 	rc = l->comm->backend->poll_device(l->comm, &done);
 	pthread_mutex_lock(&l->lock);
-	if (rc)
-		l->rc = rc;
+	fail(l, rc);
 	if (rc || (done && l->done == l->started && l->watched == watched)) {
 		l->pending = false;
 		pthread_cond_broadcast(&l->moved);

@@ -38,7 +38,7 @@ static int failed(int code, const char *call)
 /* MPI counts in int; larger transfers go in pieces. */
 enum { PIECE = 1 << 28 };
 
-static int wait_for(MPI_Request *request)
+static int wait_for(const struct comm *c, MPI_Request *request)
 {
 	uint64_t pause_ns = PAUSE_MIN_NS;
 	int done = 0;
@@ -48,6 +48,8 @@ static int wait_for(MPI_Request *request)
 
 		if (rc || done)
 			return rc;
+		if (c->lost)
+			return RANK_FAILED;	/* has been said */
 		if (i < SPINS) {
 			sched_yield();
 			continue;
@@ -151,14 +153,13 @@ static int mpi_bcast(struct comm *c, void *data, size_t bytes, size_t root)
 {
 	int rc = OK;
 
-	(void)c;
 	for (size_t at = 0; at < bytes && !rc; at += PIECE) {
 		int n = (int)(bytes - at < PIECE ? bytes - at : PIECE);
 		MPI_Request request;
 
 		rc = TRY_MPI(MPI_Ibcast((char *)data + at, n, MPI_BYTE, (int)root, MPI_COMM_WORLD, &request));
 		if (!rc)
-			rc = wait_for(&request);
+			rc = wait_for(c, &request);
 	}
 	return rc;
 }
@@ -167,14 +168,13 @@ static int mpi_sum(struct comm *c, float *data, size_t count)
 {
 	int rc = OK;
 
-	(void)c;
 	for (size_t at = 0; at < count && !rc; at += PIECE) {
 		int n = (int)(count - at < PIECE ? count - at : PIECE);
 		MPI_Request request;
 
 		rc = TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, data + at, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &request));
 		if (!rc)
-			rc = wait_for(&request);
+			rc = wait_for(c, &request);
 	}
 	return rc;
 }
@@ -184,8 +184,7 @@ static int mpi_barrier(struct comm *c)
 	MPI_Request request;
 	int rc = TRY_MPI(MPI_Ibarrier(MPI_COMM_WORLD, &request));
 
-	(void)c;
-	return rc ? rc : wait_for(&request);
+	return rc ? rc : wait_for(c, &request);
 }
 
 enum { TAG = 1 };
@@ -195,8 +194,7 @@ static int mpi_send(struct comm *c, const void *data, size_t bytes, size_t to)
 	MPI_Request request;
 	int rc = TRY_MPI(MPI_Isend(data, (int)bytes, MPI_BYTE, (int)to, TAG, MPI_COMM_WORLD, &request));
 
-	(void)c;
-	return rc ? rc : wait_for(&request);
+	return rc ? rc : wait_for(c, &request);
 }
 
 static int mpi_recv(struct comm *c, void *data, size_t bytes, size_t from)
@@ -204,8 +202,7 @@ static int mpi_recv(struct comm *c, void *data, size_t bytes, size_t from)
 	MPI_Request request;
 	int rc = TRY_MPI(MPI_Irecv(data, (int)bytes, MPI_BYTE, (int)from, TAG, MPI_COMM_WORLD, &request));
 
-	(void)c;
-	return rc ? rc : wait_for(&request);
+	return rc ? rc : wait_for(c, &request);
 }
 
 static void mpi_abort(struct comm *c, int status)

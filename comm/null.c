@@ -55,6 +55,27 @@ static void null_abort(struct comm *c, int status)
 	(void)status;
 }
 
+static int null_follow(struct comm *c, void *event)
+{
+	(void)c;
+	(void)event;
+	return OK;
+}
+
+static int null_mark(struct comm *c, void **event)
+{
+	(void)c;
+	*event = NULL;
+	return OK;
+}
+
+static int null_poll(struct comm *c, bool *done)
+{
+	(void)c;
+	*done = true;
+	return OK;
+}
+
 static int null_version(char *text, size_t bytes)
 {
 	snprintf(text, bytes, "none");
@@ -75,4 +96,8 @@ const struct comm_backend comm_null = {
 	.version = null_version,
 	.bcast_device = null_bcast,
 	.mean_device = null_sum,
+	.follow_device = null_follow,
+	.mark_device = null_mark,
+	.poll_device = null_poll,
+	.collect_device = null_barrier,
 };

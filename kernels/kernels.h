@@ -110,7 +110,7 @@ struct kernel_backend {
 		/* Order among streams.  An event stands for all that is enqueued so far; borrowed until as many more were asked for as
 		 * the net has parameters. */
 		int (*mark)(struct kernels *, void **event);
-		int (*follow)(struct kernels *, void *event);	/* what is enqueued from now on comes behind it */
+		int (*follow)(struct kernels *, void *event);	/* what is enqueued from now on comes behind it; NULL: behind nothing */
 		int (*collect)(struct kernels *);	/* writes what the device has done meanwhile into the lanes */
 	} queue;
 	/* One tensor of the state in PySlowFast's plain order, out or in; not while a step runs. */

@@ -8,6 +8,7 @@
  *
  * FAKE_NCCL_VERSION=30100    is what ncclGetVersion() says
  * FAKE_NCCL_FAIL=1:3         the third collective of rank 1 ends with ncclRemoteError
+ * FAKE_NCCL_STOP=1:3         and that one never comes to it
  */
 #include <fcntl.h>
 #include <nccl.h>
@@ -218,9 +219,9 @@ static void combine(const struct collective *w, char *to, size_t bytes)
 			sum[i] += ((const float *)(const void *)c->shared->pieces[r])[i] * (1.0f / (float)c->world);
 }
 
-static bool is_to_fail(const struct ncclComm *c)
+static bool is_named(const struct ncclComm *c, const char *variable)
 {
-	const char *text = getenv("FAKE_NCCL_FAIL");
+	const char *text = getenv(variable);
 	int rank, nth;
 
 	return text && sscanf(text, "%d:%d", &rank, &nth) == 2 && rank == c->rank && nth == c->collectives;
@@ -231,7 +232,9 @@ static void collective(const struct collective *w)
 	struct ncclComm *c = w->comm;
 
 	c->collectives++;
-	if (is_to_fail(c)) {
+	while (is_named(c, "FAKE_NCCL_STOP") && !c->aborted)
+		usleep(1000);
+	if (is_named(c, "FAKE_NCCL_FAIL")) {
 		c->state = ncclRemoteError;
 		return;
 	}

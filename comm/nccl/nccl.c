@@ -37,6 +37,7 @@ enum { SPINS = 200, PAUSE_NS = 10000 };
 enum { ABORT_S = 10 };
 enum { ENLISTED_MAX = 16, BUS_BYTES = 24 };
 enum { SPANS = 4096 };	/* collectives of two iterations, and more */
+enum { WATCHED = 256 };	/* when more are under way the last ones are not looked after by themselves */
 
 /* A process has one. */
 static struct nccl {
@@ -46,10 +47,13 @@ static struct nccl {
 	ncclComm_t comm;		/* NULL: not there yet, or aborted */
 	cudaStream_t stream;
 	struct cuda_timeline *timeline;
-	const char *call;		/* enqueued last */
-	cudaEvent_t followed;		/* what it waits for before it begins; borrowed, NULL: nothing */
-	cudaEvent_t done;		/* the latest mark */
-	uint64_t since_ns;		/* the stream has been NCCL's alone since then; 0: it is not */
+	struct collective {
+		const char *call;
+		cudaEvent_t reached, done;	/* by the stream */
+	} watched[WATCHED];		/* those under way, in turn: the number n lies at n modulo WATCHED */
+	size_t enqueued, finished;	/* counts of them */
+	uint64_t since_ns;		/* the first that is not done has been reached since then; 0: it has not */
+	cudaEvent_t mark;		/* the latest */
 	int device;
 	double timeout_s;
 	struct { void *data, *handle; } enlisted[ENLISTED_MAX];
@@ -233,7 +237,12 @@ static int make_stream(void)
 	if (!rc)
 		rc = TRY_CUDA(cudaStreamCreateWithPriority(&nccl.stream, cudaStreamNonBlocking, greatest));
 	if (!rc)
-		rc = TRY_CUDA(cudaEventCreateWithFlags(&nccl.done, cudaEventDisableTiming));
+		rc = TRY_CUDA(cudaEventCreateWithFlags(&nccl.mark, cudaEventDisableTiming));
+	for (size_t i = 0; i < WATCHED && !rc; i++) {
+		rc = TRY_CUDA(cudaEventCreateWithFlags(&nccl.watched[i].reached, cudaEventDisableTiming));
+		if (!rc)
+			rc = TRY_CUDA(cudaEventCreateWithFlags(&nccl.watched[i].done, cudaEventDisableTiming));
+	}
 	return rc ? rc : cuda_timeline_open(&nccl.timeline, SPANS);
 }
 
@@ -272,35 +281,55 @@ static int leave(int rc)
 	return rc;
 }
 
+static bool is_done(cudaEvent_t event)
+{
+	return cudaEventQuery(event) == cudaSuccess;
+}
+
+static struct collective *collective_at(size_t number)
+{
+	return &nccl.watched[number % WATCHED];
+}
+
 /* What goes before and behind a collective on the stream. */
 static int collective_begin(struct comm *c, enum span_id id, const char *call, size_t bytes)
 {
+	struct collective *w = collective_at(nccl.enqueued);
 	int rc = enter();
 
-	nccl.call = call;
+	if (!rc && nccl.enqueued - nccl.finished < WATCHED) {
+		w->call = call;
+		rc = TRY_CUDA(cudaEventRecord(w->reached, nccl.stream));
+	}
 	return rc ? rc : cuda_timeline_begin(nccl.timeline, c->device_lane, id, bytes, nccl.stream);
 }
 
-static int collective_end(ncclResult_t r)
+static int collective_end(const char *call, ncclResult_t r)
 {
-	int rc = finish(nccl.call, r);
+	int rc = finish(call, r);
 
-	return leave(rc ? rc : cuda_timeline_end(nccl.timeline, nccl.stream));
+	if (!rc)
+		rc = cuda_timeline_end(nccl.timeline, nccl.stream);
+	if (!rc && nccl.enqueued - nccl.finished < WATCHED)
+		rc = TRY_CUDA(cudaEventRecord(collective_at(nccl.enqueued++)->done, nccl.stream));
+	return leave(rc);
 }
 
 static int nccl_bcast_device(struct comm *c, void *data, size_t bytes, size_t root)
 {
-	int rc = collective_begin(c, SPAN_BCAST_BN, "ncclBroadcast", bytes);
+	const char *call = "ncclBroadcast";
+	int rc = collective_begin(c, SPAN_BCAST_BN, call, bytes);
 
-	return rc ? leave(rc) : collective_end(nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream));
+	return rc ? leave(rc) : collective_end(call, nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream));
 }
 
 /* Of floats, NCCL's average multiplies by 1 / world before it sums, as comm_mean() does. */
 static int nccl_mean_device(struct comm *c, float *data, size_t count)
 {
-	int rc = collective_begin(c, SPAN_ALLREDUCE, "ncclAllReduce", count * sizeof(*data));
+	const char *call = "ncclAllReduce";
+	int rc = collective_begin(c, SPAN_ALLREDUCE, call, count * sizeof(*data));
 
-	return rc ? leave(rc) : collective_end(nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream));
+	return rc ? leave(rc) : collective_end(call, nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream));
 }
 
 static int nccl_follow_device(struct comm *c, void *event)
@@ -308,8 +337,6 @@ static int nccl_follow_device(struct comm *c, void *event)
 	int rc = enter();
 
 	(void)c;
-	nccl.followed = event;
-	nccl.since_ns = 0;
 	return leave(rc ? rc : TRY_CUDA(cudaStreamWaitEvent(nccl.stream, event, 0)));
 }
 
@@ -318,30 +345,34 @@ static int nccl_mark_device(struct comm *c, void **event)
 	int rc = enter();
 
 	(void)c;
-	*event = nccl.done;
-	return leave(rc ? rc : TRY_CUDA(cudaEventRecord(nccl.done, nccl.stream)));
+	*event = nccl.mark;
+	return leave(rc ? rc : TRY_CUDA(cudaEventRecord(nccl.mark, nccl.stream)));
 }
 
-/* Backward may take its time; what NCCL may is counted from when it has come. */
+/* Backward may take its time; what NCCL may is counted for each collective from when the stream has come to it. */
 static int look(bool *done)
 {
-	ncclResult_t r = state();
+	const ncclResult_t r = state();
+	const struct collective *w;
 	cudaError_t e;
 
+	while (nccl.finished < nccl.enqueued && is_done(collective_at(nccl.finished)->done)) {
+		nccl.finished++;
+		nccl.since_ns = 0;
+	}
+	w = collective_at(nccl.finished);
 	if (r != ncclSuccess && r != ncclInProgress)
-		return gone(nccl.call, r);
+		return gone(w->call ? w->call : "NCCL", r);
 	e = cudaStreamQuery(nccl.stream);
 	*done = e == cudaSuccess;
 	if (e && e != cudaErrorNotReady)
-		return cuda_check(e, nccl.call, __FILE__, __LINE__);
-	if (*done)
-		nccl.followed = NULL;	/* its owner may close it */
-	if (*done || (nccl.followed && cudaEventQuery(nccl.followed) == cudaErrorNotReady))
+		return cuda_check(e, w->call, __FILE__, __LINE__);
+	if (nccl.finished == nccl.enqueued || !is_done(w->reached))
 		nccl.since_ns = 0;
 	else if (!nccl.since_ns)
 		nccl.since_ns = clock_ns();
 	else if (is_late(nccl.since_ns))
-		return gone(nccl.call, ncclInProgress);
+		return gone(w->call, ncclInProgress);
 	return OK;
 }
 
@@ -401,8 +432,14 @@ static void nccl_close(struct comm *c)
 	if (nccl.stream)
 		cudaStreamSynchronize(nccl.stream);
 	cuda_timeline_close(nccl.timeline);
-	if (nccl.done)
-		cudaEventDestroy(nccl.done);
+	if (nccl.mark)
+		cudaEventDestroy(nccl.mark);
+	for (size_t i = 0; i < WATCHED; i++) {
+		if (nccl.watched[i].reached)
+			cudaEventDestroy(nccl.watched[i].reached);
+		if (nccl.watched[i].done)
+			cudaEventDestroy(nccl.watched[i].done);
+	}
 	if (nccl.stream)
 		cudaStreamDestroy(nccl.stream);
 	nccl = (struct nccl){ .lock = PTHREAD_MUTEX_INITIALIZER };

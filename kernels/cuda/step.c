@@ -466,7 +466,7 @@ int cuda_mark(struct kernels *k, void **event)
 
 int cuda_follow(struct kernels *k, void *event)
 {
-	return TRY_CUDA(cudaStreamWaitEvent(cuda_of(k)->stream, event, 0));
+	return event ? TRY_CUDA(cudaStreamWaitEvent(cuda_of(k)->stream, event, 0)) : OK;
 }
 
 int cuda_collect(struct kernels *k)
