@@ -352,17 +352,17 @@ static int nccl_mark_device(struct comm *c, void **event)
 /* Backward may take its time; what NCCL may is counted for each collective from when the stream has come to it. */
 static int look(bool *done)
 {
+	const struct collective *w = collective_at(nccl.finished);
 	const ncclResult_t r = state();
-	const struct collective *w;
 	cudaError_t e;
 
+	if (r != ncclSuccess && r != ncclInProgress)
+		return gone(w->call ? w->call : "NCCL", r);
 	while (nccl.finished < nccl.enqueued && is_done(collective_at(nccl.finished)->done)) {
 		nccl.finished++;
 		nccl.since_ns = 0;
 	}
 	w = collective_at(nccl.finished);
-	if (r != ncclSuccess && r != ncclInProgress)
-		return gone(w->call ? w->call : "NCCL", r);
 	e = cudaStreamQuery(nccl.stream);
 	*done = e == cudaSuccess;
 	if (e && e != cudaErrorNotReady)
