@@ -99,7 +99,7 @@ void checkpoint_release(struct checkpoint *c)
 static const char *const idle_options[] = {
 	"out", "init", "resume", "checkpoint-period", "epochs", "policy", "workers", "prefetch", "nodes", "bind", "overlap", "log-period",
 	"pixels", "inject", "eval-period", "eval-seconds", "eval-frames", "emulate-kernels", "emulate-loader", "emulate-start-ms",
-	"emulate-storage-ms", "hang-s", "nccl", "nccl-timeout-s", "one-gpu", "profile", "tuning",
+	"emulate-storage-ms", "hang-s", "nccl", "nccl-timeout-s", "one-gpu", "profile", "tuning", "graph",
 };
 
 static bool is_idle(const char *option, bool planned)

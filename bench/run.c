@@ -48,6 +48,7 @@ static const struct opt opts[] = {
 	{ "precision", OPT_NAME, AT(precision), "auto", "in which convolutions compute; auto: fp32 on a CPU, bf16 with CUDA", KERNEL_PRECISIONS },
 	{ "tuning", OPT_NAME, AT(tuning), NULL, "file of what was measured to choose implementations (kernels 'cuda'): read where it is there, and "
 	  "written", NULL },
+	{ "graph", OPT_BOOL, AT(graph), "on", "kernels 'cuda': what is the same in every step is captured as CUDA graphs, and launched as those", NULL },
 	{ "profile", OPT_NAME, AT(profile), "none", "behind the run: what each operator takes alone, beside its roofline (rank 0; ops.csv in the "
 	  "run's folder)", "none|ops" },
 	{ "threads", OPT_U64, AT(threads), "0", "compute threads per rank; 0: the rank's share of the host", NULL },

@@ -32,7 +32,7 @@ struct run_options {
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes, emulate_start_ms;
 	double nccl_timeout_s, hang_s, emulate_storage_ms, lr, lr_clips, warmup_lr, warmup_epochs, momentum, weight_decay, dropout;
-	bool overlap, nesterov, bn_broadcast, bind, one_gpu;
+	bool overlap, nesterov, bn_broadcast, bind, one_gpu, graph;
 	struct opt_names inject;
 };
 

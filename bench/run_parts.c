@@ -94,7 +94,7 @@ static int open_stage(struct run *r, struct stage *s, const struct multigrid_pha
 				.grad_offset = r->buckets.grad_offset,
 				.threads = run_kernel_threads(r),
 				.seed = o->seed, .dropout_seed = o->seed + 1 + r->comm->rank * parts, .dropout = o->dropout,
-				.old_linspace = old_linspace(o), .in_parts = parts > 1, .emulate = o->emulate_kernels,
+				.old_linspace = old_linspace(o), .in_parts = parts > 1, .graph = o->graph, .emulate = o->emulate_kernels,
 				.precision = kernel_precision(o->precision), .tuning = r->tuning, .device = r->comm->device });
 		if (!rc && r->comm->backend->enlist_device)
 			rc = r->comm->backend->enlist_device(r->comm, s->kernels[i]->grads, r->net.values * sizeof(float));

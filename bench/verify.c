@@ -161,7 +161,7 @@ static int open_kernels(struct verify *v)
 		rc = backend->open(&v->k, &(struct kernel_config){
 			.net = &v->net, .clips_max = v->in.clips, .boxes_max = v->in.boxes, .seed = v->o.seed,
 			.threads = v->o.threads ? (unsigned)v->o.threads : place_threads(&place, 1), .dropout_seed = v->o.seed,
-			.dropout = v->o.dropout, .precision = kernel_precision(v->o.precision) });
+			.dropout = v->o.dropout, .graph = true, .precision = kernel_precision(v->o.precision) });
 	return rc;
 }
 

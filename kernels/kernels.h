@@ -49,6 +49,7 @@ struct kernel_config {
 	double dropout;			/* 0.5 as published; 0: off */
 	bool old_linspace;		/* which frames of crops the slow pathway shows: net_shown_frame() */
 	bool in_parts;			/* steps may have several parts: one more copy of the gradients */
+	bool graph;			/* of a device: what is the same in every step is captured, and then launched at once */
 	const char *precision;		/* in which convolutions compute, "fp32", "tf32" or "bf16"; NULL: as the back end likes best */
 	const char *tuning;		/* of another instance; NULL: what is to be measured is measured */
 	size_t device;			/* of this host, for back ends that have several: taken modulo their number */

@@ -225,7 +225,7 @@ static void two_steps_are_the_cpus(void **state)
 		plan = plan_buckets(&net);
 		batch_make(&b, &net, rows[i].clips);
 		struct kernel_config config = { .net = &net, .clips_max = CLIPS, .boxes_max = BOXES, .grad_offset = plan.grad_offset,
-						.threads = 1, .seed = 3, .dropout_seed = 4, .dropout = rows[i].dropout };
+						.threads = 1, .seed = 3, .dropout_seed = 4, .dropout = rows[i].dropout, .graph = true };
 		cpu = open_with(kernel_backend_find("cpu"), &config);
 		config.precision = rows[i].precision;
 		cuda = open_cuda(config);
@@ -386,6 +386,122 @@ static void crops_are_the_tensors_that_they_become(void **state)
 	net_release(&net);
 }
 
+/* All of the state that a step changes, behind three steps; batches have other numbers of boxes each, and steps `parts` parts. */
+static float *state_behind_steps(const struct net *net, bool graph, size_t parts)
+{
+	static const struct sgd sgd = { .lr = 0.01, .momentum = 0.9, .weight_decay = 1e-2, .nesterov = true };
+	struct kernels *k = open_cuda((struct kernel_config){ .net = net, .clips_max = CLIPS, .boxes_max = BOXES, .seed = 3, .dropout = 0.5,
+							      .in_parts = parts > 1, .graph = graph, .precision = "fp32" });
+	float *state = malloc((net->values + net->buffer_values) * sizeof(*state)), *at = state;
+	struct batch b;
+
+	assert_non_null(state);
+	batch_make(&b, net, CLIPS);
+	for (size_t s = 0; s < 3; s++)
+		for (size_t p = 0; p < parts; p++) {
+			b.in.boxes = 2 + (s + p) % 3;
+			b.in.part = p;
+			b.in.parts = parts;
+			step(k, &b, p + 1 == parts ? &sgd : NULL);
+		}
+	for (size_t i = 0; i < net->param_count; at += net->params[i++].count)
+		assert_int_equal(k->backend->get(k, STATE_WEIGHT, i, at), OK);
+	for (size_t i = 0; i < net->buffer_count; at += net->buffers[i++].channels)
+		assert_int_equal(k->backend->get(k, STATE_MEAN, i, at), OK);
+	for (size_t i = 0; i < net->buffer_count; at += net->buffers[i++].channels)
+		assert_int_equal(k->backend->get(k, STATE_VAR, i, at), OK);
+	batch_release(&b);
+	k->backend->close(k);
+	return state;
+}
+
+static void a_step_of_graphs_has_the_bits_of_one_of_operators(void **state)
+{
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	for (size_t parts = 1; parts <= 3; parts += 2) {
+		float *plain = state_behind_steps(&net, false, parts), *graphs = state_behind_steps(&net, true, parts);
+
+		assert_memory_equal(plain, graphs, (net.values + net.buffer_values) * sizeof(*plain));
+		free(plain);
+		free(graphs);
+	}
+	net_release(&net);
+}
+
+/* Backward in other pieces than before: those that were captured are captured again. */
+static void pieces_may_change_between_steps(void **state)
+{
+	struct kernels *k[2];
+	float *grads[2];
+	struct batch b;
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	batch_make(&b, &net, CLIPS);
+	for (size_t i = 0; i < 2; i++) {
+		k[i] = open_cuda((struct kernel_config){ .net = &net, .clips_max = CLIPS, .boxes_max = BOXES, .seed = 3, .graph = i,
+							 .precision = "fp32" });
+		grads[i] = malloc(net.values * sizeof(float));
+		assert_non_null(grads[i]);
+		for (size_t s = 1; s <= 4; s++) {
+			assert_int_equal(k[i]->backend->input(k[i], &b.in), OK);
+			assert_int_equal(k[i]->backend->forward(k[i]), OK);
+			assert_int_equal(k[i]->backend->loss(k[i]), OK);
+			for (size_t piece = 1; piece <= s; piece++)
+				assert_int_equal(k[i]->backend->backward(k[i], net.param_count * piece / s - 1), OK);
+			assert_int_equal(kernels_answer(k[i]), OK);
+		}
+		assert_int_equal(k[i]->backend->queue.settle(k[i]), OK);
+		assert_int_equal(cudaMemcpy(grads[i], k[i]->grads, net.values * sizeof(float), cudaMemcpyDeviceToHost), cudaSuccess);
+	}
+	assert_memory_equal(grads[0], grads[1], net.values * sizeof(float));
+	for (size_t i = 0; i < 2; i++) {
+		free(grads[i]);
+		k[i]->backend->close(k[i]);
+	}
+	batch_release(&b);
+	net_release(&net);
+}
+
+static void what_cannot_be_captured_is_launched_operator_by_operator(void **state)
+{
+	static const char *const calls[] = { "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiateWithFlags", "cudaGraphUpload" };
+	struct batch b;
+	struct net net;
+
+	(void)state;
+	skip_on_a_device();
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	batch_make(&b, &net, 1);
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		struct kernels *k[2];
+		float loss[2];
+
+		for (size_t g = 0; g < 2; g++) {
+			static const struct sgd sgd = { .lr = 0.01 };
+
+			k[g] = open_cuda((struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = BOXES, .seed = 3, .graph = g,
+								 .precision = "fp32" });
+			if (g)
+				emulated_fail(calls[i], 2, cudaErrorStreamCaptureUnsupported);
+			step(k[g], &b, &sgd);
+			step(k[g], &b, &sgd);
+			loss[g] = step(k[g], &b, &sgd);
+			emulated_fail(NULL, 0, 0);
+		}
+		assert_true(loss[0] == loss[1]);
+		for (size_t g = 0; g < 2; g++)
+			k[g]->backend->close(k[g]);
+		assert_int_equal(emulated_memory_used(), 0);
+	}
+	batch_release(&b);
+	net_release(&net);
+}
+
 static void what_does_not_fit_says_how_many_clips_would(void **state)
 {
 	struct kernels *k;
@@ -465,6 +581,9 @@ int main(void)
 		cmocka_unit_test(what_is_set_is_got_and_lies_where_buckets_want_it),
 		cmocka_unit_test(a_smaller_batch_in_between_changes_nothing),
 		cmocka_unit_test(crops_are_the_tensors_that_they_become),
+		cmocka_unit_test(a_step_of_graphs_has_the_bits_of_one_of_operators),
+		cmocka_unit_test(pieces_may_change_between_steps),
+		cmocka_unit_test(what_cannot_be_captured_is_launched_operator_by_operator),
 		cmocka_unit_test(what_does_not_fit_says_how_many_clips_would),
 		cmocka_unit_test(a_call_that_fails_is_said_and_leaves_nothing),
 	};

@@ -160,6 +160,7 @@ static void when_streams_go_on_changes_no_bit(void **state)
 	static const struct { const char *environment, *words; } cases[] = {
 		{ "SFSCALE_EMULATED_LAZY=0", "" },
 		{ "SFSCALE_EMULATED_LAZY=3", "" },
+		{ "SFSCALE_EMULATED_LAZY=3", "--graph off" },
 		{ "SFSCALE_EMULATED_LAZY=18446744073709551615", "" },
 		{ "SFSCALE_EMULATED_LAZY=18446744073709551615", "--overlap off" },
 		{ "SFSCALE_EMULATED_LAZY=4", "--pixels uint8" },

@@ -119,6 +119,7 @@ static void cuda_close(struct kernels *k)
 	free(c->marks);
 	kernel_plan_release(&c->plan);
 	free(c->nodes);
+	free(c->backward);
 	free(c->copy_offset);
 	free(c->plain);
 	free(c->base.bn_batches);
@@ -299,10 +300,13 @@ static int open_state(struct cuda *c)
 
 	for (size_t i = 0; i < net->param_count; i++)
 		c->longest_run = net->params[i].count > c->longest_run ? net->params[i].count : c->longest_run;
+	while (net->ops[c->trunk_ops].kind != OP_ROI_HEAD)
+		c->trunk_ops++;
 	c->nodes = calloc(net->op_count, sizeof(*c->nodes));
+	c->backward = calloc(c->trunk_ops + 1, sizeof(*c->backward));
 	c->base.bn_batches = calloc(net->buffer_count, sizeof(*c->base.bn_batches));
 	c->plain = malloc(c->longest_run * sizeof(*c->plain));
-	if (!rc && (!c->nodes || !c->base.bn_batches || !c->plain))
+	if (!rc && (!c->nodes || !c->backward || !c->base.bn_batches || !c->plain))
 		rc = err(NO_MEMORY, "no memory for %zu operators", net->op_count);
 	for (size_t i = 0; !rc && i < net->op_count; i++)
 		c->nodes[i].op = &net->ops[i];

@@ -8,6 +8,7 @@
 #define SFSCALE_KERNELS_CUDA_INSTANCE_H
 
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/graph.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/timeline.h"
@@ -73,6 +74,12 @@ struct cuda {
 	float *partial;			/* of one batch norm */
 	float *plain;			/* host: one parameter */
 	struct cuda_head head;
+	size_t trunk_ops;		/* operators before the head: what does not depend on the boxes */
+	struct cuda_graph forward[2];	/* of the trunk; in the first part of a step, and in others */
+	struct cuda_piece {		/* of its backward, from an operator on down */
+		struct cuda_graph graph;
+		size_t until;
+	} *backward;			/* by that operator, and one more */
 	size_t prepared_clips;		/* 0: nodes are not bound */
 	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
 	size_t part, parts;		/* of this step, as boxes */

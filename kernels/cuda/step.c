@@ -140,6 +140,10 @@ static int conv_node_tune(struct cuda *c, struct cuda_node *node)
 
 void cuda_unprepare(struct cuda *c)
 {
+	for (size_t i = 0; i < ARRAY_LEN(c->forward); i++)
+		cuda_graph_drop(&c->forward[i]);
+	for (size_t i = 0; c->backward && i <= c->trunk_ops; i++)
+		cuda_graph_drop(&c->backward[i].graph);
 	for (size_t i = 0; c->nodes && i < c->base.net->op_count; i++) {
 		cuda_conv_close(c->nodes[i].conv);
 		c->nodes[i].conv = NULL;
@@ -248,8 +252,6 @@ static int norm_forward(struct cuda *c, const struct cuda_node *node, bool train
 		return cuda_norm_evaluate(&norm, c->stream);
 	if (c->part)
 		norm.running_mean = norm.running_var = NULL;
-	else
-		c->base.bn_batches[node->op->buffer]++;
 	return cuda_norm_forward(&norm, c->stream);
 }
 
@@ -335,13 +337,26 @@ static int owe_answer(struct cuda *c)
 	return TRY_CUDA(cudaEventRecord(c->answered, c->stream));
 }
 
-static int all_forward(struct cuda *c, bool training)
+static int forward(struct cuda *c, size_t from, size_t to, bool training)
 {
 	int rc = OK;
 
-	for (size_t i = 0; !rc && i < c->base.net->op_count; i++)
+	for (size_t i = from; !rc && i < to; i++)
 		rc = cuda_node_forward(c, &c->nodes[i], training);
 	return rc;
+}
+
+static int trunk_forward(void *cuda)
+{
+	struct cuda *c = cuda;
+
+	return forward(c, 0, c->trunk_ops, true);
+}
+
+/* Either as one launch, or operator by operator. */
+static int run_piece(struct cuda *c, struct cuda_graph *graph, int (*enqueue)(void *), void *context)
+{
+	return c->config.graph ? cuda_graph_run(graph, c->stream, enqueue, context) : enqueue(context);
 }
 
 int cuda_forward(struct kernels *k)
@@ -350,14 +365,18 @@ int cuda_forward(struct kernels *k)
 	int rc = compute_begin(c, SPAN_FWD, 0);
 
 	if (!rc)
-		rc = all_forward(c, true);
+		rc = run_piece(c, &c->forward[c->part > 0], trunk_forward, c);
+	for (size_t i = 0; i < k->net->buffer_count; i++)
+		k->bn_batches[i] += !c->part;
+	if (!rc)
+		rc = forward(c, c->trunk_ops, k->net->op_count, true);
 	return rc ? rc : compute_end(c);
 }
 
 int cuda_evaluate(struct kernels *k)
 {
 	struct cuda *c = cuda_of(k);
-	int rc = all_forward(c, false);
+	int rc = forward(c, 0, k->net->op_count, false);
 
 	return rc ? rc : owe_answer(c);
 }
@@ -414,16 +433,50 @@ static int gather_ops(struct cuda *c, size_t from, size_t to)
 	return rc || begin == end ? rc : gather(c, begin, end - begin);
 }
 
+/* Of operators [from, to), the last one first. */
+struct stretch {
+	struct cuda *cuda;
+	size_t from, to;
+};
+
+static int stretch_backward(void *context)
+{
+	const struct stretch *s = context;
+	int rc = OK;
+
+	for (size_t i = s->to; !rc && i > s->from; i--)
+		rc = cuda_node_backward(s->cuda, &s->cuda->nodes[i - 1]);
+	return rc;
+}
+
+/* Buckets are the same in every step, so that a piece that begins with an operator always ends with the same one: or nearly. */
+static int trunk_backward(struct cuda *c, size_t from, size_t to)
+{
+	struct cuda_piece *piece = &c->backward[to];
+	int rc = OK;
+
+	if (piece->graph.exec && piece->until != from) {
+		rc = cuda_wait(c);
+		cuda_graph_drop(&piece->graph);
+	}
+	piece->until = from;
+	return rc ? rc : run_piece(c, &piece->graph, stretch_backward, &(struct stretch){ c, from, to });
+}
+
 int cuda_backward(struct kernels *k, size_t ready)
 {
 	struct cuda *c = cuda_of(k);
 	const size_t until = ready + 1 == k->net->param_count ? 0 : c->plan.op_of_ready[ready], from = c->backward_left;
+	const size_t head = until > c->trunk_ops ? until : c->trunk_ops;	/* down to here it depends on the boxes */
 	int rc = compute_begin(c, SPAN_BWD, c->backwards++);
 
-	while (!rc && c->backward_left > until)
-		rc = cuda_node_backward(c, &c->nodes[--c->backward_left]);
+	if (!rc && from > head)
+		rc = stretch_backward(&(struct stretch){ c, head, from });
+	if (!rc && until < head && until < from)
+		rc = trunk_backward(c, until, from < head ? from : head);
 	if (!rc && c->parts > 1)
 		rc = gather_ops(c, until, from);
+	c->backward_left = until < from ? until : from;
 	return rc ? rc : compute_end(c);
 }
 

@@ -718,9 +718,12 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
 	return cudaSuccess;
 }
 
+/* Also where it fails the stream captures no more. */
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
-	MAY_FAIL();
+	const cudaError_t ordered = (cudaError_t)emulated_failure(__func__);
+
+	emulated_stir();
 	lock l(mutex);
 	const stream_ref s = find_stream(stream);
 	std::unique_ptr<capture> c;
@@ -734,6 +737,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 		return emulated_result(cudaErrorStreamCaptureWrongThread);
 	c = std::move(s->capturing);
 	*graph = NULL;
+	if (ordered)
+		return emulated_result(ordered);
 	if (c->invalid)
 		return emulated_result(cudaErrorStreamCaptureInvalidated);
 	g = std::make_shared<CUgraph_st>();
