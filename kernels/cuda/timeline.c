@@ -11,15 +11,17 @@
 
 /* ---- the device's clock ---------------------------------------------------------------- */
 
-/* Looked at so often, which takes some 20 us; so many tries are made, of which the best counts where it is not far from the best
- * of all: a device that is full of work answers late.  Two clocks drift by some 1e-5, 1 us in that time. */
+/* Looked at so often, which takes some 20 us; the best of so many tries counts. */
 #define TIE_EVERY_NS (100 * 1000000ull)
-#define TIE_AT_LAST_NS (10 * TIE_EVERY_NS)		/* then any bracket will do */
 enum { TRIES = 3, FIRST_TRIES = 16 };
 #define BASE_NS NS_PER_S	/* ties nearer than this say less of the rate than the host's own clock does */
+/* What two clocks drift: crystals apart by their data sheets, and by their temperature once the rate is known. */
+#define DRIFT_UNKNOWN 1e-4
+#define DRIFT_KNOWN 1e-5
 
+/* The device's clock showed `device_ns` at some moment that is `wrong_ticks` from `ticks` at most. */
 struct tie {
-	uint64_t device_ns, ticks;
+	uint64_t device_ns, ticks, wrong_ticks;
 };
 
 static struct cuda_clock {
@@ -29,12 +31,12 @@ static struct cuda_clock {
 	cudaStream_t stream;
 	struct clock_tie host;		/* when it was opened: what a tick is */
 	struct tie first, latest;
-	uint64_t tried_ns, tied_ns;	/* on the host's clock */
-	uint64_t bracket_ticks;		/* the narrowest so far */
+	uint64_t tried_ns;		/* on the host's clock */
+	uint64_t step_ns;		/* in which it moves */
 } device_clock;
 
 /* One stamp on the stream, and the host's ticks around it.  The query finds a device that has failed. */
-static int look(struct cuda_clock *c, struct tie *tie, uint64_t *bracket_ticks)
+static int look(struct cuda_clock *c, struct tie *tie)
 {
 	volatile uint64_t *stamp = c->stamp;
 	uint64_t before, after;
@@ -50,46 +52,64 @@ static int look(struct cuda_clock *c, struct tie *tie, uint64_t *bracket_ticks)
 			rc = e == cudaErrorNotReady ? OK : TRY_CUDA(e);
 		}
 	after = clock_ticks();
-	*tie = (struct tie){ *stamp, before + (after - before) / 2 };
-	*bracket_ticks = after - before;
+	*tie = (struct tie){ *stamp, before + (after - before) / 2, (after - before + 1) / 2 };
 	return rc ? rc : TRY_CUDA(cudaStreamSynchronize(c->stream));
 }
 
-static int look_often(struct cuda_clock *c, unsigned tries, struct tie *best, uint64_t *bracket_ticks)
+static uint64_t common_divisor(uint64_t a, uint64_t b)
 {
+	while (b) {
+		const uint64_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+/* The best of `tries`; all of them tell in which steps the clock moves. */
+static int look_often(struct cuda_clock *c, unsigned tries, struct tie *best)
+{
+	uint64_t before_ns = 0;
 	int rc = OK;
 
-	*bracket_ticks = UINT64_MAX;
+	best->wrong_ticks = UINT64_MAX;
 	for (unsigned i = 0; i < tries && !rc; i++) {
 		struct tie tie;
-		uint64_t bracket;
 
-		rc = look(c, &tie, &bracket);
-		if (!rc && bracket < *bracket_ticks) {
+		rc = look(c, &tie);
+		if (!rc && i)
+			c->step_ns = common_divisor(c->step_ns, tie.device_ns - before_ns);
+		before_ns = tie.device_ns;
+		if (!rc && tie.wrong_ticks < best->wrong_ticks)
 			*best = tie;
-			*bracket_ticks = bracket;
-		}
 	}
 	return rc;
 }
 
-/* Ties the clocks again where it is time to. */
+static bool rate_is_known(const struct cuda_clock *c)
+{
+	return c->latest.device_ns - c->first.device_ns > BASE_NS;
+}
+
+/* Ties the clocks again where it is time to, and the new tie is better than what the latest one has become meanwhile: a host
+ * that was interrupted, or a device that is full of work and answers late, makes a bad one. */
 static int clock_look(struct cuda_clock *c)
 {
 	const uint64_t now_ns = clock_ns();
+	double wrong_ticks;
 	struct tie tie;
-	uint64_t bracket;
 	int rc;
 
 	if (now_ns - c->tried_ns < TIE_EVERY_NS)
 		return OK;
 	c->tried_ns = now_ns;
-	rc = look_often(c, TRIES, &tie, &bracket);
-	if (rc || (bracket > 2 * c->bracket_ticks && now_ns - c->tied_ns < TIE_AT_LAST_NS))
+	rc = look_often(c, TRIES, &tie);
+	if (rc)
 		return rc;
-	c->tied_ns = now_ns;
-	c->latest = tie;
-	c->bracket_ticks = bracket < c->bracket_ticks ? bracket : c->bracket_ticks;
+	wrong_ticks = (double)c->latest.wrong_ticks + (rate_is_known(c) ? DRIFT_KNOWN : DRIFT_UNKNOWN) * (double)(tie.ticks - c->latest.ticks);
+	if ((double)tie.wrong_ticks <= wrong_ticks)
+		c->latest = tie;
 	return OK;
 }
 
@@ -105,9 +125,9 @@ static int clock_open(struct cuda_clock *c)
 		rc = TRY_CUDA(cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, greatest));
 	c->stamp = cuda_memory_pinned(&c->memory, sizeof(*c->stamp), "the device's clock", &rc);
 	if (!rc)
-		rc = look_often(c, FIRST_TRIES, &c->first, &c->bracket_ticks);
+		rc = look_often(c, FIRST_TRIES, &c->first);
 	c->latest = c->first;
-	c->tried_ns = c->tied_ns = clock_ns();
+	c->tried_ns = clock_ns();
 	return rc;
 }
 
@@ -121,19 +141,31 @@ static void clock_close(struct cuda_clock *c)
 	*c = (struct cuda_clock){ .users = 0 };
 }
 
-/* Ticks per nanosecond of the device: between the ties when they are far apart, else as if its nanoseconds were the host's. */
-static double clock_rate(const struct cuda_clock *c)
+/* Since it was opened, on the host's clock. */
+static double ticks_per_ns(const struct cuda_clock *c)
 {
 	const struct clock_tie now = clock_tie_take();
 
-	if (c->latest.device_ns - c->first.device_ns > BASE_NS)
-		return (double)(c->latest.ticks - c->first.ticks) / (double)(c->latest.device_ns - c->first.device_ns);
 	return (double)(now.ticks - c->host.ticks) / (double)(now.ns - c->host.ns);
+}
+
+/* Ticks per nanosecond of the device: between the ties when they are far apart, else as if its nanoseconds were the host's. */
+static double clock_rate(const struct cuda_clock *c)
+{
+	return rate_is_known(c) ? (double)(c->latest.ticks - c->first.ticks) / (double)(c->latest.device_ns - c->first.device_ns)
+				: ticks_per_ns(c);
 }
 
 static uint64_t clock_ticks_of(const struct cuda_clock *c, double rate, uint64_t device_ns)
 {
 	return c->latest.ticks + (uint64_t)(int64_t)(rate * (double)(int64_t)(device_ns - c->latest.device_ns));
+}
+
+double cuda_timeline_bound_ns(void)
+{
+	const struct cuda_clock *c = &device_clock;
+
+	return (double)c->first.wrong_ticks / ticks_per_ns(c) + DRIFT_KNOWN * TIE_EVERY_NS + (double)c->step_ns;
 }
 
 /* ---- spans ----------------------------------------------------------------------------- */
@@ -252,14 +284,6 @@ int cuda_timeline_collect(struct cuda_timeline *t)
 		span_put(s->lane, s->id, from, to, s->iter, s->seq, s->arg);
 	}
 	return rc;
-}
-
-double cuda_timeline_bound_ns(void)
-{
-	const struct clock_tie now = clock_tie_take();
-	const struct clock_tie then = device_clock.host;
-
-	return 0.5 * (double)device_clock.bracket_ticks * (double)(now.ns - then.ns) / (double)(now.ticks - then.ticks);
 }
 
 int cuda_timeline_stamp_ns(struct cuda_timeline *t, cudaStream_t stream, double *ns)

@@ -7,7 +7,8 @@
  *
  * The device's clock and the host's are compared now and then, on a stream of its own with the highest priority: a stamp
  * lies between the host's tick before its launch and the one at which it is seen.  The narrowest such brackets tie the clocks
- * together; half a bracket is how wrong they may be.  One such clock serves all timelines of the process.
+ * together.  How wrong that may be: half a bracket, what they drift until the next one, and a step of the device's clock.  One
+ * such clock serves all timelines of the process.
  */
 #ifndef SFSCALE_KERNELS_CUDA_TIMELINE_H
 #define SFSCALE_KERNELS_CUDA_TIMELINE_H
