@@ -23,7 +23,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 failed=0
 
 echo "check,verdict,detail" > "$out/checks.csv"
-echo "what,precision,clips,ms_per_step,ms_per_clip,peak_gib,note" > "$out/speeds.csv"
+echo "what,precision,clips,ms_per_step,ms_per_clip,idle_percent,peak_gib,note" > "$out/speeds.csv"
 
 # say VERDICT NAME DETAIL
 say() {
@@ -131,21 +131,24 @@ refused "too large a batch says which one fits" no-memory 2 "enough for" "$progr
 
 # ---- speeds: a step with its inputs resident on the host, no loader, one rank ----
 
-# speed NAME NET PRECISION CLIPS
+# speed NAME NET PRECISION CLIPS [OPTION...]
 speed() {
-	local name=$1 net=$2 precision=$3 clips=$4 folder=$work/speed-$1-$3
+	local name=$1 net=$2 precision=$3 clips=$4 folder=$work/speed-$1-$3 log=$out/log/speed-$1-$3; shift 4
 	if ! "$program" run --kernels cuda --precision "$precision" --policy null --comm null --net "$net" --clips "$clips" --epochs 2 \
-		--iterations "${GPU_STEPS:-30}" --log-period 0 --out "$folder" > "$out/log/speed-$name-$precision" 2>&1; then
-		say FAILED "speed of $name in $precision" "$(tail -1 "$out/log/speed-$name-$precision")"
+		--iterations "${GPU_STEPS:-30}" --log-period 0 --out "$folder" "$@" > "$log" 2>&1 ||
+		! "$program" report "$folder" > "$log-report" 2>&1; then
+		say FAILED "speed of $name in $precision" "$(tail -1 "$log")"
 		return
 	fi
-	"$program" report "$folder" --table breakdown | tee "$out/log/breakdown-$name-$precision" | awk -F '  +' '$3 == "steady" { print $5 }' |
-		"$python" "$here/rows.py" speed "$folder" "$name" >> "$out/speeds.csv"
+	"$python" "$here/rows.py" speed "$folder" "$name" "$*" >> "$out/speeds.csv"
 }
 if [ -n "${GPU_QUICK:-}" ]; then
 	speed nano nano fp32 2
+	speed nano-launched nano fp32 2 --graph off
 else
 	for precision in bf16 tf32 fp32; do speed r50 r50 $precision 8; done
+	speed r50-launched r50 bf16 8 --graph off
+	speed r50-uint8 r50 bf16 8 --pixels uint8
 	speed r50-16 r50-16 bf16 8
 	for precision in bf16 tf32; do
 		has_torch || break

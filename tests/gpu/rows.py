@@ -2,7 +2,7 @@
 """What check.sh reads from JSON.
 
     rows.py losses A B SHARE    mean losses of the epochs of two run folders; exit 1 when B is further from A than SHARE of it
-    rows.py speed FOLDER NAME   a row of speeds.csv from a run folder; steady milliseconds come on stdin
+    rows.py speed FOLDER NAME OPTIONS   a row of speeds.csv from a run folder with its report
     rows.py peer FILE           rows of speeds.csv from the lines of slowfast_torch.py
 """
 import json
@@ -22,11 +22,20 @@ def losses(a, b, share):
     return not far <= float(share)
 
 
-def speed(folder, name):
-    r = run(folder)
-    ms, clips = float(sys.stdin.read()), int(r["options"]["clips"])
+def steady(folder):
+    with open(os.path.join(folder, "report", "summary.json")) as f:
+        rows = json.load(f)["tables"]["breakdown"]["rows"]
+    return next(row for row in rows if row["scope"] == "steady")
+
+
+def speed(folder, name, options):
+    """Idle: the device has nothing to do, for whatever its host does meanwhile."""
+    r, s = run(folder), steady(folder)
+    ms, clips = s["iteration_ms"], int(r["options"]["clips"])
+    idle = 100 * (s["loader_ms"] + s["other_ms"] + s["unattributed_ms"]) / ms
     gib = r["step"]["device_bytes"] / 2**30
-    print(f"{name},{r['step']['precision']},{clips},{ms:.3f},{ms / clips:.3f},{gib:.2f},sfscale: null loader and null comm")
+    note = f"sfscale: null loader and null comm{' ' + options if options else ''}; a stamp {r['event_cost']['stamp_ns']:.0f} ns"
+    print(f"{name},{r['step']['precision']},{clips},{ms:.3f},{ms / clips:.3f},{idle:.2f},{gib:.2f},{note}")
     return 0
 
 
@@ -34,7 +43,7 @@ def peer(path):
     for line in open(path):
         r = json.loads(line)
         gib = f"{r['peak_gib']:.2f}" if r["peak_gib"] else ""
-        print(f"r50,{r['precision']},{r['clips']},{r['median_ms']:.3f},{r['ms_per_clip']:.3f},{gib},PyTorch {r['torch']} {r['mode']}")
+        print(f"r50,{r['precision']},{r['clips']},{r['median_ms']:.3f},{r['ms_per_clip']:.3f},,{gib},PyTorch {r['torch']} {r['mode']}")
     return 0
 
 
