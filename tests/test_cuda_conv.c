@@ -26,6 +26,7 @@
 
 /* Weak: over the real libraries there is no such thing. */
 extern void emulated_fail(const char *function, unsigned nth, int error) __attribute__((weak));
+extern void emulated_wrong_engines(uint64_t numbers) __attribute__((weak));
 
 enum { ALL = 1u << OP_FORWARD | 1u << OP_BACKWARD_DATA | 1u << OP_BACKWARD_WEIGHTS };
 
@@ -576,6 +577,39 @@ static void an_engine_that_refuses_to_run_is_not_chosen(void **state)
 	cuda_dnn_close(dnn);
 }
 
+static void an_engine_that_computes_something_else_is_not_chosen(void **state)
+{
+	static const struct { uint64_t wrong; const char *chosen; } rows[] = {
+		{ 1 << 5, "\t4-D 11 -; 4-D 11 -; 4-D 11 -" },
+		{ 1 << 11, " 5 " },
+		{ 1 << 5 | 1 << 11, NULL },
+	};
+
+	(void)state;
+	if (!emulated_fail) {
+		print_message("SKIP: a real engine cannot be ordered to be wrong\n");
+		skip();
+	}
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		for (int adds = 0; adds < 2; adds++) {
+			struct cuda_dnn *dnn = dnn_make(CUDA_MATH_F32);
+			struct trial t = trial_make(2, 0, dnn, adds);	/* engine 5 in 5-D, 5 and 11 in 4-D */
+
+			emulated_wrong_engines(rows[i].wrong);
+			if (rows[i].chosen) {
+				trial_tune(&t);
+				assert_non_null(strstr(cuda_conv_choices(dnn), rows[i].chosen));
+				assert_null(strstr(cuda_conv_choices(dnn), rows[i].wrong >> 5 & 1 ? " 5 " : " 11 "));
+			} else {
+				assert_int_equal(cuda_conv_tune(t.conv, t.x.there, t.weights.there, t.y.there, t.workspace), UNSUPPORTED);
+				assert_non_null(strstr(err_last(), "no engine computes the forward pass of a convolution rightly"));
+			}
+			emulated_wrong_engines(0);
+			trial_release(&t);
+			cuda_dnn_close(dnn);
+		}
+}
+
 /* ---- the real library, without a GPU ---- */
 
 static void the_real_cudnn_has_engines_for_every_convolution_of_the_nets_on_described_chips(void **state)
@@ -621,6 +655,7 @@ int main(void)
 		cmocka_unit_test(a_convolution_without_an_engine_says_which_and_why),
 		cmocka_unit_test(only_welcome_engines_are_candidates),
 		cmocka_unit_test(an_engine_that_refuses_to_run_is_not_chosen),
+		cmocka_unit_test(an_engine_that_computes_something_else_is_not_chosen),
 		cmocka_unit_test(the_real_cudnn_has_engines_for_every_convolution_of_the_nets_on_described_chips),
 	};
 

@@ -2,8 +2,8 @@
  * kernels/cuda/conv.c - convolutions by cuDNN's graph API.
  *
  * A graph of one operation for each pass and each view; the heuristics list engines with their knobs for it, best first; the
- * first few of them and one of each other engine are built into plans, timed at the step's own addresses, and all but the
- * fastest are dropped.  Executing builds nothing: a plan, and a variant pack that is made again only for other addresses.
+ * first few of them and one of each other engine are built into plans, tried at the step's own addresses, and all but the
+ * fastest of those that are right (sample.h) are dropped.  Executing builds nothing: a plan, and a variant pack that is made again only for other addresses.
  *
  * Left out: results that differ from run to run, sums in less than float, more workspace than
  * WORKSPACE_MAX; and for float without TF32 whatever uses tensor cores, which is how cuDNN marks TF32.
@@ -27,6 +27,7 @@
 
 #include "kernels/cuda/ops.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -585,11 +586,15 @@ void cuda_conv_close(struct cuda_conv *c)
 	free(c);
 }
 
+static size_t weight_values(const struct cuda_conv_shape *s)
+{
+	return s->cout * s->kernel[0] * s->kernel[1] * s->kernel[2] * s->cin;
+}
+
 /* The gradient of the weights in elements, as cuDNN leaves it, lies before what the engines get of the workspace. */
 static size_t gradient_bytes(const struct cuda_conv *c)
 {
-	const struct cuda_conv_shape *s = &c->shape;
-	const size_t bytes = s->cout * s->kernel[0] * s->kernel[1] * s->kernel[2] * s->cin * cuda_element_bytes(element(c));
+	const size_t bytes = weight_values(&c->shape) * cuda_element_bytes(element(c));
 
 	return (bytes + PIECE - 1) / PIECE * PIECE;
 }
@@ -692,26 +697,104 @@ static int time_of(const struct cuda_conv *c, const struct pass *p, const struct
 	return rc;
 }
 
-/* The fastest of those that run at all, behind a run that is not counted; *best stays what it is when none does. */
-static int find_fastest(const struct cuda_conv *c, const struct pass *p, const struct cuda_stopwatch *watch, size_t *best)
+/* One pass of a convolution while its candidates are tried. */
+struct tuning {
+	struct cuda_conv *conv;
+	enum op_pass pass;
+	void *x, *weights, *y, *workspace;	/* of the convolution */
+	void *result;				/* one of them */
+	struct cuda_stopwatch watch;
+};
+
+static const enum cuda_sampled sampled_of[OP_PASSES] = {
+	[OP_FORWARD] = CUDA_SAMPLE_Y, [OP_BACKWARD_DATA] = CUDA_SAMPLE_DX, [OP_BACKWARD_WEIGHTS] = CUDA_SAMPLE_DW,
+};
+
+/* By which the sums of an engine may be off, of all that was sampled: elements are rounded once, and TF32 cuts what it reads.  An
+ * engine that is wrong is off by 1. */
+static const double tolerances[] = { [CUDA_MATH_F32] = 1e-3, [CUDA_MATH_TF32] = 2e-2, [CUDA_MATH_BF16] = 2e-2 };
+
+static size_t place_values(size_t n, const size_t dims[3], size_t channels)
 {
+	return n * dims[0] * dims[1] * dims[2] * channels;
+}
+
+static int noise(const struct cuda_conv *c, void *at, size_t values)
+{
+	return cuda_noise(at, values, element(c), c->dnn->stream);
+}
+
+/* Noise wherever the pass reads, and where it adds, so that each candidate begins with the same. */
+static int make_noise(const struct tuning *t)
+{
+	const struct cuda_conv *c = t->conv;
+	const struct cuda_conv_shape *s = &c->shape;
+	int rc = noise(c, t->x, place_values(s->n, s->in, s->cin));
+
+	if (!rc)
+		rc = noise(c, t->weights, weight_values(s));
+	return rc ? rc : noise(c, t->y, place_values(s->n, s->out, s->cout));
+}
+
+static int expect(const struct tuning *t)
+{
+	const struct cuda_conv *c = t->conv;
+	int rc = make_noise(t);
+
+	return rc ? rc : cuda_sample(&c->shape, sampled_of[t->pass], element(c), t->x, t->weights, t->y, t->result,
+				     c->adds_dx && t->pass == OP_BACKWARD_DATA, c->dnn->samples, c->dnn->stream);
+}
+
+/* Runs a candidate once; *right: its results are what they should be. */
+static int try(const struct tuning *t, const struct candidate *a, bool *right)
+{
+	const struct cuda_conv *c = t->conv;
+	float off[2] = { 0 }, *off_there = c->dnn->samples + CUDA_SAMPLES;
+	int rc = make_noise(t);
+
+	*right = false;
+	if (rc || cudnnBackendExecute(c->dnn->handle, a->plan, c->pass[t->pass].pack) != CUDNN_STATUS_SUCCESS)
+		return rc;
+	rc = cuda_sample_compare(&c->shape, sampled_of[t->pass], element(c), t->result, c->dnn->samples, off_there, c->dnn->stream);
+	if (!rc)
+		rc = TRY_CUDA(cudaMemcpyAsync(off, off_there, sizeof(off), cudaMemcpyDeviceToHost, c->dnn->stream));
+	if (!rc)
+		rc = TRY_CUDA(cudaStreamSynchronize(c->dnn->stream));
+	*right = sqrt((double)off[0]) <= tolerances[c->dnn->math] * sqrt((double)off[1]);
+	if (!rc && !*right)
+		warn("%s of a convolution: engine %lld (%zu-D) is off by %.2g, and is left out", passes[t->pass].name, (long long)a->engine,
+		     c->views[a->view].rank + 2, sqrt((double)(off[0] / off[1])));
+	return rc;
+}
+
+/* The fastest of those that run at all and rightly, behind a run that is not counted. */
+static int find_fastest(const struct tuning *t, size_t *best)
+{
+	const struct pass *p = &t->conv->pass[t->pass];
+	char key[KEY_BYTES];
 	float least = 0;
 	bool any = false;
-	int rc = OK;
+	int rc = expect(t);
 
 	for (size_t i = 0; i < p->count && !rc; i++) {
-		float ms;
+		bool right;
+		float ms = 0;
 
-		if (cudnnBackendExecute(c->dnn->handle, p->at[i].plan, p->pack) != CUDNN_STATUS_SUCCESS)
+		rc = try(t, &p->at[i], &right);
+		if (rc || !right)
 			continue;
-		rc = time_of(c, p, &p->at[i], watch, &ms);
+		if (p->count > 1)
+			rc = time_of(t->conv, p, &p->at[i], &t->watch, &ms);
 		if (!any || ms < least) {
 			*best = i;
 			least = ms;
 		}
 		any = true;
 	}
-	return rc;
+	if (rc || any)
+		return rc;
+	key_of(t->conv, key);
+	return err(UNSUPPORTED, "no engine computes the %s pass of a convolution rightly: %s", passes[t->pass].name, key);
 }
 
 static void keep(struct pass *p, size_t best)
@@ -725,30 +808,32 @@ static void keep(struct pass *p, size_t best)
 	p->count = 1;
 }
 
-static int tune_pass(struct cuda_conv *c, enum op_pass pass, void *x, void *weights, void *y, void *workspace,
-		     const struct cuda_stopwatch *watch)
+static int tune_pass(struct tuning *t)
 {
-	struct pass *p = &c->pass[pass];
-	const bool gradient = pass == OP_BACKWARD_WEIGHTS;
+	struct pass *p = &t->conv->pass[t->pass];
+	const bool gradient = t->pass == OP_BACKWARD_WEIGHTS;
 	size_t best = 0;
-	int rc = TRY_DNN(bind(p, x, gradient ? workspace : weights, y, gradient ? rest_of(c, workspace) : workspace));
+	int rc = TRY_DNN(bind(p, t->x, gradient ? t->workspace : t->weights, t->y, gradient ? rest_of(t->conv, t->workspace) : t->workspace));
 
+	t->result = t->pass == OP_FORWARD ? t->y : gradient ? t->workspace : t->x;
 	if (!rc)
-		rc = find_fastest(c, p, watch, &best);
+		rc = find_fastest(t, &best);
 	keep(p, best);
 	return rc;
 }
 
 static int tune_all(struct cuda_conv *c, void *x, void *weights, void *y, void *workspace)
 {
-	struct cuda_stopwatch watch;
-	int rc = cuda_stopwatch_open(&watch);
+	struct tuning t = { .conv = c, .x = x, .weights = weights, .y = y, .workspace = workspace };
+	int rc = cuda_stopwatch_open(&t.watch);
 
-	for (size_t p = 0; p < OP_PASSES && !rc; p++)
-		if (c->pass[p].count > 1)
-			rc = tune_pass(c, (enum op_pass)p, x, weights, y, workspace, &watch);
-	cuda_stopwatch_close(&watch);
-	return rc;
+	for (int p = 0; p < OP_PASSES && !rc; p++) {
+		t.pass = (enum op_pass)p;
+		if (c->pass[p].count)
+			rc = tune_pass(&t);
+	}
+	cuda_stopwatch_close(&t.watch);
+	return rc ? rc : TRY_CUDA(cudaMemsetAsync(weights, 0, weight_values(&c->shape) * cuda_element_bytes(element(c)), c->dnn->stream));
 }
 
 int cuda_conv_tune(struct cuda_conv *c, void *x, void *weights, void *y, void *workspace)

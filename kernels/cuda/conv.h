@@ -10,15 +10,11 @@
 #define SFSCALE_KERNELS_CUDA_CONV_H
 
 #include "kernels/cuda/dnn.h"
+#include "kernels/cuda/sample.h"
 #include "kernels/net.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-struct cuda_conv_shape {
-	size_t n, cin, cout;	/* cin as stored: an input's is padded */
-	size_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];	/* (T,H,W); dilation 1: dense */
-};
 
 /* What the inputs of a convolution must be padded to, 3 or more channels, so that there are good engines for it. */
 size_t cuda_conv_channels(enum cuda_math, size_t cin);
@@ -30,9 +26,9 @@ int cuda_conv_open(struct cuda_conv **, struct cuda_dnn *, const struct cuda_con
 void cuda_conv_close(struct cuda_conv *);
 /* Of the candidate that needs most; after tuning, of those that were kept. */
 size_t cuda_conv_workspace_bytes(const struct cuda_conv *);
-/* Times the candidates of each pass at these addresses, which it overwrites, and keeps the fastest; without it the
- * library's first choice stays, as it does on a described chip.  `x`, `y` are forward's input and output or their
- * gradients. */
+/* Times the candidates of each pass at these addresses, which it overwrites (the weights with zeros), and keeps the fastest of
+ * those whose results are right, on noise; UNSUPPORTED, said, where none is.  Without it the library's first choice stays,
+ * as it does on a described chip.  `x`, `y` are forward's input and output or their gradients. */
 int cuda_conv_tune(struct cuda_conv *, void *x, void *weights, void *y, void *workspace);
 /* Enqueue. */
 int cuda_conv_forward(struct cuda_conv *, const void *x, const void *weights, void *y, void *workspace);

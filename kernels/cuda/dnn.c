@@ -151,6 +151,8 @@ int cuda_dnn_open(struct cuda_dnn **out, cudaStream_t stream, enum cuda_math mat
 		rc = TRY_CUDA(cudaGetDevice(&device));
 	if (!rc)
 		rc = TRY_CUDA(cudaGetDeviceProperties(&chip, device));
+	if (!rc)
+		rc = TRY_CUDA(cudaMalloc((void **)&dnn->samples, (CUDA_SAMPLES + 2) * sizeof(*dnn->samples)));
 	if (rc) {
 		cuda_dnn_close(dnn);
 		*out = NULL;
@@ -185,6 +187,7 @@ void cuda_dnn_close(struct cuda_dnn *dnn)
 	if (!dnn)
 		return;
 	cuda_dnn_drop(&dnn->described);
+	cudaFree(dnn->samples);
 	if (dnn->handle)
 		cudnnDestroy(dnn->handle);
 	free(dnn->choices);

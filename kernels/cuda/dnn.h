@@ -11,7 +11,7 @@
 #ifndef SFSCALE_KERNELS_CUDA_DNN_H
 #define SFSCALE_KERNELS_CUDA_DNN_H
 
-#include "kernels/cuda/device.h"
+#include "kernels/cuda/sample.h"
 
 #include <cudnn.h>
 
@@ -23,6 +23,7 @@ struct cuda_dnn {
 	cudaStream_t stream;			/* borrowed */
 	enum cuda_math math;
 	char chip[256];
+	float *samples;				/* device; CUDA_SAMPLES and 2, kernels/cuda/sample.h; owned, NULL: described */
 	size_t plans;				/* built so far: none may be built while a clock runs */
 	char *choices;				/* kernels/cuda/conv.h; owned, or NULL */
 };

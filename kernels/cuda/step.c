@@ -134,6 +134,7 @@ static int conv_node_tune(struct cuda *c, struct cuda_node *node)
 {
 	const struct net_op *op = node->op;
 
+	c->copies_stale = true;
 	return cuda_conv_tune(node->conv, cuda_act_of(c, c->plan.values, op->in).at, cuda_copy_at(c, op->weight),
 			      cuda_act_of(c, c->plan.values, op->out).at, c->workspace);
 }

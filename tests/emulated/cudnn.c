@@ -720,6 +720,13 @@ static void *pointer_of(const struct descriptor *pack, int64_t uid)
 	return NULL;
 }
 
+static uint64_t wrong_engines;
+
+void emulated_wrong_engines(uint64_t numbers)
+{
+	wrong_engines = numbers;
+}
+
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
 {
 	const int ordered = emulated_failure(__func__);
@@ -733,6 +740,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 		return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a handle, a final plan and a final pack are wanted");
 	engine = child(child(p, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG), CUDNN_ATTR_ENGINECFG_ENGINE);
 	e.operation = operation_of_graph(child(engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH));
+	if (wrong_engines >> integer(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX) & 1)
+		e.operation.alpha *= 1.5f;
 	e.x = pointer_of(v, e.operation.x.uid);
 	e.w = pointer_of(v, e.operation.weights.uid);
 	e.y = pointer_of(v, e.operation.y.uid);

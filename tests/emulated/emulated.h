@@ -38,6 +38,9 @@ void emulated_devices(int count);
  * order at a time, NULL takes it back.  "launch" is a kernel's start. */
 void emulated_fail(const char *function, unsigned nth, int error);
 
+/* cuDNN's engines of these numbers, as bits, compute half as much again as they should; none at first. */
+void emulated_wrong_engines(uint64_t numbers);
+
 /* Enqueues a call of run() with a copy of the arguments, each time it is launched a fresh one where the stream captures; it is
  * called again until it says true, and the stream goes no further before.  It must not call the runtime. */
 void emulated_enqueue(void *stream, bool (*run)(void *arguments), const void *arguments, size_t bytes);
