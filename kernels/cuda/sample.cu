@@ -114,20 +114,18 @@ static __device__ double product_of(const struct cuda_conv_shape &s, int sampled
 	return a * b * c;
 }
 
-/* Over the block's threads, to all that ask behind it. */
+/* Over the block's threads, to its first one. */
 static __device__ double block_sum(double mine)
 {
 	__shared__ double sums[THREADS];
+	double sum = 0;
 
 	__syncthreads();
 	sums[threadIdx.x] = mine;
-	for (unsigned half = THREADS / 2; half; half /= 2) {
-		__syncthreads();
-		if (threadIdx.x < half)
-			sums[threadIdx.x] += sums[threadIdx.x + half];
-	}
 	__syncthreads();
-	return sums[0];
+	for (unsigned i = 0; i < THREADS && threadIdx.x == 0; i++)
+		sum += sums[i];
+	return sum;
 }
 
 template <class T>
