@@ -126,7 +126,7 @@ EMULATED_PROGRAM := $(BUILD)/emulated/sfscale $(BUILD)/emulated/libsfscale-cuda.
 GPU_TESTS := $(patsubst tests/%.c,$(BUILD)/gpu/%,$(filter-out tests/test_cuda_emulated.c,$(wildcard tests/test_cuda_*.c)))
 # Ranks of comm/nccl alone.
 EMULATED_NCCL := $(patsubst %,$(BUILD)/emulated/%.o,$(wildcard comm/nccl/*.c) \
-	$(addprefix kernels/cuda/,device.c memory.c timeline.c stamp.cu) $(addprefix tests/emulated/,cudart.c stream.cc kernel.cc))
+	$(addprefix kernels/cuda/,device.c memory.c timeline.c stamp.cu gradient.cu) $(addprefix tests/emulated/,cudart.c stream.cc kernel.cc))
 $(BUILD)/tests/test_cuda_%.o $(BUILD)/tests/test_nccl.o $(BUILD)/tests/test_device_run.o $(BUILD)/tests/ranks_nccl.o: \
 	override CPPFLAGS += -DHAVE_CUDA $(CUDA_CPPFLAGS)
 $(BUILD)/tests/test_cuda_%.o: override CFLAGS += -fopenmp

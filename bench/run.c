@@ -56,6 +56,8 @@ static const struct opt opts[] = {
 	{ "comm", OPT_NAME, AT(comm), "auto", "who reduces; auto: under a launcher nccl for gradients on GPUs and mpi for others, else null",
 	  "auto|mpi|nccl|null" },
 	{ "nccl", OPT_NAME, AT(nccl), "libnccl.so.2", "comm nccl: the library, by its path, or as the loader finds it", NULL },
+	{ "gradients", OPT_NAME, AT(gradients), "fp32", "comm nccl: as what gradients travel and are summed; the optimiser's are fp32 in any case",
+	  "fp32|bf16" },
 	{ "nccl-timeout-s", OPT_F64, AT(nccl_timeout_s), "600", "comm nccl: what it has not done after so long has failed, and ends the run", NULL },
 	{ "one-gpu", OPT_BOOL, AT(one_gpu), "off", "comm nccl: all ranks share one GPU, each a node of its own for NCCL, over loopback "
 	  "sockets: real rings, and times that mean nothing", NULL },
@@ -202,6 +204,8 @@ static int choose_comm(struct run *r, bool launched, const struct comm_backend *
 	if (!rc && !(r->backend->on_device ? (*comm)->on_device : (*comm)->on_host))
 		rc = err(USAGE, "run: kernels '%s' keep their gradients in %s memory, where comm '%s' does not sum (--comm auto finds one "
 			 "that does)", r->o.kernels, r->backend->on_device ? "device" : "host", name);
+	if (!rc && !strcmp(r->o.gradients, "bf16") && !(*comm)->takes_bf16)
+		rc = err(USAGE, "run: comm '%s' sums gradients as they are (--gradients)", name);
 	return rc;
 }
 
@@ -214,7 +218,7 @@ static int join(struct run *r)
 
 	if (!rc)
 		rc = comm->open(&r->comm, &(struct comm_config){ .library = r->o.nccl, .timeout_s = r->o.nccl_timeout_s,
-								 .one_device = r->o.one_gpu });
+								 .one_device = r->o.one_gpu, .bf16 = !strcmp(r->o.gradients, "bf16") });
 	if (rc)
 		return rc;
 	if (launch.world > 1 && r->comm->world == 1)

@@ -27,7 +27,7 @@
 
 struct run_options {
 	const char *out, *init, *resume, *data, *net, *linspace, *multigrid, *kernels, *precision, *comm, *policy, *buckets, *eval_frames;
-	const char *pixels, *nccl, *profile, *tuning, *emulate_kernels, *emulate_loader, *on_corrupt;
+	const char *pixels, *nccl, *gradients, *profile, *tuning, *emulate_kernels, *emulate_loader, *on_corrupt;
 	uint64_t crop, frames, clips, emulate_ranks, epochs, iterations, workers, prefetch, seed, threads, nodes, log_period;
 	uint64_t checkpoint_period, eval_period, eval_seconds;
 	uint64_t bucket_bytes, first_bucket_bytes, emulate_start_ms;

@@ -37,12 +37,14 @@ struct comm_config {
 	const char *library;	/* to open: a path, or a name that the loader finds */
 	double timeout_s;	/* a collective over devices that takes longer has failed */
 	bool one_device;	/* all ranks share one: none but tests wants this */
+	bool bf16;		/* gradients travel, and are summed, in 16 bits; for back ends that can */
 };
 
 struct comm_backend {
 	const char *name;
 	const char *meaning;
 	bool on_host, on_device;	/* where gradients may lie that it sums */
+	bool takes_bf16;
 	int (*open)(struct comm **, const struct comm_config *);
 	void (*close)(struct comm *);
 	int (*bcast)(struct comm *, void *data, size_t bytes, size_t root);
@@ -64,7 +66,8 @@ struct comm_backend {
 	 * buffers is nothing. */
 	int (*poll_device)(struct comm *, bool *done);
 	int (*collect_device)(struct comm *);	/* writes what the device has done meanwhile into device_lane */
-	/* Optional: mean_device() will be called for pieces of this block, again and again; before it is freed, no more. */
+	/* Optional: mean_device() will be called for pieces of this block, again and again, and with bf16 for no others; before it is
+	 * freed, no more. */
 	int (*enlist_device)(struct comm *, void *data, size_t bytes);
 	void (*delist_device)(struct comm *, void *data);
 	/* Optional: the back end that does everything else for this one. */

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ struct collective {
 	struct ncclComm *comm;
 	char *data;
 	size_t bytes;
-	int root;		/* -1: mean of floats */
+	int root;		/* -1: mean of floats; -2: sum of bf16 */
 	struct job *job;
 };
 
@@ -203,20 +204,44 @@ ncclResult_t ncclCommAbort(ncclComm_t c)
 	return end(c);
 }
 
+static float from_bf16(uint16_t bits)
+{
+	const uint32_t wide = (uint32_t)bits << 16;
+	float v;
+
+	memcpy(&v, &wide, sizeof(v));
+	return v;
+}
+
+/* To nearest even. */
+static uint16_t to_bf16(float v)
+{
+	uint32_t wide;
+
+	memcpy(&wide, &v, sizeof(wide));
+	return (uint16_t)((wide + 0x7fff + (wide >> 16 & 1)) >> 16);
+}
+
 /* In the order of ranks, so that all have the same bits. */
 static void combine(const struct collective *w, char *to, size_t bytes)
 {
 	const struct ncclComm *c = w->comm;
-	float *sum = (float *)(void *)to;
+	float *means = (float *)(void *)to;
+	uint16_t *sums = (uint16_t *)(void *)to;
 
 	if (w->root >= 0) {
 		memcpy(to, c->shared->pieces[w->root], bytes);
 		return;
 	}
 	memset(to, 0, bytes);
-	for (int r = 0; r < c->world; r++)
-		for (size_t i = 0; i < bytes / sizeof(*sum); i++)
-			sum[i] += ((const float *)(const void *)c->shared->pieces[r])[i] * (1.0f / (float)c->world);
+	for (int r = 0; r < c->world; r++) {
+		const void *piece = c->shared->pieces[r];
+
+		for (size_t i = 0; w->root == -1 && i < bytes / sizeof(*means); i++)
+			means[i] += ((const float *)piece)[i] * (1.0f / (float)c->world);
+		for (size_t i = 0; w->root == -2 && i < bytes / sizeof(*sums); i++)
+			sums[i] = to_bf16(from_bf16(sums[i]) + from_bf16(((const uint16_t *)piece)[i]));
+	}
 }
 
 static bool is_named(const struct ncclComm *c, const char *variable)
@@ -306,9 +331,11 @@ static ncclResult_t enqueue(struct ncclComm *c, void *data, size_t bytes, int ro
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
 			   cudaStream_t stream)
 {
-	if (from != to || type != ncclFloat || op != ncclAvg || !stream)
-		return ncclInvalidArgument;
-	return enqueue(c, to, count * sizeof(float), -1, stream);
+	if (from == to && type == ncclFloat && op == ncclAvg && stream)
+		return enqueue(c, to, count * sizeof(float), -1, stream);
+	if (from == to && type == ncclBfloat16 && op == ncclSum && stream)
+		return enqueue(c, to, count * sizeof(uint16_t), -2, stream);
+	return ncclInvalidArgument;
 }
 
 ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t c,

@@ -21,6 +21,7 @@
 
 #ifdef HAVE_CUDA
 #include "kernels/cpu/ops.h"
+#include "kernels/cuda/gradient.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/net.h"
 #include "tests/bf16.h"

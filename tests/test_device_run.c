@@ -211,12 +211,43 @@ static void a_collective_that_never_ends_ends_the_run(void **state)
 	}
 }
 
+static double last_loss(const char *name)
+{
+	cJSON *run = run_json(name);
+	double loss = json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs"), EPOCHS - 1), "loss", NAN);
+
+	cJSON_Delete(run);
+	return loss;
+}
+
+static uint64_t bytes_reduced(const char *name)
+{
+	struct record r;
+	uint64_t bytes = 0;
+
+	record_of(name, 0, &r);
+	for (size_t i = 0; i < r.event_count; i++)
+		bytes += r.events[i].name == SPAN_ALLREDUCE ? r.events[i].arg : 0;
+	record_release(&r);
+	return bytes;
+}
+
+static void gradients_in_bf16_are_half_the_bytes_and_nearly_the_same_step(void **state)
+{
+	double off;
+
+	(void)state;
+	run_ok("SFSCALE_EMULATED_LAZY=6", "", "wide");
+	run_ok("SFSCALE_EMULATED_LAZY=6", "--gradients bf16", "narrow");
+	off = fabs(last_loss("wide") - last_loss("narrow")) / last_loss("wide");
+	assert_true(off > 0 && off < 1e-3);
+	assert_int_equal(bytes_reduced("wide"), 2 * bytes_reduced("narrow"));
+}
+
 /* Two processes that stand for two ranks each, and one that stands for four. */
 static void steps_in_parts_are_those_of_as_many_ranks(void **state)
 {
-	double loss[2];
 	char line[PATH_BYTES], out[8192];
-	cJSON *run;
 
 	(void)state;
 	run_ok("SFSCALE_EMULATED_LAZY=9", "--emulate-ranks 2", "parts-2");
@@ -224,12 +255,7 @@ static void steps_in_parts_are_those_of_as_many_ranks(void **state)
 				   "--precision fp32 --emulate-ranks 4 --out %s/parts-4", build(), folder, EPOCHS, ITERATIONS, folder), OK);
 	if (shell(line, out, sizeof(out)))
 		fail_msg("%s", out);
-	for (int i = 0; i < 2; i++) {
-		run = run_json(i ? "parts-4" : "parts-2");
-		loss[i] = json_number(cJSON_GetArrayItem(cJSON_GetObjectItem(cJSON_GetObjectItem(run, "results"), "epochs"), 1), "loss", NAN);
-		cJSON_Delete(run);
-	}
-	assert_true(fabs(loss[0] - loss[1]) < 1e-5 * loss[0]);
+	assert_true(fabs(last_loss("parts-2") - last_loss("parts-4")) < 1e-5 * last_loss("parts-2"));
 }
 
 int main(void)
@@ -238,6 +264,7 @@ int main(void)
 		cmocka_unit_test(what_is_launched_runs_on_the_device_in_order_and_is_recorded_there),
 		cmocka_unit_test(when_streams_go_on_changes_no_bit),
 		cmocka_unit_test(a_collective_that_never_ends_ends_the_run),
+		cmocka_unit_test(gradients_in_bf16_are_half_the_bytes_and_nearly_the_same_step),
 		cmocka_unit_test(steps_in_parts_are_those_of_as_many_ranks),
 	};
 

@@ -95,6 +95,9 @@ static void device_memory_is_averaged_and_broadcast_over_ranks(void **state)
 		{ 4, "", FAKE, "30 4" },
 		{ 3, "", FAKE, "30 1 one-gpu" },
 		{ 2, "NCCL_HOSTID=same", FAKE, "30 1 one-gpu" },	/* must be another on each rank */
+		{ 1, "RANKS_BF16=1", FAKE, "30 1" },
+		{ 4, "RANKS_BF16=1", FAKE, "30 4" },
+		{ 4, "RANKS_BF16=1 SFSCALE_EMULATED_LAZY=18446744073709551615", FAKE, "30 4" },
 	};
 	char out[8192];
 
@@ -154,6 +157,7 @@ static void gradients_and_those_who_sum_them_must_meet(void **state)
 		{ "--kernels null --comm nccl", "comm 'nccl'" },
 		{ "--kernels cuda --comm mpi", "kernels 'cuda'" },
 		{ "--kernels null --one-gpu", "--one-gpu wants --kernels cuda" },
+		{ "--kernels null --gradients bf16", "comm 'null' sums gradients as they are (--gradients)" },
 		{ "--kernels null --nccl-timeout-s 0", "--nccl-timeout-s is 1 to " },
 	};
 	char words[PATH_BYTES], out[8192];

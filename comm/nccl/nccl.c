@@ -22,6 +22,7 @@
 #include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "comm/backends.h"
+#include "kernels/cuda/gradient.h"
 #include "kernels/cuda/timeline.h"
 
 #include <inttypes.h>
@@ -56,7 +57,13 @@ static struct nccl {
 	cudaEvent_t mark;		/* the latest */
 	int device;
 	double timeout_s;
-	struct { void *data, *handle; } enlisted[ENLISTED_MAX];
+	bool bf16;
+	struct block {
+		char *data;
+		size_t bytes;		/* 0: a free place */
+		void *half;		/* its gradients in bf16, on their way; owned; NULL: they travel as they are */
+		void *handle;		/* NCCL's, of what travels; NULL: it was not asked, or does not enlist */
+	} blocks[ENLISTED_MAX];
 } nccl = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- the library's answers ------------------------------------------------------------- */
@@ -323,13 +330,46 @@ static int nccl_bcast_device(struct comm *c, void *data, size_t bytes, size_t ro
 	return rc ? leave(rc) : collective_end(call, nccl.lib.broadcast(data, data, bytes, ncclChar, (int)root, nccl.comm, nccl.stream));
 }
 
+static struct block *block_of(const void *data)
+{
+	struct block *b = nccl.blocks;
+
+	while (b < nccl.blocks + ENLISTED_MAX && !(b->data <= (const char *)data && (const char *)data < b->data + b->bytes))
+		b++;
+	return b < nccl.blocks + ENLISTED_MAX ? b : NULL;
+}
+
 /* Of floats, NCCL's average multiplies by 1 / world before it sums, as comm_mean() does. */
-static int nccl_mean_device(struct comm *c, float *data, size_t count)
+static int mean_as_is(float *data, size_t count)
 {
 	const char *call = "ncclAllReduce";
-	int rc = collective_begin(c, SPAN_ALLREDUCE, call, count * sizeof(*data));
 
-	return rc ? leave(rc) : collective_end(call, nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream));
+	return collective_end(call, nccl.lib.all_reduce(data, data, count, ncclFloat, ncclAvg, nccl.comm, nccl.stream));
+}
+
+/* The share is taken in float, so that a gradient is rounded once before it is summed. */
+static int mean_in_bf16(const struct comm *c, float *data, size_t count)
+{
+	const char *call = "ncclAllReduce";
+	const struct block *b = block_of(data);
+	char *half = b ? (char *)b->half + ((char *)data - b->data) / 2 : NULL;
+	int rc = b ? cuda_shorten(data, count, 1.0f / (float)c->world, half, nccl.stream) :
+		     err(FAILED, "gradients in bf16 lie in no block that was enlisted");
+
+	if (!rc)
+		rc = finish(call, nccl.lib.all_reduce(half, half, count, ncclBfloat16, ncclSum, nccl.comm, nccl.stream));
+	if (!rc)
+		rc = cuda_lengthen(half, count, data, nccl.stream);
+	return rc ? leave(rc) : collective_end(call, ncclSuccess);
+}
+
+static int nccl_mean_device(struct comm *c, float *data, size_t count)
+{
+	int rc = collective_begin(c, SPAN_ALLREDUCE, "ncclAllReduce", count * (nccl.bf16 ? sizeof(*data) / 2 : sizeof(*data)));
+
+	if (rc)
+		return leave(rc);
+	return nccl.bf16 ? mean_in_bf16(c, data, count) : mean_as_is(data, count);
 }
 
 static int nccl_follow_device(struct comm *c, void *event)
@@ -393,34 +433,44 @@ static int nccl_collect_device(struct comm *c)
 	return leave(rc ? rc : cuda_timeline_collect(nccl.timeline));
 }
 
+/* What travels is registered with NCCL, where it can be. */
+static int enlist(struct block *b)
+{
+	void *travels;
+	int rc = nccl.bf16 ? TRY_CUDA(cudaMalloc(&b->half, b->bytes / 2)) : OK;
+
+	travels = b->half ? b->half : b->data;
+	if (rc || !nccl.lib.enlist || !nccl.lib.delist)
+		return rc;
+	return finish("ncclCommRegister", nccl.lib.enlist(nccl.comm, travels, b->half ? b->bytes / 2 : b->bytes, &b->handle));
+}
+
 /* Blocks beyond ENLISTED_MAX are summed like any memory, through NCCL's own buffers. */
 static int nccl_enlist_device(struct comm *c, void *data, size_t bytes)
 {
-	size_t i = 0;
+	struct block *b = nccl.blocks;
 	int rc = enter();
 
 	(void)c;
-	while (i < ENLISTED_MAX && nccl.enlisted[i].data)
-		i++;
-	if (rc || i == ENLISTED_MAX || !nccl.lib.enlist || !nccl.lib.delist)
+	while (b < nccl.blocks + ENLISTED_MAX && b->bytes)
+		b++;
+	if (rc || b == nccl.blocks + ENLISTED_MAX)
 		return leave(rc);
-	rc = finish("ncclCommRegister", nccl.lib.enlist(nccl.comm, data, bytes, &nccl.enlisted[i].handle));
-	if (!rc)
-		nccl.enlisted[i].data = data;
-	return leave(rc);
+	*b = (struct block){ .data = data, .bytes = bytes };
+	return leave(enlist(b));
 }
 
 static void nccl_delist_device(struct comm *c, void *data)
 {
 	int rc = enter();
+	struct block *b = block_of(data);
 
 	(void)c;
-	for (size_t i = 0; i < ENLISTED_MAX; i++) {
-		if (nccl.enlisted[i].data != data)
-			continue;
-		nccl.enlisted[i].data = NULL;
-		if (!rc)
-			rc = finish("ncclCommDeregister", nccl.lib.delist(nccl.comm, nccl.enlisted[i].handle));
+	if (b && b->handle && !rc)
+		finish("ncclCommDeregister", nccl.lib.delist(nccl.comm, b->handle));
+	if (b) {
+		cudaFree(b->half);
+		*b = (struct block){ .data = NULL };
 	}
 	leave(rc);
 }
@@ -463,6 +513,7 @@ const struct comm_backend sfscale_comm_nccl = {
 	.name = "nccl",
 	.meaning = "device memory, libnccl by path",
 	.on_device = true,
+	.takes_bf16 = true,
 	.open = nccl_open,
 	.close = nccl_close,
 	.version = nccl_version,
@@ -484,6 +535,7 @@ static int nccl_open(struct comm **out, const struct comm_config *config)
 	if (rc)
 		return rc;
 	nccl.timeout_s = config->timeout_s;
+	nccl.bf16 = config->bf16;
 	rc = set_up(c, config);
 	if (rc) {
 		/* The others are in a collective with us, or will be. */

@@ -8,6 +8,7 @@
 #define SFSCALE_KERNELS_CUDA_INSTANCE_H
 
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/gradient.h"
 #include "kernels/cuda/graph.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/cuda/ops.h"

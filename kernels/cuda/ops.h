@@ -128,8 +128,6 @@ int cuda_copy_weights(const float *w, const struct cuda_run *runs, size_t run_co
 int cuda_narrow(const void *from, enum cuda_element, size_t rows, size_t wide, size_t narrow, float *to, cudaStream_t);
 /* Values between -1 and 1, the same in every call. */
 int cuda_noise(void *to, size_t count, enum cuda_element, cudaStream_t);
-/* to = (to + from) / parts */
-int cuda_gather(float *to, const float *from, size_t count, float parts, cudaStream_t);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 /*
- * kernels/cuda/sgd.cu - the optimiser, fused with the weights' copies that convolutions read; and gradients of several batches.
+ * kernels/cuda/sgd.cu - the optimiser, fused with the weights' copies that convolutions read.
  *
  * Formula: kernels/cpu/sgd.c.  Per weight it reads w, v, g and writes w, v and the copy: 22 bytes with bf16, 761 MB for r50's
  * 34.6 million, once per step.  A run is a tensor; run r is the grid's y, and BLOCKS blocks share each, four floats a thread
@@ -117,17 +117,4 @@ int cuda_narrow(const void *from, enum cuda_element element, size_t rows, size_t
 				   (unsigned)wide, (unsigned)narrow, count, to);
 	return CUDA_LAUNCH(narrow_rows<f32x1>, ceil_div(count, THREADS), THREADS, stream, (const float *)from, (unsigned)wide,
 			   (unsigned)narrow, count, to);
-}
-
-static __global__ void __launch_bounds__(THREADS) gather(float *to, const float *from, size_t count, float parts)
-{
-	const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-
-	if (i < count)
-		to[i] = (to[i] + from[i]) / parts;
-}
-
-int cuda_gather(float *to, const float *from, size_t count, float parts, cudaStream_t stream)
-{
-	return CUDA_LAUNCH(gather, ceil_div(count, THREADS), THREADS, stream, to, from, count, parts);
 }
