@@ -39,8 +39,8 @@ int cuda_conv_backward_weights(struct cuda_conv *, const void *x, const void *dy
 /* "engine 38 4-D, 2.1 MB": what runs this pass; candidates there were. */
 int cuda_conv_describe(const struct cuda_conv *, enum op_pass, char *text, size_t bytes, size_t *candidates);
 
-/* The choices that tuning has made, a line for each: what it may depend on (shape, passes, math, cuDNN's version, the chip's
- * name), a tab, what runs each pass.  For other ranks, and for a file; borrowed until the next tuning. */
+/* The choices that tuning has made, a line for each: what it may depend on (shape, passes, math, cuDNN's version, chip and
+ * driver), a tab, what runs each pass.  For other ranks, and for a file; borrowed until the next tuning. */
 const char *cuda_conv_choices(const struct cuda_dnn *);
 /* Such text of an earlier run, or of another rank; lines of other versions or chips are kept and do no harm. */
 int cuda_conv_learn(struct cuda_dnn *, const char *choices);

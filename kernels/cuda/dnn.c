@@ -135,7 +135,7 @@ int cuda_dnn_open(struct cuda_dnn **out, cudaStream_t stream, enum cuda_math mat
 {
 	struct cuda_dnn *dnn;
 	struct cudaDeviceProp chip;
-	int device, rc = open_empty(out, math);
+	int device, driver = 0, rc = open_empty(out, math);
 
 	if (rc)
 		return rc;
@@ -152,13 +152,15 @@ int cuda_dnn_open(struct cuda_dnn **out, cudaStream_t stream, enum cuda_math mat
 	if (!rc)
 		rc = TRY_CUDA(cudaGetDeviceProperties(&chip, device));
 	if (!rc)
+		rc = TRY_CUDA(cudaDriverGetVersion(&driver));
+	if (!rc)
 		rc = TRY_CUDA(cudaMalloc((void **)&dnn->samples, (CUDA_SAMPLES + 2) * sizeof(*dnn->samples)));
 	if (rc) {
 		cuda_dnn_close(dnn);
 		*out = NULL;
 		return rc;
 	}
-	snprintf(dnn->chip, sizeof(dnn->chip), "%s", chip.name);
+	snprintf(dnn->chip, sizeof(dnn->chip), "%s with driver %d.%d", chip.name, driver / 1000, driver % 1000 / 10);
 	return OK;
 }
 

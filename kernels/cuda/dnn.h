@@ -22,7 +22,7 @@ struct cuda_dnn {
 	cudnnBackendDescriptor_t described;	/* NULL: the chip of the handle; owned */
 	cudaStream_t stream;			/* borrowed */
 	enum cuda_math math;
-	char chip[256];
+	char chip[sizeof(((struct cudaDeviceProp *)NULL)->name) + 32];	/* with the driver's version, in CUDA's words */
 	float *samples;				/* device; CUDA_SAMPLES and 2, kernels/cuda/sample.h; owned, NULL: described */
 	size_t plans;				/* built so far: none may be built while a clock runs */
 	char *choices;				/* kernels/cuda/conv.h; owned, or NULL */
