@@ -329,6 +329,8 @@ static int conclude(struct run *r, int rc)
 	cJSON_AddStringToObject(tail, "status", rc ? "failed" : "ok");
 	if (rc)
 		cJSON_AddStringToObject(tail, "reason", err_last());
+	if (r->kernels && r->backend->on_device)
+		cJSON_AddNumberToObject(tail, "device_bound_ns", r->kernels->clock_bound_ns);
 	closed = recorder_close(r->recorder, tail);
 	r->recorder = NULL;
 	cJSON_Delete(tail);

@@ -246,13 +246,12 @@ int run_change_stage(void *context, uint64_t epoch)
 	if (!rc)
 		rc = open_stage(r, next, p);
 	if (!rc)
-		rc = kernels_carry(r->step.kernels, next->kernels[0]);
+		rc = step_take_kernels(&r->step, next->kernels[0]);
 	if (rc)
 		return rc;
 	close_stage(r, r->stage);
 	r->stage = next;
 	r->kernels = next->kernels[p->turn_count - 1];
-	r->step.kernels = next->kernels[0];
 	run_use_stage(r);
 	return OK;
 }
@@ -382,10 +381,10 @@ int run_set_up(struct run *r)
 
 void run_parts_release(struct run *r)
 {
-	close_loader(r);
 	validation_close(r->validation);
 	close_stage(r, &r->stages[0]);
 	close_stage(r, &r->stages[1]);
+	close_loader(r);	/* whose memory the kernels may have been reading */
 	bucket_plan_release(&r->buckets);
 	net_release(&r->net);
 	injections_release(&r->injections);

@@ -39,12 +39,21 @@ static int load(struct step *s)
 	return rc;
 }
 
-/* The state moves to the instance whose turn it is. */
-static int take_turn(struct step *s)
+/* What the device has done so far, into its lanes; where there is one. */
+static int collect(struct step *s)
 {
-	struct kernels *next = s->turns[s->iteration % s->turn_count].kernels;
+	const struct kernel_backend *b = s->kernels->backend;
+	int rc = b->on_device ? b->queue.collect(s->kernels) : OK;
+
+	return rc || !b->on_device ? rc : s->comm->backend->collect_device(s->comm);
+}
+
+int step_take_kernels(struct step *s, struct kernels *next)
+{
 	int rc = s->kernels == next ? OK : kernels_carry(s->kernels, next);
 
+	if (!rc && s->kernels != next)
+		rc = collect(s);	/* nothing of it is under way any more */
 	next->lanes = s->lanes;
 	s->kernels = next;
 	comm_lane_grads(s->comm_lane, next->grads);
@@ -54,7 +63,7 @@ static int take_turn(struct step *s)
 static int input(struct step *s)
 {
 	const struct clip_batch *b = &s->batch;
-	int rc = take_turn(s);
+	int rc = step_take_kernels(s, s->turns[s->iteration % s->turn_count].kernels);
 
 	if (!s->iteration && !s->part)
 		s->fed.first_batch = began(s) - s->fed.begin;
@@ -148,6 +157,10 @@ static int sync_with_device(struct step *s)
 	int rc = kernels_answer(s->kernels);
 	float loss = *s->kernels->loss;
 
+	if (!rc)
+		rc = collect(s);
+	if (!rc && s->comm->lost)
+		rc = RANK_FAILED;	/* has been said: whatever the loss is, it is of nothing */
 	s->loss = s->part ? s->loss + loss : loss;
 	if (!rc && !isfinite(loss))
 		rc = err(FAILED, "the loss is no number any more in epoch %" PRIu64 ", iteration %" PRIu64 " (learning rate %g)",
@@ -181,18 +194,9 @@ static void say(struct step *s, bool last)
 	s->fed.line_stall = 0;
 }
 
-/* What the device has done so far, into its lanes. */
-static int collect(struct step *s)
-{
-	int rc = s->kernels->backend->queue.collect(s->kernels);
-
-	return rc ? rc : s->comm->backend->collect_device(s->comm);
-}
-
 static int log_iteration(struct step *s)
 {
 	bool last = s->iteration + 1 == s->iterations;
-	int rc;
 
 	s->loss_sum += s->loss;
 	if (last)
@@ -203,8 +207,6 @@ static int log_iteration(struct step *s)
 		say(s, last);
 	if (last)
 		s->fed.begin = s->fed.stall = 0;
-	if (s->kernels->backend->on_device && (rc = collect(s)) != OK)
-		return rc;
 	return recorder_flush(s->recorder);
 }
 
@@ -300,13 +302,22 @@ static void span_behind(struct step *s, enum span_id id, uint64_t arg)
 		s->fed.begin = began(s);
 }
 
+/* The epoch's last gradients were summed, or the run has failed: on a device nobody has waited for them yet. */
+static int sums_settle(struct step *s)
+{
+	return s->kernels->backend->on_device ? comm_lane_settle(s->comm_lane) : OK;
+}
+
 /* Rank 0 writes what is everybody's. */
 static int save(struct step *s)
 {
+	int rc;
+
 	if (!is_due(s, s->checkpoints.period))
 		return OK;
 	span_behind(s, SPAN_CKPT, s->epoch);
-	return s->comm->rank ? OK : checkpoint_write(&s->checkpoints, s->epoch + 1, s->kernels);
+	rc = sums_settle(s);
+	return rc || s->comm->rank ? rc : checkpoint_write(&s->checkpoints, s->epoch + 1, s->kernels);
 }
 
 /* Like a forward pass, it begins with rank 0's statistics where those are everybody's.  What it does is the boundary's as a
@@ -320,7 +331,8 @@ static int validate(struct step *s)
 	if (!s->validation || !is_due(s, s->validation_period))
 		return OK;
 	span_behind(s, SPAN_EVAL, validation_clips(s->validation));
-	if (s->bn_broadcasts) {
+	rc = sums_settle(s);
+	if (!rc && s->bn_broadcasts) {
 		span_begin(s->lane, SPAN_BCAST_BN, s->bn_bytes);
 		rc = broadcast_bn(s);
 		span_end(s->lane);
@@ -343,14 +355,14 @@ static int settle(struct step *s)
 	int rc;
 
 	span_next(s->lane, SPAN_SYNC, s->iteration);
-	rc = comm_lane_settle(s->comm_lane);
+	rc = sums_settle(s);
 	if (!rc)
 		rc = s->kernels->backend->queue.settle(s->kernels);
 	return rc ? rc : collect(s);
 }
 
 /* What begins from now on belongs to this iteration. */
-static void number(struct step *s, uint32_t iter)
+static void number_lanes(struct step *s, uint32_t iter)
 {
 	struct lane *const lanes[] = { s->lane, s->lanes.compute, s->lanes.copy, s->comm->device_lane };
 
@@ -367,7 +379,7 @@ int step_run(struct step *s)
 	s->loss_bytes = sizeof(s->loss);
 	s->once = 1;
 	s->bucket_count = s->buckets->bucket_count;
-	number(s, 0);
+	number_lanes(s, 0);
 	s->fed = (struct step_fed){ .tie = clock_tie_take() };
 	span_begin(s->lane, SPAN_EPOCH_BEGIN, s->first_epoch);
 	s->fed.begin = began(s);
@@ -385,7 +397,7 @@ int step_run(struct step *s)
 			s->sgd.lr = schedule_lr(s->schedule, s->clips,
 						(double)s->epoch + (double)s->iteration / (double)s->iterations);
 			rc = run_rows(s);
-			number(s, s->lane->iter + 1);
+			number_lanes(s, s->lane->iter + 1);
 		}
 		if (!rc)
 			rc = save(s);	/* first, so that it is safe whatever comes of the validation */

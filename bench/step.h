@@ -123,6 +123,9 @@ int step_share_state(struct step *);
  * does at the start and at the end, outside the account. */
 int step_sync_clocks(struct step *);
 
+/* The state moves to these kernels, which the step goes on with. */
+int step_take_kernels(struct step *, struct kernels *);
+
 /* All epochs.  FAILED (said) when the loss is no number, or whatever a row failed with. */
 int step_run(struct step *);
 

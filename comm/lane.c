@@ -64,8 +64,9 @@ static void fail(struct comm_lane *l, int rc)
 {
 	if (!rc)
 		return;
-	l->rc = rc;
-	l->comm->lost = l->on_device;
+	l->rc = l->rc ? l->rc : rc;
+	if (l->on_device)
+		l->comm->lost = true;
 }
 
 /* Under the lock, which is open meanwhile.  After a failure buckets are only counted: the other ranks may have left the

@@ -49,7 +49,7 @@ static int wait_for(const struct comm *c, MPI_Request *request)
 		if (rc || done)
 			return rc;
 		if (c->lost)
-			return RANK_FAILED;	/* has been said */
+			return RANK_FAILED;	/* has been said; MPI may still write into the buffer until the job is aborted, which is next */
 		if (i < SPINS) {
 			sched_yield();
 			continue;

@@ -81,7 +81,7 @@ struct kernels {
 	const float *loss;	/* of the last loss(): mean binary cross entropy over R*80; likewise */
 	struct kernel_lanes lanes;	/* set by the caller, with on_device; none at first */
 	double stamp_ns;	/* with on_device: what a stamp in those lanes takes of its stream; a span has two */
-	double clock_bound_ns;	/* how wrong the device's clock may be on the host's */
+	double clock_bound_ns;	/* how wrong the device's clock was on the host's, at most, in what was collected so far */
 	/* Elements of `weights` and `grads` may be permuted inside a tensor.  Ranks may exchange the flat buffers
 	 * only where this is equal: it covers back end, version and every permutation. */
 	uint64_t layout_hash;

@@ -183,7 +183,8 @@ static int clock_of(struct passes *p, const struct first_part *f, size_t rank, s
 			return err(NO_MEMORY, "no memory for the clocks of %zu ranks", rank);
 		p->clock_count++;
 	}
-	*clock = (struct match_clock){ (uint32_t)i, f->clock.bound_ns, (int64_t)json_number(f->rec.head, "device_bound_ns", 0) };
+	*clock = (struct match_clock){ (uint32_t)i, f->clock.bound_ns,
+				       (int64_t)json_number(f->rec.tail, "device_bound_ns", json_number(f->rec.head, "device_bound_ns", 0)) };
 	return OK;
 }
 

@@ -15,6 +15,7 @@
 #ifdef HAVE_CUDA
 
 #include "bench/base/err.h"
+#include "bench/step.h"
 #include "comm/bucket.h"
 #include "kernels/kernels.h"
 #include "tests/emulated/emulated.h"
@@ -467,6 +468,46 @@ static void pieces_may_change_between_steps(void **state)
 	net_release(&net);
 }
 
+/* As in a turn of the short cycle, or a phase of the long one: the kernels that the step leaves may be closed behind that. */
+static void a_step_goes_on_with_other_kernels_and_loses_no_span(void **state)
+{
+	static const struct sgd sgd = { .lr = 0.01 };
+	static struct event ring[64];
+	struct lane lane = { .ring = ring, .mask = ARRAY_LEN(ring) - 1 };
+	struct step s = { .lanes = { .compute = &lane } };
+	struct bucket_plan plan;
+	struct kernels *k[2];
+	struct batch b;
+	struct net net;
+
+	(void)state;
+	assert_int_equal(net_init(&net, net_preset_find("nano"), 0, 0), OK);
+	plan = plan_buckets(&net);
+	batch_make(&b, &net, 1);
+	for (size_t i = 0; i < 2; i++)
+		k[i] = open_cuda((struct kernel_config){ .net = &net, .clips_max = 1, .boxes_max = BOXES, .seed = i, .precision = "fp32",
+							 .grad_offset = plan.grad_offset });
+	assert_int_equal(comm_backend_find("null")->open(&s.comm, &(struct comm_config){ .timeout_s = 1 }), OK);
+	assert_int_equal(comm_lane_open(&s.comm_lane, s.comm, &plan, k[0]->grads, true, true, NULL), OK);
+	s.kernels = k[0];
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(step_take_kernels(&s, k[i]), OK);
+		assert_int_equal(lane.head, 7 * i);
+		step(s.kernels, &b, &sgd);
+	}
+	/* Unpacking, forward, loss, three pieces of backward, the optimiser; and its copy, which has no lane. */
+	assert_int_equal(k[1]->backend->queue.settle(k[1]), OK);
+	assert_int_equal(k[1]->backend->queue.collect(k[1]), OK);
+	assert_int_equal(lane.head, 14);
+	assert_int_equal(ring[6].name, SPAN_OPT);
+	comm_lane_close(s.comm_lane);
+	for (size_t i = 0; i < 2; i++)
+		k[i]->backend->close(k[i]);
+	batch_release(&b);
+	bucket_plan_release(&plan);
+	net_release(&net);
+}
+
 static void what_cannot_be_captured_is_launched_operator_by_operator(void **state)
 {
 	static const char *const calls[] = { "cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiateWithFlags", "cudaGraphUpload" };
@@ -583,6 +624,7 @@ int main(void)
 		cmocka_unit_test(crops_are_the_tensors_that_they_become),
 		cmocka_unit_test(a_step_of_graphs_has_the_bits_of_one_of_operators),
 		cmocka_unit_test(pieces_may_change_between_steps),
+		cmocka_unit_test(a_step_goes_on_with_other_kernels_and_loses_no_span),
 		cmocka_unit_test(what_cannot_be_captured_is_launched_operator_by_operator),
 		cmocka_unit_test(what_does_not_fit_says_how_many_clips_would),
 		cmocka_unit_test(a_call_that_fails_is_said_and_leaves_nothing),

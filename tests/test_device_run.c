@@ -211,6 +211,76 @@ static void a_collective_that_never_ends_ends_the_run(void **state)
 	}
 }
 
+/* The newest checkpoint of a run, whole. */
+static char *checkpoint(const char *name, int epochs, size_t *bytes)
+{
+	char path[PATH_BYTES], *text = NULL;
+
+	assert_int_equal(path_make(path, "%s/%s/checkpoints/checkpoint_epoch_%05d.safetensors", folder, name, epochs), OK);
+	if (access(path, F_OK))
+		return NULL;
+	assert_int_equal(file_read(path, &text, bytes), OK);
+	return text;
+}
+
+/* What stands behind an epoch waits for all of it; and a run that goes on from there goes on with the same bits. */
+static void checkpoints_and_validations_are_of_whole_epochs(void **state)
+{
+	static const struct { const char *environment, *words; } cases[] = {
+		{ "SFSCALE_EMULATED_LAZY=0", "--checkpoint-period 1 --eval-period 1 --eval-seconds 1" },
+		{ "SFSCALE_EMULATED_LAZY=18446744073709551615", "--checkpoint-period 1 --eval-period 1 --eval-seconds 1 --eval-frames whole" },
+		{ "SFSCALE_EMULATED_LAZY=8", "--checkpoint-period 1 --resume %s/first/checkpoints/checkpoint_epoch_00001.safetensors" },
+	};
+	char *first = NULL;
+	size_t first_bytes = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *name = i ? "again" : "first";
+		char words[PATH_BYTES], *text, *tensors;
+		size_t bytes;
+
+		assert_true(snprintf(words, sizeof(words), cases[i].words, folder) < (int)sizeof(words));
+		run_ok(cases[i].environment, words, name);
+		text = checkpoint(name, EPOCHS, &bytes);
+		assert_non_null(text);
+		/* In front of the tensors stands what is known of the run. */
+		first_bytes = first ? first_bytes : bytes * 9 / 10;
+		tensors = text + bytes - first_bytes;
+		if (first)
+			assert_memory_equal(tensors, first, first_bytes);
+		else
+			first = memcpy(malloc(first_bytes), tensors, first_bytes);
+		free(text);
+		if (i) {
+			assert_int_equal(path_make(words, "%s/again", folder), OK);
+			assert_int_equal(dir_remove(words), OK);
+		}
+	}
+	free(first);
+}
+
+/* The tenth and the eleventh collective are the buckets of the first epoch's last iteration: two broadcasts of the state, then in each
+ * iteration one of the running statistics and two buckets. */
+static void an_epoch_whose_last_sum_failed_leaves_no_checkpoint(void **state)
+{
+	char out[8192];
+
+	(void)state;
+	for (int nth = 10; nth <= 11; nth++) {
+		char environment[64], name[16];
+		size_t bytes;
+		int rc;
+
+		snprintf(environment, sizeof(environment), "FAKE_NCCL_FAIL=0:%d", nth);
+		snprintf(name, sizeof(name), "unsaved-%d", nth);
+		rc = job(environment, "--checkpoint-period 1", name, out, sizeof(out));
+		if (rc != 4 || !strstr(out, "the cable was pulled"))
+			fail_msg("%s: exit %d: %s", environment, rc, out);
+		assert_null(checkpoint(name, 1, &bytes));
+	}
+}
+
 static double last_loss(const char *name)
 {
 	cJSON *run = run_json(name);
@@ -264,6 +334,8 @@ int main(void)
 		cmocka_unit_test(what_is_launched_runs_on_the_device_in_order_and_is_recorded_there),
 		cmocka_unit_test(when_streams_go_on_changes_no_bit),
 		cmocka_unit_test(a_collective_that_never_ends_ends_the_run),
+		cmocka_unit_test(checkpoints_and_validations_are_of_whole_epochs),
+		cmocka_unit_test(an_epoch_whose_last_sum_failed_leaves_no_checkpoint),
 		cmocka_unit_test(gradients_in_bf16_are_half_the_bytes_and_nearly_the_same_step),
 		cmocka_unit_test(steps_in_parts_are_those_of_as_many_ranks),
 	};

@@ -32,8 +32,8 @@
  *     "warnings": [ texts ] }
  *
  *   Head of a record file: { "run": id of its run, "rank", "world", "node", "local_rank": numbers, "host", "boot_id", "pus" (it is bound to): texts, "pid",
- *   "libraries": as in run.json, of this rank; "device_bound_ns": how wrong its device's stamps may be on the host's clock (absent: no
- *   device) }
+ *   "libraries": as in run.json, of this rank; "device_bound_ns": how wrong its device's stamps may be on the host's clock, as far as
+ *   was known then; the tail has what it came to (absent: no device) }
  *   and what the recorder adds.  Lane 0 is the training thread, lane 1 is of collectives.  Where the training thread only launches
  *   (CLS_LAUNCH, under the names of what it launches), what a device did lies on lane 1, on lane 2 (it computes) and on
  *   lane 3 (copies), each in order and with the iteration it belongs to, and may come later in the file.  Sync points, taken before the first and

@@ -34,7 +34,8 @@
 
 /* As in comm/mpi.c. */
 enum { SPINS = 200, PAUSE_NS = 10000 };
-/* ncclCommAbort() was seen to hang (NVIDIA/nccl issues 863, 992, 1013).  The launcher ends the job of a process that dies. */
+/* ncclCommAbort() was seen to hang (NVIDIA/nccl issues 863, 992, 1013).  The launcher ends the job of a process that dies.  One that
+ * goes on in a thread of its own is not waited for: MPI_Abort() comes next. */
 enum { ABORT_S = 10 };
 enum { ENLISTED_MAX = 16, BUS_BYTES = 24 };
 enum { SPANS = 4096 };	/* collectives of two iterations, and more */
@@ -290,7 +291,7 @@ static int leave(int rc)
 
 static bool is_done(cudaEvent_t event)
 {
-	return cudaEventQuery(event) == cudaSuccess;
+	return cuda_asked(cudaEventQuery(event)) == cudaSuccess;
 }
 
 static struct collective *collective_at(size_t number)
@@ -403,10 +404,10 @@ static int look(bool *done)
 		nccl.since_ns = 0;
 	}
 	w = collective_at(nccl.finished);
-	e = cudaStreamQuery(nccl.stream);
+	e = cuda_asked(cudaStreamQuery(nccl.stream));
 	*done = e == cudaSuccess;
 	if (e && e != cudaErrorNotReady)
-		return cuda_check(e, w->call, __FILE__, __LINE__);
+		return cuda_check(e, w->call ? w->call : "NCCL", __FILE__, __LINE__);
 	if (nccl.finished == nccl.enqueued || !is_done(w->reached))
 		nccl.since_ns = 0;
 	else if (!nccl.since_ns)

@@ -26,8 +26,11 @@ int cuda_batch_open(struct cuda *c)
 	const size_t boxes = c->config.boxes_max, clips = c->config.clips_max;
 	const char *what = "a batch as it comes";
 	struct cuda_raw *raw = &c->raw;
-	int rc = TRY_CUDA(cudaStreamCreateWithFlags(&c->copies_in, cudaStreamNonBlocking));
+	int least, greatest;
+	int rc = TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
 
+	if (!rc)	/* its stamps are kernels, which should not wait for a place beside backward's */
+		rc = TRY_CUDA(cudaStreamCreateWithPriority(&c->copies_in, cudaStreamNonBlocking, greatest));
 	if (!rc)
 		rc = TRY_CUDA(cudaEventCreateWithFlags(&c->arrived, cudaEventDisableTiming));
 	if (!rc)

@@ -161,12 +161,18 @@ static int open_device(struct cuda *c)
 	return rc ? rc : cuda_dnn_open(&c->dnn, c->stream, c->math);
 }
 
-/* Events for others: a step marks each bucket, of which there are parameters at most, and its broadcasts. */
+/* What a step does for each bucket, of which there are parameters at most, and besides. */
+static size_t pieces_of_step(const struct cuda *c)
+{
+	return c->base.net->param_count + 8;
+}
+
+/* Events for others. */
 static int open_marks(struct cuda *c)
 {
 	int rc = OK;
 
-	c->mark_count = c->base.net->param_count + 8;
+	c->mark_count = pieces_of_step(c);
 	c->marks = calloc(c->mark_count, sizeof(*c->marks));
 	if (!c->marks)
 		return err(NO_MEMORY, "no memory for %zu events", c->mark_count);
@@ -175,10 +181,10 @@ static int open_marks(struct cuda *c)
 	return rc;
 }
 
-/* Two steps' spans, each of which has one for each bucket and a few more. */
+/* The device is a step behind at most, or a part of one. */
 static int open_timeline(struct cuda *c)
 {
-	int rc = cuda_timeline_open(&c->timeline, 2 * (c->base.net->param_count + 8));
+	int rc = cuda_timeline_open(&c->timeline, 2 * pieces_of_step(c));
 
 	if (!rc)
 		rc = cuda_timeline_stamp_ns(c->timeline, c->stream, &c->base.stamp_ns);

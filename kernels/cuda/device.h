@@ -20,6 +20,14 @@ extern "C" {
 int cuda_check(cudaError_t, const char *call, const char *file, int line);
 #define TRY_CUDA(call) cuda_check((call), #call, __FILE__, __LINE__)
 
+/* What a query answers; "not ready" is no error, and must not be found by who asks for the last one. */
+static inline cudaError_t cuda_asked(cudaError_t e)
+{
+	if (e == cudaErrorNotReady)
+		cudaGetLastError();
+	return e;
+}
+
 /* What the device takes for what is enqueued between a start and a stop, which waits for it.  Zeroed: closed. */
 struct cuda_stopwatch {
 	cudaEvent_t from, to;		/* owned */

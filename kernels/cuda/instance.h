@@ -83,8 +83,7 @@ struct cuda {
 	} *backward;			/* by that operator, and one more */
 	size_t prepared_clips;		/* 0: nodes are not bound */
 	float *sum;			/* flat; gradients of the parts before this one; NULL: steps have one part */
-	size_t part, parts;		/* of this step, as boxes */
-	size_t boxes;
+	size_t part, parts, boxes;	/* of the latest batch */
 	size_t backward_left;		/* operators [0, left) have not run backward yet */
 };
 

@@ -525,5 +525,8 @@ int cuda_follow(struct kernels *k, void *event)
 
 int cuda_collect(struct kernels *k)
 {
-	return cuda_timeline_collect(cuda_of(k)->timeline);
+	int rc = cuda_timeline_collect(cuda_of(k)->timeline);
+
+	k->clock_bound_ns = cuda_timeline_bound_ns();
+	return rc;
 }

@@ -33,6 +33,7 @@ static struct cuda_clock {
 	struct tie first, latest;
 	uint64_t tried_ns;		/* on the host's clock */
 	uint64_t step_ns;		/* in which it moves */
+	double worst_ticks;		/* that anybody was told a time with */
 } device_clock;
 
 /* One stamp on the stream, and the host's ticks around it.  The query finds a device that has failed. */
@@ -92,12 +93,21 @@ static bool rate_is_known(const struct cuda_clock *c)
 	return c->latest.device_ns - c->first.device_ns > BASE_NS;
 }
 
+/* How wrong the latest tie has become: crystals drift, and a rate between two ties is as wrong as both over their distance. */
+static double wrong_at(const struct cuda_clock *c, uint64_t ticks)
+{
+	const double apart = (double)(c->latest.ticks - c->first.ticks), both = (double)(c->latest.wrong_ticks + c->first.wrong_ticks);
+	const double known = both > DRIFT_KNOWN * apart ? both / (apart > 0 ? apart : 1) : DRIFT_KNOWN;
+	const double drift = rate_is_known(c) ? known : DRIFT_UNKNOWN;
+
+	return (double)c->latest.wrong_ticks + drift * (double)(ticks - c->latest.ticks);
+}
+
 /* Ties the clocks again where it is time to, and the new tie is better than what the latest one has become meanwhile: a host
  * that was interrupted, or a device that is full of work and answers late, makes a bad one. */
 static int clock_look(struct cuda_clock *c)
 {
 	const uint64_t now_ns = clock_ns();
-	double wrong_ticks;
 	struct tie tie;
 	int rc;
 
@@ -105,12 +115,9 @@ static int clock_look(struct cuda_clock *c)
 		return OK;
 	c->tried_ns = now_ns;
 	rc = look_often(c, TRIES, &tie);
-	if (rc)
-		return rc;
-	wrong_ticks = (double)c->latest.wrong_ticks + (rate_is_known(c) ? DRIFT_KNOWN : DRIFT_UNKNOWN) * (double)(tie.ticks - c->latest.ticks);
-	if ((double)tie.wrong_ticks <= wrong_ticks)
+	if (!rc && (double)tie.wrong_ticks <= wrong_at(c, tie.ticks))
 		c->latest = tie;
-	return OK;
+	return rc;
 }
 
 static int clock_open(struct cuda_clock *c)
@@ -165,7 +172,7 @@ double cuda_timeline_bound_ns(void)
 {
 	const struct cuda_clock *c = &device_clock;
 
-	return (double)c->first.wrong_ticks / ticks_per_ns(c) + DRIFT_KNOWN * TIE_EVERY_NS + (double)c->step_ns;
+	return (c->worst_ticks > 0 ? c->worst_ticks : (double)c->first.wrong_ticks) / ticks_per_ns(c) + (double)c->step_ns;
 }
 
 /* ---- spans ----------------------------------------------------------------------------- */
@@ -266,7 +273,9 @@ static struct lane_end *end_of(struct cuda_timeline *t, const struct lane *lane)
 int cuda_timeline_collect(struct cuda_timeline *t)
 {
 	int rc = clock_look(&device_clock);
-	const double rate = clock_rate(&device_clock);
+	const double rate = clock_rate(&device_clock), wrong_ticks = wrong_at(&device_clock, clock_ticks());
+
+	device_clock.worst_ticks = wrong_ticks > device_clock.worst_ticks ? wrong_ticks : device_clock.worst_ticks;
 
 	for (; t->collected < t->begun && !rc; t->collected++) {
 		const volatile uint64_t *at = stamps_of(t, t->collected);

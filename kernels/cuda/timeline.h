@@ -32,8 +32,9 @@ int cuda_timeline_end(struct cuda_timeline *, cudaStream_t);
 /* Spans that are over, in the order of their begins, as far as the first one that is not. */
 int cuda_timeline_collect(struct cuda_timeline *);
 
-/* What a stamp takes of a stream that has nothing else to do; and how wrong the device's clock may be on the host's. */
+/* What a stamp takes of a stream that has nothing else to do. */
 int cuda_timeline_stamp_ns(struct cuda_timeline *, cudaStream_t, double *ns);
+/* How wrong the device's clock was on the host's, at most, in any collect() so far. */
 double cuda_timeline_bound_ns(void);
 
 /* ---- stamp.cu ---- */
