@@ -55,7 +55,8 @@ void curve_release(struct curve *);
 	X(loader, "loader stall", "#e69f00", "waiting for a batch with nothing computing or communicating") \
 	X(boundary, "epoch boundary", "#cc79a7", "windows from an epoch's begin to its first batch request with nothing computing, and " \
 	  "the wait for that first batch") \
-	X(other, "other", "#999999", "known ranges of no class before, with nothing on the device: logging, launches, synchronising") \
+	X(launch, "launching", "#b8a1cf", "the host launches work for its device, which has nothing to do meanwhile") \
+	X(other, "other", "#999999", "known ranges of no class before, with nothing on the device: logging, synchronising") \
 	X(unattributed, "unattributed", "#333333", "in no known range")
 
 enum group {

@@ -303,6 +303,20 @@ static void copy_say(const struct view *v, const struct words *w)
 	put_table(w, "breakdown");
 }
 
+static double launch_cost(const struct view *v)
+{
+	return share(&v->whole, GROUP_launch);
+}
+
+static void launch_say(const struct view *v, const struct words *w)
+{
+	put_share(w->what, v, "devices have nothing to do while their hosts launch", GROUP_launch, "");
+	fprintf(w->advice, "--graph on if it is off; more --clips, so that a launch is more work; or cores that loader workers leave "
+		"to the training thread (--workers)");
+	put_gain(w->advice, v, launch_cost(v));
+	put_table(w, "breakdown");
+}
+
 static double unattributed_cost(const struct view *v)
 {
 	return share(&v->whole, GROUP_unattributed);
@@ -328,6 +342,7 @@ static const struct rule {
 	{ "loader", loader_cost, loader_say },
 	{ "boundary", boundary_cost, boundary_say },
 	{ "copy", copy_cost, copy_say },
+	{ "launch", launch_cost, launch_say },
 	{ "unattributed", unattributed_cost, unattributed_say },
 };
 

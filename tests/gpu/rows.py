@@ -32,7 +32,7 @@ def speed(folder, name, options):
     """Idle: the device has nothing to do, for whatever its host does meanwhile."""
     r, s = run(folder), steady(folder)
     ms, clips = s["iteration_ms"], int(r["options"]["clips"])
-    idle = 100 * (s["loader_ms"] + s["other_ms"] + s["unattributed_ms"]) / ms
+    idle = 100 * (s["loader_ms"] + s["launch_ms"] + s["other_ms"] + s["unattributed_ms"]) / ms
     gib = r["step"]["device_bytes"] / 2**30
     note = f"sfscale: null loader and null comm{' ' + options if options else ''}; a stamp {r['event_cost']['stamp_ns']:.0f} ns"
     print(f"{name},{r['step']['precision']},{clips},{ms:.3f},{ms / clips:.3f},{idle:.2f},{gib:.2f},{note}")
