@@ -13,11 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef HAVE_CUDA
+
 static char folder[] = "/tmp/sfscale-device-XXXXXX";
 
 enum { LANE_TRAIN, LANE_COMM, LANE_GPU, LANE_COPY, RANKS = 2, EPOCHS = 2, ITERATIONS = 3 };
-
-#ifdef HAVE_CUDA
 
 static const char *build(void)
 {
