@@ -750,6 +750,7 @@ static int try(const struct tuning *t, const struct candidate *a, bool *right)
 {
 	const struct cuda_conv *c = t->conv;
 	float off[2] = { 0 }, *off_there = c->dnn->samples + CUDA_SAMPLES;
+	char key[KEY_BYTES];
 	int rc = make_noise(t);
 
 	*right = false;
@@ -761,9 +762,11 @@ static int try(const struct tuning *t, const struct candidate *a, bool *right)
 	if (!rc)
 		rc = TRY_CUDA(cudaStreamSynchronize(c->dnn->stream));
 	*right = sqrt((double)off[0]) <= tolerances[c->dnn->math] * sqrt((double)off[1]);
-	if (!rc && !*right)
-		warn("%s of a convolution: engine %lld (%zu-D) is off by %.2g, and is left out", passes[t->pass].name, (long long)a->engine,
-		     c->views[a->view].rank + 2, sqrt((double)(off[0] / off[1])));
+	if (!rc && !*right) {
+		key_of(c, key);
+		warn("engine %lld (%zu-D) is off by %.2g, and is left out: the %s pass of a convolution: %s", (long long)a->engine,
+		     c->views[a->view].rank + 2, sqrt((double)(off[0] / off[1])), passes[t->pass].name, key);
+	}
 	return rc;
 }
 
