@@ -3,6 +3,7 @@
  */
 #include "bench/ledger.h"
 
+#include "bench/base/clock.h"
 #include "bench/base/err.h"
 #include "bench/base/file.h"
 #include "bench/base/folder.h"
@@ -16,6 +17,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
+
+enum { LOCK_WAIT_S = 10 };
 
 /* Parses what is there.  `good` receives the bytes up to the end of the last whole line. */
 static int read_lines(struct ledger *l, char *text, size_t *good)
@@ -37,6 +40,20 @@ static int read_lines(struct ledger *l, char *text, size_t *good)
 	return OK;
 }
 
+/* The lock is inherited by what the sweep starts: of one that was killed the launcher may still be ending its ranks, which write
+ * into folders that are to be made again.  It was told to end as its sweep died, so a while is enough. */
+static int lock(struct ledger *l)
+{
+	const uint64_t start_ns = clock_ns();
+
+	while (flock(l->fd, LOCK_EX | LOCK_NB)) {
+		if (clock_ns() - start_ns > (uint64_t)LOCK_WAIT_S * NS_PER_S)
+			return err(FAILED, "'%s' is in use by another sweep, or by what one has left running", l->path);
+		clock_sleep_ns(NS_PER_S / 20);
+	}
+	return OK;
+}
+
 int ledger_open(struct ledger *l, const char *dir)
 {
 	char path[PATH_BYTES], *text = NULL;
@@ -48,11 +65,11 @@ int ledger_open(struct ledger *l, const char *dir)
 		return rc;
 	l->path = strdup(path);
 	l->lines = cJSON_CreateArray();
-	l->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	l->fd = open(path, O_RDWR | O_CREAT | O_APPEND, 0644);
 	if (l->fd < 0)
 		rc = err(FAILED, "cannot open '%s': %s", path, strerror(errno));
-	else if (flock(l->fd, LOCK_EX | LOCK_NB))
-		rc = err(FAILED, "'%s' is in use by another sweep", path);
+	else
+		rc = lock(l);
 	if (!rc)
 		rc = file_read(path, &text, &bytes);
 	if (!rc)

@@ -13,7 +13,7 @@
 enum { LEDGER_KEY_BYTES = 17 };
 
 struct ledger {
-	int fd;			/* locked while open: a sweep folder belongs to one sweep at a time */
+	int fd;			/* locked while open: a sweep folder belongs to one sweep at a time, and to what it has started */
 	char *path;		/* owned */
 	cJSON *lines;		/* owned: an array, as read and appended */
 };
